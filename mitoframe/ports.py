@@ -1,0 +1,310 @@
+"""Everything that can be exchanged: nine protocols and the few values they pass.
+
+They are structural: an implementation imports nothing of ours except the errors it must raise. Each has a
+class of contract tests in `mitoframe.testing.contracts`; give it a fixture and inherit the tests.
+
+    Vfs            files under one root folder            drivers/vfs_os.py, testing/vfs_*.py
+    ObjectStore    immutable objects by key               drivers/object_local.py, object_memory.py
+    LogStore       one durable log for all regions        drivers/log_file.py, log_memory.py
+    MetaStore      small values, compare-and-swap         drivers/meta_sqlite.py
+    Scheduler      who runs background jobs               drivers/scheduler.py
+    Clock          what time it is                        drivers/clock.py
+    Randomness     where identifiers come from            drivers/clock.py
+    RegionHook     who is told of what a region did       none
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from mitoframe.model.edit import Edit
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import EntryId, ManifestVersion, RegionId
+    from mitoframe.model.schema import RegionMetadata
+
+Bytes: TypeAlias = "bytes | memoryview | object"
+"""Anything with the buffer protocol; ``pyarrow.Buffer`` included."""
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStat:
+    size_bytes: int
+    modified_ms: int
+
+
+class WritableFile(Protocol):
+    """An open file that is written at its end only."""
+
+    def write(self, data: Bytes) -> None:
+        """Append all of ``data``, or raise. After an error the file's length is unknown."""
+
+    def sync(self) -> None:
+        """Return when everything written so far survives a power loss (the directory entry is not included)."""
+
+    def truncate(self, size_bytes: int) -> None:
+        """Cut the file to ``size_bytes``."""
+
+    def close(self) -> None:
+        """Let the file go. Does not sync. Closing twice is harmless."""
+
+
+class FileLock(Protocol):
+    """An exclusive lock held by this process; the kernel frees it when the process dies."""
+
+    def release(self) -> None:
+        """Give the lock up. Releasing twice is harmless."""
+
+
+class Vfs(Protocol):
+    """Files under one root. Paths are relative, with ``/`` between parts and no ``..``.
+
+    Raises ``FileNotFoundError``, ``FileExistsError`` and other ``OSError`` as the operating system does:
+    the drivers above translate them.
+    """
+
+    root: str
+    """The absolute path of the root folder, or a name such as ``memory://`` where there is none."""
+
+    def create(self, path: str) -> WritableFile:
+        """Make a new, empty file. ``FileExistsError`` if there is one."""
+
+    def append(self, path: str) -> WritableFile:
+        """Open an existing file at its end."""
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """Return up to ``length`` bytes from ``start`` (to the end if None); fewer only at the end of the file."""
+
+    def stat(self, path: str) -> FileStat: ...
+
+    def list(self, path: str) -> list[str]:
+        """Return the sorted names in a folder. ``FileNotFoundError`` if there is no such folder."""
+
+    def make_dirs(self, path: str) -> None:
+        """Make a folder and its parents, durably. Harmless if it is there."""
+
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name. ``FileExistsError`` if the name is taken: this is put-if-absent."""
+
+    def rename(self, source: str, target: str) -> None:
+        """Change a file's name, replacing a file of that name."""
+
+    def unlink(self, path: str) -> None:
+        """Remove a name."""
+
+    def sync_dir(self, path: str) -> None:
+        """Return when all names made or removed in a folder so far survive a power loss."""
+
+    def lock(self, path: str) -> FileLock:
+        """Take the lock called ``path`` at once. ``BlockingIOError`` if another process has it."""
+
+    def boot_id(self) -> str:
+        """Tell one run of the machine from the next; empty where that is unknown."""
+
+
+# --- objects -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectMeta:
+    key: str
+    size_bytes: int
+    modified_ms: int
+
+
+class ObjectStore(Protocol):
+    """Immutable objects by key. A key is written once, whole or not at all, and never again with other bytes.
+
+    Raises `UnavailableError` (its subclasses where they fit) for a failing medium, ``FileNotFoundError`` for a
+    missing key and ``FileExistsError`` for one that is taken.
+    """
+
+    def get(self, key: str) -> bytes: ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes from ``start``; `CorruptionError` if the object is shorter."""
+
+    def put_if_absent(self, key: str, data: Bytes) -> None:
+        """Store ``data`` durably under ``key``; ``FileExistsError`` if the key is taken."""
+
+    def head(self, key: str) -> ObjectMeta: ...
+
+    def list(self, prefix: str) -> list[ObjectMeta]:
+        """Return all objects directly under the folder ``prefix`` (no trailing slash), sorted by key."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object. A missing key is not an error."""
+
+    def url(self, key: str) -> str | None:
+        """Return where other programs can read this object, or None if they cannot."""
+
+
+# --- log -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    entry_id: EntryId
+    region_id: RegionId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogDamage:
+    """What opening a log found broken. ``torn`` damage is what a crash leaves behind: no acknowledged entry is lost."""
+
+    path: str
+    offset: int
+    reason: str
+    bytes_lost: int
+    torn: bool
+
+
+class LogStore(Protocol):
+    """One log shared by all regions of a store. Entry ids are contiguous from 1 over the whole log.
+
+    An error from `append` or `sync` poisons the log: later calls raise `PoisonedError` with that cause, because
+    whether the bytes are durable is unknown. Only a full disk is undone and leaves the log usable.
+    """
+
+    damage: LogDamage | None
+
+    def append(self, entries: Sequence[tuple[RegionId, Bytes]]) -> EntryId:
+        """Write entries together and return the id of the last. Durable only after `sync`."""
+
+    def sync(self) -> None:
+        """Return when every appended entry survives a power loss."""
+
+    def read(self, region_id: RegionId, after: EntryId) -> Iterator[LogEntry]:
+        """Yield a region's entries with an id above ``after``, in order."""
+
+    def obsolete(self, region_id: RegionId, through: EntryId) -> None:
+        """Forget a region's entries up to ``through``; space is given back when nobody needs it."""
+
+    def last_id(self) -> EntryId:
+        """Return the id of the newest entry, 0 if there never was one."""
+
+    def refresh(self) -> None:
+        """Notice what another process has appended. For logs opened for reading."""
+
+    def close(self) -> None: ...
+
+
+# --- metadata ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyValue:
+    key: bytes
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeResult:
+    kvs: tuple[KeyValue, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Holds when the key's number of that kind (0 for a missing key) equals ``value``."""
+
+    key: bytes
+    target: Literal["create", "mod", "version"]
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TxnResult:
+    succeeded: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A key's latest state after a revision: ``value`` is None if it was deleted."""
+
+    key: bytes
+    value: bytes | None
+    mod_revision: int
+
+
+class MetaStore(Protocol):
+    """Small values by key, with etcd's revisions: one counter for the store, raised by each changing transaction."""
+
+    def range(self, key: bytes, end: bytes | None = None) -> RangeResult:
+        """Return the key, or all keys in [key, end), sorted."""
+
+    def txn(
+        self, compare: Sequence[Compare], success: Sequence[Put | Delete], failure: Sequence[Put | Delete] = ()
+    ) -> TxnResult:
+        """Apply ``success`` if every comparison holds, else ``failure``; atomically and durably."""
+
+    def changes(self, key: bytes, end: bytes | None, *, after: int) -> tuple[int, tuple[Change, ...]]:
+        """Poll: return the current revision and every key of the range that changed after revision ``after``."""
+
+    def close(self) -> None: ...
+
+
+# --- running -------------------------------------------------------------------------------------------
+
+
+class Scheduler(Protocol):
+    """Runs background jobs. Lanes do not wait for each other: a long compaction never holds up a flush."""
+
+    def submit(self, lane: str, job: Callable[[], None]) -> Future[None]: ...
+
+    def drain(self) -> None:
+        """Return when every submitted job has ended."""
+
+    def close(self) -> None:
+        """Drain, then take no more jobs."""
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """Return milliseconds since 1970 UTC by the wall clock."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards."""
+
+
+class Randomness(Protocol):
+    def hex128(self) -> str:
+        """Return 32 random lower-case hexadecimal digits."""
+
+
+# --- hooks ---------------------------------------------------------------------------------------------
+
+
+class RegionHook(Protocol):
+    """Told what a region did. Must be fast; an exception is logged and never harms the region.
+
+    `on_sst_files_written` comes after SSTs are stored and before the manifest knows them; `on_manifest_updated`
+    comes after an edit is durable and visible, outside every lock.
+    """
+
+    def on_sst_files_written(self, metadata: RegionMetadata, files: Sequence[FileMeta]) -> None: ...
+
+    def on_manifest_updated(self, metadata: RegionMetadata, edit: Edit, version: ManifestVersion) -> None: ...
