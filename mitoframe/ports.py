@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from mitoframe.model.edit import Edit
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import EntryId, ManifestVersion, RegionId
     from mitoframe.model.schema import RegionMetadata
+
+    from mitoframe.model.ids import EntryId, ManifestVersion, RegionId
 
 Bytes: TypeAlias = "bytes | memoryview | object"
 """Anything with the buffer protocol; ``pyarrow.Buffer`` included."""
