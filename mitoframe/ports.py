@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     from mitoframe.model.edit import Edit
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.schema import RegionMetadata
-
     from mitoframe.model.ids import EntryId, ManifestVersion, RegionId
+    from mitoframe.model.schema import RegionMetadata
 
 Bytes: TypeAlias = "bytes | memoryview | object"
 """Anything with the buffer protocol; ``pyarrow.Buffer`` included."""
@@ -177,8 +176,11 @@ class LogStore(Protocol):
 
     damage: LogDamage | None
 
-    def append(self, entries: Sequence[tuple[RegionId, Bytes]]) -> EntryId:
-        """Write entries together and return the id of the last. Durable only after `sync`."""
+    def append(self, entries: Sequence[tuple[RegionId, Sequence[Bytes]]]) -> EntryId:
+        """Write entries together and return the id of the last. Durable only after `sync`.
+
+        A payload comes as parts that are written one after another, so that nobody has to join them.
+        """
 
     def sync(self) -> None:
         """Return when every appended entry survives a power loss."""

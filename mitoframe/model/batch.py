@@ -1,0 +1,152 @@
+"""`Batch`: the one thing that crosses the write path, the memtable, the merge and the flush.
+
+Tags are kept as integers. ``series`` lists each distinct tag tuple once; ``codes`` says which of them a row belongs
+to. Everything that sorts, merges or deduplicates works on (codes, times, sequences) and never looks at a string.
+
+    series     RecordBatch, k rows: one column per tag, in the metadata's order
+    codes      int32[n], each in [0, k)
+    times      int64[n], in the time column's unit
+    sequences  uint64[n]
+    op_types   uint8[n], `OpType`
+    fields     RecordBatch, n rows: one column per field, in the metadata's order
+
+A batch is *sorted* when its series are distinct and in order (column by column, nulls first) and its rows are in the
+order (code, time, newest sequence first). Sources, flush and merge hand each other sorted batches only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Many
+
+    import numpy.typing as npt
+
+    from mitoframe.model.ids import Sequence
+    from mitoframe.model.schema import RegionMetadata
+
+    Codes: TypeAlias = npt.NDArray[np.int32]
+    Times: TypeAlias = npt.NDArray[np.int64]
+    Sequences: TypeAlias = npt.NDArray[np.uint64]
+    OpTypes: TypeAlias = npt.NDArray[np.uint8]
+    Take: TypeAlias = npt.NDArray[np.int64]
+
+
+class OpType(IntEnum):
+    """What a row does to its key. The values are written to disk: do not change them."""
+
+    DELETE = 0
+    PUT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    series: pa.RecordBatch
+    codes: Codes
+    times: Times
+    sequences: Sequences
+    op_types: OpTypes
+    fields: pa.RecordBatch
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def with_sequence(self, first: Sequence) -> Batch:
+        """Number the rows from ``first`` on. Copies no data."""
+        return replace(self, sequences=np.arange(first, first + len(self), dtype=np.uint64))
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory held, in bytes."""
+        numbers = self.codes.nbytes + self.times.nbytes + self.sequences.nbytes + self.op_types.nbytes
+        return numbers + int(self.fields.get_total_buffer_size()) + int(self.series.get_total_buffer_size())
+
+    def take(self, rows: Take) -> Batch:
+        """Gather rows by position."""
+        return replace(
+            self,
+            codes=self.codes[rows],
+            times=self.times[rows],
+            sequences=self.sequences[rows],
+            op_types=self.op_types[rows],
+            fields=take_fields(self.fields, rows),
+        )
+
+    def slice(self, start: int, length: int) -> Batch:
+        """View ``length`` rows from ``start``. Copies no data."""
+        stop = start + length
+        return replace(
+            self,
+            codes=self.codes[start:stop],
+            times=self.times[start:stop],
+            sequences=self.sequences[start:stop],
+            op_types=self.op_types[start:stop],
+            fields=self.fields.slice(start, length),
+        )
+
+    def select_fields(self, names: Many[str]) -> Batch:
+        """Keep the named fields only, in that order. Copies no data."""
+        return replace(self, fields=self.fields.select(list(names)))
+
+    def to_arrow(self, metadata: RegionMetadata, names: Many[str], *, tags_as: str = "string") -> pa.RecordBatch:
+        """Lay the rows out as users see them: the named columns, in that order.
+
+        Internal columns may be named too. ``tags_as="dictionary"`` keeps string tags encoded, which costs no copy of
+        the strings.
+        """
+        columns = [self._column(metadata, name, tags_as) for name in names]
+        if not columns:
+            return fields_without_columns(len(self))
+        return pa.RecordBatch.from_arrays(columns, names=list(names))
+
+    def _column(self, metadata: RegionMetadata, name: str, tags_as: str) -> pa.Array:
+        if name == metadata.time.name:
+            return pa.array(self.times).view(metadata.time.type)
+        if name == SEQUENCE_COLUMN:
+            return pa.array(self.sequences)
+        if name == OP_TYPE_COLUMN:
+            return pa.array(self.op_types)
+        if name in self.fields.schema.names:
+            return self.fields.column(name)
+        tag = self.series.column(name)
+        if tags_as == "dictionary" and pa.types.is_large_string(tag.type):
+            return _encode_tag(tag, self.codes)
+        return tag.take(pa.array(self.codes))
+
+
+def _encode_tag(tag: pa.Array, codes: Codes) -> pa.DictionaryArray:
+    encoded = tag.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(codes)), encoded.dictionary)
+
+
+def take_fields(fields: pa.RecordBatch, rows: Take) -> pa.RecordBatch:
+    """Gather rows of every field. ``Requires``: positions are within the batch."""
+    if not fields.num_columns:
+        return fields_without_columns(len(rows))
+    indices = pa.array(rows)
+    return pa.RecordBatch.from_arrays([column.take(indices) for column in fields.columns], schema=fields.schema)
+
+
+def concat_fields(parts: Many[pa.RecordBatch]) -> pa.RecordBatch:
+    """Put the rows of several batches of one schema after each other, in memory of their own."""
+    if not parts[0].num_columns:
+        return fields_without_columns(sum(part.num_rows for part in parts))
+    columns = [pa.concat_arrays([part.column(i) for part in parts]) for i in range(parts[0].num_columns)]
+    return pa.RecordBatch.from_arrays(columns, schema=parts[0].schema)
+
+
+def fields_without_columns(rows: int) -> pa.RecordBatch:
+    """Return the fields of a table that has none: no columns, but a length.
+
+    >>> fields_without_columns(3).num_rows
+    3
+    """
+    return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), rows, [None], children=[]))

@@ -1,0 +1,113 @@
+"""Time as integers in a unit, half-open ranges of it, and the text and objects users say it with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+from mitoframe.model.errors import InvalidInputError
+
+TimeUnit: TypeAlias = Literal["ms", "us", "ns"]
+TimeLike: TypeAlias = "str | date | datetime | int"
+"""A point in time as users say it: ISO text, date, datetime, ``pd.Timestamp``, or an integer in the column's unit."""
+DurationLike: TypeAlias = "str | timedelta"
+"""A span as users say it: ``"1h"``, ``"90s"``, ``"2d"`` or a timedelta."""
+
+PER_SECOND: dict[TimeUnit, int] = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+TIME_MIN = -(2**63) + 1
+TIME_MAX = 2**63 - 1
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """[start, end) in a column's unit. An end of ``TIME_MAX`` includes it, so that "everything" can be said."""
+
+    start: int = TIME_MIN
+    end: int = TIME_MAX
+
+    def is_empty(self) -> bool:
+        return self.start >= self.end
+
+    def intersect(self, other: TimeRange) -> TimeRange:
+        """Return what is in both.
+
+        >>> TimeRange(0, 10).intersect(TimeRange(5, 20))
+        TimeRange(start=5, end=10)
+        """
+        return TimeRange(max(self.start, other.start), min(self.end, other.end))
+
+    def touches(self, first: int, last: int) -> bool:
+        """Tell whether any time of the closed interval [first, last] is in this range."""
+        return first <= last and last >= self.start and (first < self.end or self.end == TIME_MAX)
+
+
+EVERYTHING = TimeRange()
+
+
+def parse_time(value: TimeLike, unit: TimeUnit, zone: str | None, what: str) -> int:
+    """Turn a point in time into an integer of ``unit`` since 1970 UTC.
+
+    A value without a zone means the column's zone (UTC for a column without one). ``what`` names the argument in
+    errors.
+
+    Raises:
+        InvalidInputError: the text is not ISO 8601, an aware value meets a column without a zone, or it does not fit.
+
+    >>> parse_time("2024-01-01", "ms", None, "start")
+    1704067200000
+
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, date)):
+        raise InvalidInputError(f"{what} is a {type(value).__name__}; give ISO text, a date, a datetime or an integer.")
+    if isinstance(value, int):
+        ticks = value
+    else:
+        nanoseconds = getattr(value, "nanosecond", 0)  # pd.Timestamp holds what datetime cannot.
+        moment = _localise(_to_datetime(value, what), zone, what)
+        delta = moment - _EPOCH
+        whole_us = (delta.days * 86_400 + delta.seconds) * 10**6 + delta.microseconds
+        ticks = (whole_us * 1000 + nanoseconds) * PER_SECOND[unit] // 10**9
+    if not TIME_MIN <= ticks <= TIME_MAX:
+        raise InvalidInputError(f"{what}={value!r} does not fit a time in {unit}.")
+    return ticks
+
+
+def _to_datetime(value: str | date, what: str) -> datetime:
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidInputError(
+                f"{what}={value!r} is not ISO 8601, such as 2024-01-31 or 2024-01-31T12:00."
+            ) from None
+    return value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)  # noqa: DTZ001
+
+
+def _localise(moment: datetime, zone: str | None, what: str) -> datetime:
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=ZoneInfo(zone) if zone else UTC)
+    if zone is None:
+        raise InvalidInputError(
+            f"{what}={moment.isoformat()} has a zone, the time column has none: give it without one."
+        )
+    return moment
+
+
+def parse_duration_ms(value: DurationLike, what: str) -> int:
+    """Turn a span into milliseconds.
+
+    >>> parse_duration_ms("1h", "window")
+    3600000
+    """
+    if isinstance(value, timedelta):
+        return round(value.total_seconds() * 1000)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*", value) if isinstance(value, str) else None
+    if match is None:
+        raise InvalidInputError(f'{what}={value!r} is not a duration such as "30s", "5m", "1h", "7d" or a timedelta.')
+    return round(float(match[1]) * _SECONDS[match[2]] * 1000)

@@ -1,0 +1,69 @@
+"""Opening a region: fold the manifest, replay the log, and be where the last process was.
+
+Rows keep the sequences they were written with, and only entries above ``flushed_entry_id`` are replayed, so a crash at
+any point and any number of crashes while recovering give the same region. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mitoframe.failpoints import reached
+from mitoframe.model.ids import EntryId, RegionId, Sequence
+from mitoframe.region.control import VersionControl
+from mitoframe.region.region import Region
+from mitoframe.region.version import Version
+from mitoframe.storage.manifest import Manifest, load
+from mitoframe.storage.memtable import Memtable
+
+if TYPE_CHECKING:
+    from mitoframe.model.edit import Change, RegionState
+    from mitoframe.model.ids import ManifestVersion
+    from mitoframe.ports import ObjectStore, Randomness
+    from mitoframe.region.hooks import Hooks
+    from mitoframe.storage.wal import Wal
+
+
+def create_region(
+    store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, first: Change, distance: int
+) -> Region:
+    """Write a region's first manifest and open it."""
+    manifest = Manifest.create(store, randomness, first, distance)
+    hooks.manifest_updated(first.metadata, first, manifest.version)
+    region_id = first.metadata.region_id
+    return Region(region_id, _replay(wal, manifest.state, manifest.version), manifest, wal, hooks)
+
+
+def open_region(
+    store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, region_id: RegionId, distance: int
+) -> Region:
+    """Open a region for writing."""
+    manifest = Manifest.open(store, randomness, region_id, distance)
+    reached("recover.version_built")
+    control = _replay(wal, manifest.state, manifest.version)
+    reached("recover.replayed")
+    # A crash between the manifest and the log left entries that nobody needs.
+    wal.obsolete(region_id, manifest.state.flushed_entry_id)
+    return Region(region_id, control, manifest, wal, hooks)
+
+
+def open_region_for_reading(store: ObjectStore, wal: Wal, hooks: Hooks, region_id: RegionId) -> Region:
+    """Open a region that another process may be writing. Writes nothing, locks nothing."""
+    while True:
+        loaded = load(store, region_id)
+        control = _replay(wal, loaded.state, loaded.version)
+        # The writer may have flushed between the two reads and dropped the log entries with it: then the manifest
+        # has moved on, and reading both again sees the file instead.
+        if load(store, region_id).version == loaded.version:
+            return Region(region_id, control, None, wal, hooks)
+        wal.refresh()
+
+
+def _replay(wal: Wal, state: RegionState, manifest_version: ManifestVersion) -> VersionControl:
+    memtable = Memtable(0)
+    visible, last_entry = state.flushed_sequence, state.flushed_entry_id
+    for entry_id, batch in wal.replay(state.metadata, state.flushed_entry_id):
+        memtable.insert(batch)
+        visible, last_entry = Sequence(int(batch.sequences[-1])), EntryId(entry_id)
+    version = Version(state=state, manifest_version=manifest_version, mutable=memtable)
+    return VersionControl(version, visible, last_entry)

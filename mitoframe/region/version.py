@@ -1,0 +1,43 @@
+"""What a region is at one moment: an immutable value that readers hold while writers go on.
+
+How to read a region: take (version, visible sequence) from its `VersionControl` in one step, then look at nothing else.
+The version lists the files and the memtables; of a memtable, only rows up to the visible sequence count. As long as a
+version object lives, the files it lists are not deleted: holding it *is* the pin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mitoframe.model.edit import Edit, RegionState
+    from mitoframe.model.ids import ManifestVersion
+    from mitoframe.storage.memtable import Memtable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, eq=False)
+class Version:
+    """Requires: memtables newer than ``state.flushed_entry_id`` only. ``immutables`` are oldest first."""
+
+    state: RegionState
+    manifest_version: ManifestVersion
+    mutable: Memtable
+    immutables: tuple[Memtable, ...] = ()
+
+    @property
+    def memtables(self) -> tuple[Memtable, ...]:
+        return (*self.immutables, self.mutable)
+
+    def apply(self, edit: Edit, manifest_version: ManifestVersion, flushed: frozenset[int] = frozenset()) -> Version:
+        """Return the version after ``edit``, without the immutable memtables that it flushed."""
+        return replace(
+            self,
+            state=self.state.apply(edit),
+            manifest_version=manifest_version,
+            immutables=tuple(memtable for memtable in self.immutables if memtable.memtable_id not in flushed),
+        )
+
+    def freeze(self, fresh: Memtable) -> Version:
+        """Return the version in which the mutable memtable takes no more rows and ``fresh`` does."""
+        return replace(self, mutable=fresh, immutables=(*self.immutables, self.mutable))

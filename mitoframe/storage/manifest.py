@@ -1,0 +1,219 @@
+r"""A region's manifest: the list of its edits, and a checkpoint of them now and then.
+
+    delta       = body "\n" checksum "\n"      body: {"format", "version", "commit_id", "edits": [...]}
+    checkpoint  = body "\n" checksum "\n"      body: {"format", "version", "state": {...}}
+    body        = one line of JSON; checksum = CRC32C of the body, eight hexadecimal digits
+
+Delta N is stored with put-if-absent: that is the commit point of everything but a write, and nobody can commit N twice.
+Versions are contiguous. The newest checkpoint that reads well is the start; deltas above it follow without a gap. The
+deltas since the checkpoint before are kept, so that one damaged checkpoint loses nothing. There is no pointer file to
+go stale.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+
+from mitoframe.failpoints import reached
+from mitoframe.model.edit import Change, RegionState, edit_from_json
+from mitoframe.model.errors import ConfigError, ConflictError, CorruptionError
+from mitoframe.model.ids import ManifestVersion, RegionId
+from mitoframe.storage.paths import ManifestKind, manifest_folder, manifest_key, parse_manifest_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mitoframe.model.edit import Edit
+    from mitoframe.ports import ObjectStore, Randomness
+
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A manifest read from the store. ``checkpoints`` are the versions that have one, oldest first."""
+
+    version: ManifestVersion
+    state: RegionState
+    checkpoints: tuple[ManifestVersion, ...]
+
+
+class Manifest:
+    """One region's manifest, opened. Not safe to use from several threads at once: the region's edit lock is taken."""
+
+    def __init__(
+        self, store: ObjectStore, randomness: Randomness, region_id: RegionId, loaded: Loaded, distance: int
+    ) -> None:
+        self._store, self._randomness, self._region_id = store, randomness, region_id
+        self._checkpoints = list(loaded.checkpoints)
+        self._distance = distance
+        self.version = loaded.version
+        self.state = loaded.state
+
+    @staticmethod
+    def create(store: ObjectStore, randomness: Randomness, first: Change, distance: int) -> Manifest:
+        """Write version 0. Requires: the region is new."""
+        region_id = first.metadata.region_id
+        state = RegionState(metadata=first.metadata, options=first.options)
+        manifest = Manifest(
+            store,
+            randomness,
+            region_id,
+            Loaded(version=ManifestVersion(-1), state=state, checkpoints=()),
+            distance,
+        )
+        manifest.append(first)
+        return manifest
+
+    @staticmethod
+    def open(store: ObjectStore, randomness: Randomness, region_id: RegionId, distance: int) -> Manifest:
+        """Read what is there.
+
+        Raises:
+            CorruptionError: a delta is damaged or missing, or there is no manifest.
+            ConfigError: it was written by a newer mitoframe.
+
+        """
+        return Manifest(store, randomness, region_id, load(store, region_id), distance)
+
+    def append(self, edit: Edit) -> ManifestVersion:
+        """Commit an edit as the next version.
+
+        Raises:
+            ConflictError: it does not fit the current state, or another writer took this version. Nothing changed.
+
+        """
+        following = self.state.apply(edit)
+        version = ManifestVersion(self.version + 1)
+        commit_id = self._randomness.hex128()
+        body = {"format": MANIFEST_FORMAT, "version": version, "commit_id": commit_id, "edits": [edit.to_json()]}
+        key = manifest_key(self._region_id, version, "json")
+        try:
+            self._store.put_if_absent(key, _seal(body))
+        except FileExistsError:
+            if _read(self._store, key)["commit_id"] != commit_id:
+                raise ConflictError(f"manifest version {version} was written by somebody else; open again.") from None
+        self.version, self.state = version, following
+        return version
+
+    def checkpoint_if_due(self) -> None:
+        """Fold the deltas into a checkpoint when there are many, and drop those that two checkpoints cover."""
+        last = self._checkpoints[-1] if self._checkpoints else ManifestVersion(-1)
+        if self.version - last < self._distance:
+            return
+        body = {"format": MANIFEST_FORMAT, "version": self.version, "state": self.state.to_json()}
+        key = manifest_key(self._region_id, self.version, "checkpoint")
+        try:
+            self._store.put_if_absent(key, _seal(body))
+        except FileExistsError:
+            # Left by a writer that died before it could clean up: the same state, so as good as ours.
+            _read(self._store, key)
+        reached("checkpoint.stored")
+        self._checkpoints.append(self.version)
+        self._clean()
+        reached("checkpoint.cleaned")
+
+    def _clean(self) -> None:
+        kept = self._checkpoints[-2:]
+        if len(kept) < 2:
+            return
+        for item in self._store.list(manifest_folder(self._region_id)):
+            parsed = parse_manifest_key(item.key)
+            if parsed is None:
+                continue
+            version, kind = parsed
+            if version <= kept[0] and not (kind == "checkpoint" and version == kept[0]):
+                self._store.delete(item.key)
+        self._checkpoints = kept
+
+
+def load(store: ObjectStore, region_id: RegionId) -> Loaded:
+    """Fold a region's manifest, from the newest checkpoint that reads well."""
+    deltas, checkpoints = _list(store, region_id)
+    version, state = _start(store, region_id, checkpoints, bool(deltas))
+    for delta in [v for v in deltas if v > version]:
+        if delta != version + 1:
+            missing = ManifestVersion(version + 1)
+            raise CorruptionError(
+                f"this manifest delta is missing, but {delta} is there",
+                path=manifest_key(region_id, missing, "json"),
+            )
+        state = _fold(store, region_id, delta, state)
+        version = delta
+    if state is None:
+        raise CorruptionError("the region has no manifest", path=manifest_folder(region_id))
+    return Loaded(version=version, state=state, checkpoints=tuple(checkpoints))
+
+
+def exists(store: ObjectStore, region_id: RegionId) -> bool:
+    deltas, checkpoints = _list(store, region_id)
+    return bool(deltas or checkpoints)
+
+
+def _list(store: ObjectStore, region_id: RegionId) -> tuple[list[ManifestVersion], list[ManifestVersion]]:
+    found: dict[ManifestKind, list[ManifestVersion]] = {"json": [], "checkpoint": []}
+    for item in store.list(manifest_folder(region_id)):
+        parsed = parse_manifest_key(item.key)
+        if parsed is not None:
+            found[parsed[1]].append(parsed[0])
+    return sorted(found["json"]), sorted(found["checkpoint"])
+
+
+def _start(
+    store: ObjectStore, region_id: RegionId, checkpoints: Sequence[ManifestVersion], has_deltas: bool
+) -> tuple[ManifestVersion, RegionState | None]:
+    damage: CorruptionError | None = None
+    for version in reversed(checkpoints):
+        key = manifest_key(region_id, version, "checkpoint")
+        try:
+            return version, RegionState.from_json(_read(store, key)["state"])
+        except CorruptionError as error:
+            damage = error
+    if damage is not None and not has_deltas:
+        raise damage
+    return ManifestVersion(-1), None
+
+
+def _fold(store: ObjectStore, region_id: RegionId, version: ManifestVersion, state: RegionState | None) -> RegionState:
+    key = manifest_key(region_id, version, "json")
+    for value in _read(store, key)["edits"]:
+        try:
+            edit = edit_from_json(value)
+            if state is None:
+                if not isinstance(edit, Change):
+                    raise ValueError("the first action does not define the region")
+                state = RegionState(metadata=edit.metadata, options=edit.options)
+            else:
+                state = state.apply(edit)
+        except (ConflictError, ValueError, KeyError, TypeError) as error:
+            raise CorruptionError(f"the edit does not fit the state before it: {error}", path=key) from error
+    assert state is not None, "a delta holds at least one edit"
+    return state
+
+
+def _seal(body: dict[str, Any]) -> bytes:
+    line = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    return line + b"\n%08x\n" % google_crc32c.value(line)
+
+
+def _read(store: ObjectStore, key: str) -> dict[str, Any]:
+    data = store.get(key)
+    line, _, rest = data.partition(b"\n")
+    found = b"%08x\n" % google_crc32c.value(line)
+    if rest != found:
+        raise CorruptionError(
+            "the manifest's bytes are not those that were written",
+            path=key,
+            expected=f"CRC32C {rest[:8].decode('ascii', 'replace') or 'missing'}",
+            found=found[:8].decode("ascii"),
+        )
+    body: dict[str, Any] = json.loads(line)
+    if body["format"] > MANIFEST_FORMAT:
+        raise ConfigError(
+            f"{key} has manifest format {body['format']}, newer than {MANIFEST_FORMAT}; update mitoframe."
+        )
+    return body

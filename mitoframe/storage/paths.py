@@ -1,0 +1,69 @@
+"""Every name on disk, made and parsed here and nowhere else. They are built from numbers and random identifiers only.
+
+mitoframe.json                                    which format, which store
+writer.lock, writer.json                          who writes
+catalog.sqlite3                                   table names, identifiers, schemas
+wal/{first_entry_id:020}.wal                      the log (the segment names are the log driver's own)
+regions/{table_id}_{region_number:010}/
+manifest/{version:020}.json                   a delta
+manifest/{version:020}.checkpoint             all deltas up to that version, folded
+sst/{file_id}.parquet
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from mitoframe.model.ids import FileId, ManifestVersion, RegionId, region_number_of, table_id_of
+
+STORE_FILE = "mitoframe.json"
+LOCK_FILE = "writer.lock"
+HOLDER_FILE = "writer.json"
+CATALOG_FILE = "catalog.sqlite3"
+LOG_FOLDER = "wal"
+REGIONS_FOLDER = "regions"
+
+ManifestKind = Literal["json", "checkpoint"]
+
+_SST = re.compile(r"([0-9a-f]{32})\.parquet")
+_MANIFEST = re.compile(r"(\d{20})\.(json|checkpoint)")
+
+
+def region_folder(region_id: RegionId) -> str:
+    """Name a region's folder.
+
+    >>> region_folder(RegionId((7 << 32) + 1))
+    'regions/7_0000000001'
+    """
+    return f"{REGIONS_FOLDER}/{table_id_of(region_id)}_{region_number_of(region_id):010}"
+
+
+def manifest_folder(region_id: RegionId) -> str:
+    return f"{region_folder(region_id)}/manifest"
+
+
+def manifest_key(region_id: RegionId, version: ManifestVersion, kind: ManifestKind) -> str:
+    return f"{manifest_folder(region_id)}/{version:020}.{kind}"
+
+
+def parse_manifest_key(key: str) -> tuple[ManifestVersion, ManifestKind] | None:
+    """Return what `manifest_key` was given, or None for a name it did not make."""
+    match = _MANIFEST.fullmatch(key.rpartition("/")[2])
+    if match is None:
+        return None
+    return ManifestVersion(int(match[1])), "json" if match[2] == "json" else "checkpoint"
+
+
+def sst_folder(region_id: RegionId) -> str:
+    return f"{region_folder(region_id)}/sst"
+
+
+def sst_key(region_id: RegionId, file_id: FileId) -> str:
+    return f"{sst_folder(region_id)}/{file_id}.parquet"
+
+
+def parse_sst_key(key: str) -> FileId | None:
+    """Return the file id in an SST's key, or None for a name `sst_key` did not make."""
+    match = _SST.fullmatch(key.rpartition("/")[2])
+    return None if match is None else FileId(match[1])

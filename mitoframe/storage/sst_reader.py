@@ -1,0 +1,238 @@
+"""An SST's rows, row group by row group, as sorted batches.
+
+The first time a process opens a file it reads it whole and compares size and CRC32C with the manifest; from then on it
+keeps the footer and the series index and reads only the row groups and columns that are asked for, with page checksums
+verified. Tag columns are never read: the series index says which series a row belongs to.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mitoframe.kernels.keys import codes_from_offsets
+from mitoframe.model.batch import Batch, fields_without_columns
+from mitoframe.model.errors import CorruptionError
+from mitoframe.model.predicate import ColumnStats, Predicate, may_match
+from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
+from mitoframe.storage.cache import LruCache
+from mitoframe.storage.paths import sst_key
+from mitoframe.storage.series import decode_series
+from mitoframe.storage.sst_writer import REGION_KEY, SERIES_KEY, SST_FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Many
+
+    import numpy.typing as npt
+
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.schema import Column, RegionMetadata
+    from mitoframe.ports import ObjectStore
+
+_CHUNK_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footer:
+    """What is kept of an opened file. ``offsets`` has one more entry than ``series``."""
+
+    parquet: pq.FileMetaData
+    schema: pa.Schema
+    series: pa.RecordBatch
+    offsets: npt.NDArray[np.int64]
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self.parquet.serialized_size + self.series.get_total_buffer_size() + self.offsets.nbytes)
+
+    def row_group_starts(self) -> npt.NDArray[np.int64]:
+        counts = [self.parquet.row_group(i).num_rows for i in range(self.parquet.num_row_groups)]
+        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+class SstReader:
+    """Reads the SSTs of a store; shared by all its regions and threads."""
+
+    def __init__(self, store: ObjectStore, footer_cache_bytes: int = 128 * 1024 * 1024) -> None:
+        self._store = store
+        self._footers: LruCache[Footer] = LruCache(footer_cache_bytes)
+        self._verified: set[str] = set()
+
+    def verify(self, metadata: RegionMetadata, file: FileMeta) -> None:
+        """Compare a file with the manifest, once per process.
+
+        Raises:
+            CorruptionError: it is missing, or its size or checksum is not what was written.
+
+        """
+        if file.file_id in self._verified:
+            return
+        key = sst_key(metadata.region_id, file.file_id)
+        try:
+            found_bytes = self._store.head(key).size_bytes
+        except FileNotFoundError as error:
+            raise CorruptionError("the manifest lists this file, but it is missing", path=key) from error
+        if found_bytes != file.size_bytes:
+            raise CorruptionError(
+                "the file has another size than was written", path=key, expected=file.size_bytes, found=found_bytes
+            )
+        checksum = self._checksum(key, file.size_bytes)
+        if checksum != file.checksum:
+            raise CorruptionError(
+                "the file's bytes are not those that were written",
+                path=key,
+                expected=f"CRC32C {file.checksum:08x}",
+                found=f"{checksum:08x}",
+            )
+        self._verified.add(file.file_id)
+
+    def _checksum(self, key: str, size_bytes: int) -> int:
+        checksum = 0
+        for start in range(0, size_bytes, _CHUNK_BYTES):
+            chunk = self._store.get_range(key, start, min(_CHUNK_BYTES, size_bytes - start))
+            checksum = google_crc32c.extend(checksum, chunk)
+        return checksum
+
+    def footer(self, metadata: RegionMetadata, file: FileMeta) -> Footer:
+        """Open a file, or remember it."""
+        cached = self._footers.get(file.file_id)
+        if cached is not None:
+            return cached
+        self.verify(metadata, file)
+        key = sst_key(metadata.region_id, file.file_id)
+        try:
+            footer = self._read_footer(key, file)
+        except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+            raise CorruptionError(f"not an SST that this mitoframe can read: {error}", path=key) from error
+        self._footers.put(file.file_id, footer, footer.size_bytes)
+        return footer
+
+    def _read_footer(self, key: str, file: FileMeta) -> Footer:
+        parquet_file = self._open(key, file.size_bytes)
+        parquet = parquet_file.metadata
+        entries = parquet.metadata
+        region = json.loads(entries[REGION_KEY.encode()])
+        if region["format"] > SST_FORMAT:
+            raise ValueError(f"SST format {region['format']} is newer than {SST_FORMAT}; update mitoframe")
+        offset, length, checksum = map(int, entries[SERIES_KEY.encode()].split(b","))
+        index = self._store.get_range(key, offset, length)
+        if google_crc32c.value(index) != checksum:
+            raise ValueError("the series index does not match its checksum")
+        series, offsets = decode_series(index, parquet.num_rows)
+        return Footer(parquet=parquet, schema=parquet_file.schema_arrow, series=series, offsets=offsets)
+
+    def _open(self, key: str, size_bytes: int, parquet: pq.FileMetaData | None = None) -> pq.ParquetFile:
+        source = pa.PythonFile(_ObjectFile(self._store, key, size_bytes), mode="r")
+        return pq.ParquetFile(source, metadata=parquet, page_checksum_verification=True, pre_buffer=True)
+
+    def matching_row_groups(self, metadata: RegionMetadata, file: FileMeta, predicate: Predicate) -> list[int]:
+        """Return the row groups whose statistics do not rule ``predicate`` out."""
+        footer = self.footer(metadata, file)
+        names = {column.name: column for column in metadata.columns}
+        return [
+            number
+            for number in range(footer.parquet.num_row_groups)
+            if may_match(predicate, _row_group_stats(footer.parquet.row_group(number), names))
+        ]
+
+    def read(self, metadata: RegionMetadata, file: FileMeta, row_groups: Many[int], field_names: Many[str]) -> Batch:
+        """Read row groups as one sorted batch with the named fields; a field that the file lacks is null."""
+        footer = self.footer(metadata, file)
+        key = sst_key(metadata.region_id, file.file_id)
+        present = [name for name in field_names if name in footer.schema.names]
+        wanted = [metadata.time.name, SEQUENCE_COLUMN, OP_TYPE_COLUMN, *present]
+        try:
+            rows = self._open(key, file.size_bytes, footer.parquet).read_row_groups(list(row_groups), columns=wanted)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
+        starts = footer.row_group_starts()
+        codes = [codes_from_offsets(footer.offsets, int(starts[n]), int(starts[n + 1])) for n in row_groups]
+        return Batch(
+            series=footer.series,
+            codes=np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32),
+            times=_numpy(rows.column(metadata.time.name), pa.int64()),
+            sequences=_numpy(rows.column(SEQUENCE_COLUMN), pa.uint64()),
+            op_types=_numpy(rows.column(OP_TYPE_COLUMN), pa.uint8()),
+            fields=_fields(metadata, rows, field_names),
+        )
+
+
+def _numpy(column: pa.ChunkedArray, data_type: pa.DataType) -> npt.NDArray[Any]:
+    chunks: list[npt.NDArray[Any]] = [chunk.view(data_type).to_numpy() for chunk in column.chunks]
+    if len(chunks) == 1:
+        return chunks[0]
+    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=data_type.to_pandas_dtype())
+
+
+def _fields(metadata: RegionMetadata, rows: pa.Table, names: Many[str]) -> pa.RecordBatch:
+    if not names:
+        return fields_without_columns(rows.num_rows)
+    types = {field.name: field.type for field in metadata.fields}
+    columns = [
+        _one_array(rows.column(name), types[name])
+        if name in rows.schema.names
+        else pa.nulls(rows.num_rows, types[name])
+        for name in names
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=list(names))
+
+
+def _one_array(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
+    if column.type != data_type:
+        column = column.cast(data_type)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, data_type)])
+
+
+def _row_group_stats(row_group: pq.RowGroupMetaData, columns: dict[str, Column]) -> dict[str, ColumnStats]:
+    stats = {}
+    for i in range(row_group.num_columns):
+        chunk = row_group.column(i)
+        column = columns.get(chunk.path_in_schema)
+        if column is not None and chunk.statistics is not None:
+            stats[column.name] = _column_stats(column, chunk.statistics, row_group.num_rows)
+    return stats
+
+
+def _column_stats(column: Column, found: pq.Statistics, row_count: int) -> ColumnStats:
+    null_count = found.null_count if found.has_null_count else None
+    if not found.has_min_max:
+        return ColumnStats(null_count=null_count, row_count=row_count)
+    if pa.types.is_timestamp(column.type):
+        # The raw integers: a datetime would drop nanoseconds.
+        return ColumnStats(minimum=found.min_raw, maximum=found.max_raw, null_count=null_count, row_count=row_count)
+    return ColumnStats(minimum=found.min, maximum=found.max, null_count=null_count, row_count=row_count)
+
+
+class _ObjectFile(io.RawIOBase):
+    """A stored object as the seekable file that pyarrow wants. pyarrow never opens a path itself."""
+
+    def __init__(self, store: ObjectStore, key: str, size_bytes: int) -> None:
+        self._store, self._key, self._size_bytes, self._position = store, key, size_bytes, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size_bytes}[whence]
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._size_bytes - self._position, 0)
+        length = left if size is None or size < 0 else min(size, left)
+        data = self._store.get_range(self._key, self._position, length) if length else b""
+        self._position += len(data)
+        return data
