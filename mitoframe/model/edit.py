@@ -6,7 +6,7 @@ A region's manifest is a list of these. ``state.apply(edit)`` is pure: it return
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -92,7 +92,7 @@ class RegionState:
 
     metadata: RegionMetadata
     options: RegionOptions
-    files: Mapping[FileId, FileMeta] = MappingProxyType({})
+    files: Mapping[FileId, FileMeta] = field(default_factory=lambda: MappingProxyType({}))
     removed_files: tuple[RemovedFile, ...] = ()
     flushed_entry_id: EntryId = NO_ENTRY
     flushed_sequence: Sequence = NO_SEQUENCE

@@ -150,6 +150,10 @@ class PoisonedError(MitoError):
     """A write to storage failed half-way, so this handle takes no more writes. The cause is attached."""
 
 
+class DamageWarning(UserWarning):
+    """Stored bytes are damaged and what could not be read was left out, as asked."""
+
+
 def unknown_name(kind: str, name: str, existing: Iterable[str]) -> str:
     """Say that there is no ``kind`` called ``name``, with the nearest that exists.
 

@@ -1,7 +1,7 @@
 """`VersionControl`: the one place where a region's current version is exchanged.
 
-Two locks, always taken in this order: ``edit_lock`` for as long as a manifest edit takes (I/O included; edits follow one
-another), and a private one for the exchange of a pointer. Readers take only the second, for a few instructions.
+Two locks, always taken in this order: ``edit_lock`` for as long as a manifest edit takes (I/O included; edits follow
+one another), and a private one for the exchange of a pointer. Readers take none: they read one reference.
 """
 
 from __future__ import annotations

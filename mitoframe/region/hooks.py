@@ -34,12 +34,12 @@ class Hooks:
         for hook in self._hooks:
             try:
                 hook.on_sst_files_written(metadata, files)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a hook is somebody else's code
                 _log.exception("hook failed hook=%r event=sst_files_written region=%d", hook, metadata.region_id)
 
     def manifest_updated(self, metadata: RegionMetadata, edit: Edit, version: ManifestVersion) -> None:
         for hook in self._hooks:
             try:
                 hook.on_manifest_updated(metadata, edit, version)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a hook is somebody else's code
                 _log.exception("hook failed hook=%r event=manifest_updated region=%d", hook, metadata.region_id)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
-from mitoframe.model.ids import EntryId, RegionId, Sequence
+from mitoframe.model.ids import RegionId, Sequence
 from mitoframe.region.control import VersionControl
 from mitoframe.region.region import Region
 from mitoframe.region.version import Version
-from mitoframe.storage.manifest import Manifest, load
+from mitoframe.storage.manifest import Manifest, latest_version, load
 from mitoframe.storage.memtable import Memtable
 
 if TYPE_CHECKING:
@@ -52,18 +52,30 @@ def open_region_for_reading(store: ObjectStore, wal: Wal, hooks: Hooks, region_i
     while True:
         loaded = load(store, region_id)
         control = _replay(wal, loaded.state, loaded.version)
-        # The writer may have flushed between the two reads and dropped the log entries with it: then the manifest
-        # has moved on, and reading both again sees the file instead.
+        # The writer may have flushed between the two reads and dropped log entries with it: then the manifest has moved
+        # on, and reading both again sees the file instead.
         if load(store, region_id).version == loaded.version:
             return Region(region_id, control, None, wal, hooks)
         wal.refresh()
+
+
+def refresh_region(store: ObjectStore, wal: Wal, hooks: Hooks, region: Region) -> Region:
+    """Return the region as the writer in another process has it by now."""
+    wal.refresh()
+    version = region.control.current().version
+    if latest_version(store, region.region_id) != version.manifest_version:
+        return open_region_for_reading(store, wal, hooks, region.region_id)
+    for entry_id, batch in wal.replay(version.state.metadata, region.control.current().last_entry_id):
+        version.mutable.insert(batch, entry_id)
+        region.control.publish(Sequence(int(batch.sequences[-1])), entry_id)
+    return region
 
 
 def _replay(wal: Wal, state: RegionState, manifest_version: ManifestVersion) -> VersionControl:
     memtable = Memtable(0)
     visible, last_entry = state.flushed_sequence, state.flushed_entry_id
     for entry_id, batch in wal.replay(state.metadata, state.flushed_entry_id):
-        memtable.insert(batch)
-        visible, last_entry = Sequence(int(batch.sequences[-1])), EntryId(entry_id)
+        memtable.insert(batch, entry_id)
+        visible, last_entry = Sequence(int(batch.sequences[-1])), entry_id
     version = Version(state=state, manifest_version=manifest_version, mutable=memtable)
     return VersionControl(version, visible, last_entry)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
-from mitoframe.model.errors import ConflictError, MitoError, PoisonedError
+from mitoframe.model.errors import ConflictError, DiskFullError, MitoError, PoisonedError
 from mitoframe.region.control import Snapshot, VersionControl
 from mitoframe.storage.memtable import Memtable
 
@@ -80,8 +80,8 @@ class Region:
             self.check_writable()
             try:
                 number = self._manifest.append(edit)
-            except ConflictError:
-                raise
+            except (ConflictError, DiskFullError):
+                raise  # Nothing was stored, and that is certain.
             except MitoError as error:
                 self.poison(error)
                 raise

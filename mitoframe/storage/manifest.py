@@ -150,8 +150,13 @@ def load(store: ObjectStore, region_id: RegionId) -> Loaded:
 
 
 def exists(store: ObjectStore, region_id: RegionId) -> bool:
+    return latest_version(store, region_id) >= 0
+
+
+def latest_version(store: ObjectStore, region_id: RegionId) -> ManifestVersion:
+    """Return the newest version there is, without reading it; -1 if there is none."""
     deltas, checkpoints = _list(store, region_id)
-    return bool(deltas or checkpoints)
+    return max([*deltas[-1:], *checkpoints[-1:]], default=ManifestVersion(-1))
 
 
 def _list(store: ObjectStore, region_id: RegionId) -> tuple[list[ManifestVersion], list[ManifestVersion]]:

@@ -1,7 +1,8 @@
 """The write buffer of a region: Arrow batches in the order they came, sorted when somebody needs them sorted.
 
 One thread inserts (the commit leader); any number of threads read. A reader takes a snapshot: the batches there are,
-cut at the sequence that is visible to it. Batches are immutable, so a snapshot costs a tuple.
+cut at the sequence that is visible to it. Batches are immutable, so a snapshot costs a tuple; the sorted form of the
+last snapshot is kept, since the next reader usually wants the same.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mitoframe.model.ids import NO_SEQUENCE, Sequence
+from mitoframe.model.ids import NO_ENTRY, NO_SEQUENCE, EntryId, Sequence
+from mitoframe.storage.runs import sort_batches
 
 if TYPE_CHECKING:
     from mitoframe.model.batch import Batch
@@ -50,13 +52,16 @@ class Memtable:
         self.memtable_id = memtable_id
         self._batches: list[Batch] = []
         self._stats = MemtableStats()
+        self.last_entry_id = NO_ENTRY
+        self._sorted: tuple[Sequence, Batch] | None = None
 
-    def insert(self, batch: Batch) -> None:
-        """Add rows. Requires: their sequences rise and are above all that are here."""
+    def insert(self, batch: Batch, entry_id: EntryId) -> None:
+        """Add the rows of a log entry. Requires: their sequences rise and are above all that are here."""
         assert len(batch), "an empty batch has no place in a memtable"
         assert int(batch.sequences[0]) > self._stats.max_sequence
         self._stats = self._stats.including(batch)
         self._batches.append(batch)
+        self.last_entry_id = entry_id
 
     @property
     def stats(self) -> MemtableStats:
@@ -77,3 +82,16 @@ class Memtable:
                 batches.append(batch.slice(0, count))
             break
         return tuple(batches)
+
+    def sorted(self, visible: Sequence) -> Batch | None:
+        """Return the rows up to ``visible`` as one sorted batch, the newest of each key; None if there are none."""
+        batches = self.snapshot(visible)
+        if not batches:
+            return None
+        newest = Sequence(int(batches[-1].sequences[-1]))
+        kept = self._sorted
+        if kept is not None and kept[0] == newest:
+            return kept[1]
+        run = sort_batches(batches)
+        self._sorted = (newest, run)
+        return run

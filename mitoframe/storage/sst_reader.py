@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mitoframe.kernels.keys import codes_from_offsets
+from mitoframe.kernels.series import codes_from_offsets
 from mitoframe.model.batch import Batch, fields_without_columns
 from mitoframe.model.errors import CorruptionError
 from mitoframe.model.predicate import ColumnStats, Predicate, may_match

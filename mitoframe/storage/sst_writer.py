@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mitoframe.kernels.keys import series_offsets
+from mitoframe.kernels.series import series_offsets
 from mitoframe.model.batch import OpType
 from mitoframe.model.file import FileMeta
 from mitoframe.model.ids import FileId, Sequence

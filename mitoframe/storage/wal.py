@@ -80,7 +80,9 @@ class Wal:
 
     def append(self, writes: Many[tuple[EncodedWrite, Sequence]]) -> EntryId:
         """Write entries together, each with its first sequence, and return the id of the last. Not yet synced."""
-        return self._log.append([(write.region_id, write.payload(sequence)) for write, sequence in writes])
+        return self._log.append(
+            [(write.region_id, b"".join(map(bytes, write.payload(sequence)))) for write, sequence in writes]
+        )  # type: ignore
 
     def sync(self) -> None:
         self._log.sync()

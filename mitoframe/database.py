@@ -1,0 +1,365 @@
+"""`open` and `Database`: a store, its tables, and the store that is meant when none is named."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from html import escape
+from types import TracebackType
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from mitoframe.engine.catalog import TableEntry, validate_table_name
+from mitoframe.failpoints import reached
+from mitoframe.frames import arrow
+from mitoframe.frames.polars import from_table, to_arrow_schema
+from mitoframe.ingest import to_table
+from mitoframe.model.errors import (
+    ClosedError,
+    ConfigError,
+    InvalidInputError,
+    SchemaMismatchError,
+    TableExistsError,
+    unknown_name,
+)
+from mitoframe.model.ids import region_id
+from mitoframe.model.options import MitoConfig, RegionOptions
+from mitoframe.model.request import CreateRequest, WriteResult
+from mitoframe.model.schema import RegionMetadata, build_metadata
+from mitoframe.model.timerange import DurationLike, TimeLike, parse_duration_ms
+from mitoframe.ports import RegionHook
+from mitoframe.registry import Connection, Mode, canonical_url, connect
+from mitoframe.scan import Scan
+from mitoframe.table import Table, read_only
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Shared:
+    """A connection and the number of handles on it: one store in one process has one engine."""
+
+    url: str
+    connection: Connection
+    mode: Mode
+    handles: int = 0
+
+
+_shared: dict[str, _Shared] = {}
+_default: list[Database] = []
+
+
+def open(  # noqa: A001 - mitoframe.open is the name, as in zarr.open or shelve.open
+    path: str | os.PathLike[str],
+    *,
+    mode: Mode = "rw",
+    config: MitoConfig | None = None,
+    hooks: Sequence[RegionHook] = (),
+    **settings: Any,
+) -> Database:
+    """Open a store, making it if it is not there, and make it the default of ``mitoframe.write`` and ``scan``.
+
+    Args:
+        path: a folder, or ``"memory://"`` for a store that lives as long as its handle.
+        mode: ``"rw"`` for the one writing process, ``"r"`` to read, also while another process writes.
+        config: how the engine behaves; or give single settings by name.
+        hooks: told of every flush, compaction and edit.
+        settings: fields of `MitoConfig`, such as ``sync="interval"``.
+
+    Raises:
+        StoreLockedError: another process writes to it; the message says which.
+        CorruptionError: stored bytes are damaged; the message names the file.
+
+    Example:
+        >>> import mitoframe as mito
+        >>> with mito.open("memory://") as db:
+        ...     db.tables().height
+        0
+
+    """
+    if mode not in ("rw", "r"):
+        raise ConfigError(f"mode={mode!r} is not one of 'rw', 'r'.")
+    url = canonical_url(path)
+    shared = _shared.get(url)
+    if shared is not None and (mode == "r" or shared.mode == "rw"):
+        return _handle(shared, mode)
+    shared = _Shared(url=url, connection=connect(url, mode, _config(config, settings), hooks), mode=mode)
+    if url != "memory://" and (mode == "rw" or url not in _shared):
+        _shared[url] = shared
+    return _handle(shared, mode)
+
+
+def _handle(shared: _Shared, mode: Mode) -> Database:
+    shared.handles += 1
+    database = Database(shared, mode)
+    _default.append(database)
+    return database
+
+
+def _config(config: MitoConfig | None, settings: Mapping[str, Any]) -> MitoConfig:
+    if config is not None and settings:
+        raise ConfigError("give either config= or single settings, not both.")
+    known = [field.name for field in fields(MitoConfig)]
+    for name in settings:
+        if name not in known:
+            raise ConfigError(unknown_name("setting", name, known))
+    return config or MitoConfig(**settings)
+
+
+@atexit.register
+def _close_all() -> None:
+    for shared in list(_shared.values()):
+        shared.connection.close()
+    _shared.clear()
+
+
+def current() -> Database:
+    """Return the store that was opened last and is still open.
+
+    Raises:
+        ClosedError: none is.
+
+    """
+    while _default and _default[-1].closed:
+        _default.pop()
+    if not _default:
+        raise ClosedError('no store is open; call mitoframe.open("folder") first.')
+    return _default[-1]
+
+
+class Database:
+    """An open store. Close it, or use it in a ``with`` block; an open one is closed when Python ends.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     db["cpu"].scan().count()
+        1
+
+    """
+
+    def __init__(self, shared: _Shared, mode: Mode) -> None:
+        self._shared = shared
+        self.mode = mode
+        self.closed = False
+
+    @property
+    def path(self) -> str:
+        """The folder or URL."""
+        return self._shared.url
+
+    # --- tables -----------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Table:
+        """Return a table; `TableNotFoundError` if there is none of that name."""
+        self._check_open()
+        return self._table(self._shared.connection.catalog.get(name))
+
+    def __contains__(self, name: str) -> bool:
+        self._check_open()
+        return self._shared.connection.catalog.find(name) is not None
+
+    def tables(self) -> pl.DataFrame:
+        """Return one row per table: name, time column, tags, and how many fields."""
+        self._check_open()
+        entries = self._shared.connection.catalog.tables()
+        metadata = [RegionMetadata.from_json(entry.schema) for entry in entries]
+        table = pa.table(
+            {
+                "name": pa.array([entry.name for entry in entries], pa.string()),
+                "time": pa.array([item.time.name for item in metadata], pa.string()),
+                "tags": pa.array([[tag.name for tag in item.tags] for item in metadata], pa.list_(pa.string())),
+                "fields": pa.array([len(item.fields) for item in metadata], pa.uint32()),
+            }
+        )
+        return from_table(table)
+
+    def create_table(
+        self,
+        name: str,
+        schema: Mapping[str, Any] | pa.Schema,
+        *,
+        time: str,
+        tags: Sequence[str] = (),
+        compaction_window: DurationLike | None = None,
+    ) -> Table:
+        """Make an empty table.
+
+        Args:
+            name: any text without control characters; it never becomes a path.
+            schema: column names and types, as a Polars schema or an Arrow schema.
+            time: the time column, a timestamp; never null.
+            tags: the columns that, with the time, make a row's key. May be null.
+            compaction_window: the time window whose files are merged together; found from the data if None.
+
+        Raises:
+            TableExistsError: the name is taken.
+
+        """
+        arrow_schema = schema if isinstance(schema, pa.Schema) else to_arrow_schema(schema)
+        self._check_writable()
+        self._check_free(name)
+        return self._create(name, _metadata(arrow_schema, time, tags), _options(compaction_window))
+
+    def _check_free(self, name: str) -> None:
+        validate_table_name(name)
+        if self._shared.connection.catalog.find(name) is not None:
+            raise TableExistsError(f"there is a table {name!r} already; write to it, or choose another name.")
+
+    def _create(self, name: str, template: RegionMetadata, options: RegionOptions) -> Table:
+        """Make the region, then name it: the name is the commit point, a region without one is never found."""
+        catalog = self._shared.connection.catalog
+        table_id = catalog.allocate_table_id()
+        region = region_id(table_id, 0)
+        metadata = RegionMetadata(region_id=region, schema_version=template.schema_version, columns=template.columns)
+        self._shared.connection.engine.create(region, CreateRequest(metadata=metadata, options=options))
+        entry = catalog.create_table(table_id, name, metadata.to_json(), [region])
+        reached("create.named")
+        return self._table(entry)
+
+    def _table(self, entry: TableEntry) -> Table:
+        return Table(entry, self._shared.connection.engine, self._check_writable)
+
+    # --- rows -------------------------------------------------------------------------------------------
+
+    def write(
+        self, data: Any, table: str, *, time: str | None = None, tags: Sequence[str] | None = None
+    ) -> WriteResult:
+        """Write rows to a table, making it on the first write.
+
+        Args:
+            data: a pandas or Polars frame, or anything that speaks Arrow.
+            table: the table's name.
+            time: the time column; needed on the first write.
+            tags: the columns that, with the time, make a row's key; none if left out on the first write.
+
+        Raises:
+            InvalidInputError: a column or value does not fit, the table is new and ``time`` is missing, or the table
+                has another time or other tags than these. Nothing was written.
+
+        """
+        self._check_writable()
+        entry = self._shared.connection.catalog.find(table)
+        if entry is not None:
+            existing = self._table(entry)
+            _check_same_key(existing, time, tags)
+            return existing.write(data)
+        validate_table_name(table)
+        if time is None:
+            raise InvalidInputError(f"table {table!r} is new; say which column is the time, as in time='ts'.")
+        return self._write_first(data, table, time, tags or ())
+
+    def _write_first(self, data: Any, name: str, time: str, tags: Sequence[str]) -> WriteResult:
+        rows, owned = to_table(data, [time, *tags])
+        template = _metadata(rows.schema, time, tags)
+        batch = arrow.to_batch(template, rows, owned=owned)  # Everything is checked before anything is made.
+        table = self._create(name, template, RegionOptions())
+        first = self._shared.connection.engine.write(table.region_id, batch) if len(batch) else 0
+        return WriteResult(table=name, rows=len(batch), first_sequence=first, created=True)
+
+    def scan(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: pl.Expr | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+    ) -> Scan:
+        """Describe rows of a table to read; see `Table.scan`."""
+        return self[table].scan(columns=columns, where=where, start=start, end=end)
+
+    # --- the end ----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let the store go. The last handle flushes and ends background work. Closing twice is fine."""
+        if self.closed:
+            return
+        self.closed = True
+        self._shared.handles -= 1
+        if self._shared.handles == 0:
+            if _shared.get(self._shared.url) is self._shared:
+                del _shared[self._shared.url]
+            self._shared.connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedError(f"this handle on {self.path} was closed; open the store again.")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self.mode == "r":
+            read_only()
+        self._shared.connection.check_process()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else self.mode
+        return f"store {self.path} ({state})"
+
+    def _repr_html_(self) -> str:
+        return f"<span>{escape(repr(self))}</span>"
+
+
+def _metadata(schema: pa.Schema, time: str, tags: Sequence[str]) -> RegionMetadata:
+    return build_metadata(region_id(0, 0), schema, time=time, tags=tags)
+
+
+def _options(compaction_window: DurationLike | None) -> RegionOptions:
+    if compaction_window is None:
+        return RegionOptions()
+    return RegionOptions(compaction_window_ms=parse_duration_ms(compaction_window, "compaction_window"))
+
+
+def _check_same_key(table: Table, time: str | None, tags: Sequence[str] | None) -> None:
+    if time is not None and time != table.time:
+        raise SchemaMismatchError(f"table {table.name!r} has the time column {table.time!r}, not {time!r}.")
+    if tags is not None and tuple(tags) != table.tags:
+        raise SchemaMismatchError(f"table {table.name!r} has the tags {list(table.tags)!r}, not {list(tags)!r}.")
+
+
+def write(data: Any, table: str, *, time: str | None = None, tags: Sequence[str] | None = None) -> WriteResult:
+    """Write rows to a table of the store that was opened last; see `Database.write`.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://"):
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     mito.write(frame, "cpu", time="ts", tags=["host"])
+        wrote 1 row to 'cpu' (new table)
+
+    """
+    return current().write(data, table, time=time, tags=tags)
+
+
+def scan(
+    table: str,
+    *,
+    columns: Sequence[str] | None = None,
+    where: pl.Expr | None = None,
+    start: TimeLike | None = None,
+    end: TimeLike | None = None,
+) -> Scan:
+    """Describe rows to read of the store that was opened last; see `Table.scan`.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://"):
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = mito.write(frame, "cpu", time="ts", tags=["host"])
+        ...     mito.scan("cpu", start="2024-01-01").to_polars().select("cpu").collect().item()
+        0.5
+
+    """
+    return current().scan(table, columns=columns, where=where, start=start, end=end)

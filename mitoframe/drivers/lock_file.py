@@ -1,0 +1,70 @@
+"""The one writer of a store: the kernel holds the lock and frees it when the process dies; a file beside it says who.
+
+The holder's file is for messages only: it may be stale or missing, and nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mitoframe.model.errors import ClosedError, StoreLockedError
+
+if TYPE_CHECKING:
+    from mitoframe.ports import Clock, FileLock, Vfs
+
+class WriterLock:
+    """Held from `acquire` to `release`, by one process."""
+
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
+        self._pid = os.getpid()
+
+    @staticmethod
+    def acquire(vfs: Vfs, clock: Clock, *, lock_path: str, holder_path: str) -> WriterLock:
+        """Take the lock at once, and say in ``holder_path`` who has it.
+
+        Raises:
+            StoreLockedError: another process has it; the message says which.
+
+        """
+        try:
+            lock = vfs.lock(lock_path)
+        except BlockingIOError:
+            holder = _read_holder(vfs, holder_path)
+            raise StoreLockedError(vfs.root, holder.get("pid"), holder.get("host"), holder.get("since")) from None
+        _write_holder(vfs, clock, holder_path)
+        return WriterLock(lock)
+
+    def check_process(self) -> None:
+        """Raise `ClosedError` in a forked child: the lock, the threads and the log belong to its parent."""
+        if os.getpid() != self._pid:
+            raise ClosedError(f"this store was opened by process {self._pid} before a fork; open it again here.")
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _read_holder(vfs: Vfs, path: str) -> dict[str, Any]:
+    try:
+        holder = json.loads(vfs.read(path))
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _write_holder(vfs: Vfs, clock: Clock, path: str) -> None:
+    since = datetime.fromtimestamp(clock.now_ms() / 1000, UTC).isoformat(timespec="seconds")
+    data = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}).encode()
+    temporary = f"{path}.tmp"
+    try:
+        file = vfs.create(temporary)
+    except FileExistsError:  # Left by a process that was killed here.
+        vfs.unlink(temporary)
+        file = vfs.create(temporary)
+    file.write(data)
+    file.close()
+    vfs.rename(temporary, path)

@@ -1,0 +1,192 @@
+"""Which job runs when: flushes, compactions and garbage collection, and the commit of the edits they return.
+
+One flush and one compaction per region at a time. A flush takes every memtable that is frozen when it starts, so that
+requests that come meanwhile are served by one more run at most.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from mitoframe.failpoints import reached
+from mitoframe.jobs.compact import compact_files
+from mitoframe.jobs.flush import flush_memtables
+from mitoframe.jobs.gc import collectable, delete_files, forgettable
+from mitoframe.jobs.twcs import CompactionTask, pick_overlapping, window_ms
+from mitoframe.model.edit import FileEdit
+from mitoframe.model.request import CompactResult, FlushResult, VacuumResult
+from mitoframe.model.timerange import PER_SECOND
+from mitoframe.storage.paths import sst_folder
+
+if TYPE_CHECKING:
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import RegionId
+    from mitoframe.model.options import MitoConfig
+    from mitoframe.ports import Clock, ObjectStore, Randomness, Scheduler
+    from mitoframe.region.hooks import Hooks
+    from mitoframe.region.region import Region
+    from mitoframe.storage.sst_reader import SstReader
+
+_log = logging.getLogger("mitoframe")
+
+FLUSH_LANE = "flush"
+COMPACT_LANE = "compact"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Lanes:
+    """What runs for one region."""
+
+    flush_lock: Lock = field(default_factory=Lock)
+    compact_lock: Lock = field(default_factory=Lock)
+    flush: Future[None] | None = None
+    compaction: Future[None] | None = None
+
+
+class Background:
+    """The jobs of an engine. ``freeze`` exchanges a region's mutable memtable while no write is under way."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        reader: SstReader,
+        scheduler: Scheduler,
+        clock: Clock,
+        randomness: Randomness,
+        config: MitoConfig,
+        hooks: Hooks,
+        freeze: Callable[[Region], object],
+    ) -> None:
+        self._store, self._reader, self._scheduler = store, reader, scheduler
+        self._clock, self._randomness, self._config, self._hooks = clock, randomness, config, hooks
+        self._freeze = freeze
+        self._lanes: dict[RegionId, _Lanes] = {}
+        self._lock = Lock()
+
+    def start_flush(self, region: Region, reason: str) -> Future[None]:
+        """Freeze the memtable and flush in the background; a flush that has not started serves this call too."""
+        lanes = self._lanes_of(region)
+        self._freeze(region)
+        reached("flush.frozen")
+        with self._lock:
+            running = lanes.flush
+        if running is not None and not running.done() and not running.running():
+            return running
+
+        def job() -> None:
+            self.flush(region, reason)
+            self._compact_if_due(region)
+
+        future = self._scheduler.submit(FLUSH_LANE, job)
+        with self._lock:
+            lanes.flush = future
+        future.add_done_callback(_log_failure)
+        return future
+
+    def flush(self, region: Region, reason: str) -> FlushResult:
+        """Write everything that is frozen to an SST and return when that is committed."""
+        with self._lanes_of(region).flush_lock:
+            version = region.control.current().version
+            memtables = version.immutables
+            if not memtables:
+                return FlushResult()
+            metadata = version.state.metadata
+            edit = flush_memtables(
+                metadata,
+                memtables,
+                store=self._store,
+                clock=self._clock,
+                randomness=self._randomness,
+                config=self._config,
+                reason=reason,
+            )
+            self._hooks.sst_files_written(metadata, edit.added)
+            region.commit_edit(edit, memtables)
+            return FlushResult(files=edit.added)
+
+    def compact(self, region: Region, *, files_min: int = 2, reason: str) -> CompactResult:
+        """Merge overlapping files window by window and return when all are committed."""
+        removed: list[FileMeta] = []
+        added: list[FileMeta] = []
+        with self._lanes_of(region).compact_lock:
+            version = region.control.current().version
+            width_ms = window_ms(version.state)
+            for task in self._tasks(region, files_min):
+                edit = self._merge(region, task, width_ms, reason)
+                removed += [version.state.files[file_id] for file_id in edit.removed]
+                added += edit.added
+        if removed:
+            self.vacuum(region, grace_ms=self._config.gc_grace_ms)
+        return CompactResult(removed=tuple(removed), added=tuple(added))
+
+    def _tasks(self, region: Region, files_min: int) -> tuple[CompactionTask, ...]:
+        state = region.control.current().version.state
+        width = window_ms(state) * PER_SECOND[state.metadata.time_unit] // 1000
+        return pick_overlapping(state.files.values(), width, files_min)
+
+    def _merge(self, region: Region, task: CompactionTask, width_ms: int, reason: str) -> FileEdit:
+        metadata = region.metadata
+        edit = compact_files(
+            metadata,
+            task,
+            store=self._store,
+            reader=self._reader,
+            clock=self._clock,
+            randomness=self._randomness,
+            config=self._config,
+            window_ms=width_ms,
+            reason=reason,
+        )
+        self._hooks.sst_files_written(metadata, edit.added)
+        region.commit_edit(edit)
+        return edit
+
+    def _compact_if_due(self, region: Region) -> None:
+        if not self._tasks(region, self._config.compaction_trigger_files):
+            return
+        lanes = self._lanes_of(region)
+        with self._lock:
+            if lanes.compaction is not None and not lanes.compaction.done():
+                return
+        trigger = self._config.compaction_trigger_files
+        future = self._scheduler.submit(
+            COMPACT_LANE, lambda: _discard(self.compact(region, files_min=trigger, reason="automatic"))
+        )
+        with self._lock:
+            lanes.compaction = future
+        future.add_done_callback(_log_failure)
+
+    def vacuum(self, region: Region, *, grace_ms: int) -> VacuumResult:
+        """Delete the files that nobody needs and that have not been listed for ``grace_ms``."""
+        lanes = self._lanes_of(region)
+        # No job may be between storing an SST and committing it: such a file is in no version yet.
+        with lanes.compact_lock, lanes.flush_lock:
+            stored = self._store.list(sst_folder(region.region_id))
+            state = region.control.current().version.state
+            pinned = region.control.pinned_files()
+            chosen = collectable(state, stored, pinned, now_ms=self._clock.now_ms(), grace_ms=grace_ms)
+            deleted = delete_files(self._store, region.region_id, chosen)
+            gone = forgettable(state.removed_files, deleted, stored)
+            if gone:
+                region.commit_edit(FileEdit(forgotten=gone, at_ms=self._clock.now_ms(), reason="gc"))
+        return VacuumResult(removed=deleted, size_bytes=sum(item.size_bytes for item in chosen))
+
+    def _lanes_of(self, region: Region) -> _Lanes:
+        with self._lock:
+            return self._lanes.setdefault(region.region_id, _Lanes())
+
+
+def _discard(_: object) -> None:
+    """Turn a result into nothing, for a scheduler that takes jobs without one."""
+
+
+def _log_failure(future: Future[None]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None:
+        _log.error("background job failed error=%r", error, exc_info=error)

@@ -1,0 +1,263 @@
+"""Polars in and out: frames to Arrow, and a region as a LazyFrame whose filters, columns and limit are pushed down.
+
+`lazy_frame` returns Polars' own plan around a resolver. At each ``collect`` Polars asks it for the plan of that moment:
+files that overlap nothing are handed over as a plain ``scan_parquet``, groups that must be merged as a source around
+the merge kernel. Filters are used to skip and never claimed as applied: Polars filters once more, after dedup, which
+is what makes skipping safe. Requires Polars 2 (the resolver is not in Polars 1).
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import polars as pl
+import pyarrow as pa
+from polars.io.plugins import register_io_source
+from polars.lazyframe.resolver import FilterExpr, LazyFrameResolver, ResolvedLazyFrameProps
+
+from mitoframe.model.errors import InvalidInputError
+from mitoframe.model.predicate import (
+    Compare,
+    IsIn,
+    IsNull,
+    Not,
+    Opaque,
+    Operator,
+    Or,
+    Predicate,
+    conjunction,
+)
+
+if TYPE_CHECKING:
+    from mitoframe.model.file import FileMeta
+    from mitoframe.read.plan import MergeGroup, ScanPlan
+
+
+class ScanSource(Protocol):
+    """What a lazy frame needs of a region."""
+
+    def plan(self, predicate: Predicate) -> ScanPlan:
+        """Take a snapshot and decide what to read."""
+
+    def location(self, plan: ScanPlan, file: FileMeta) -> str | io.BytesIO:
+        """Return where a file can be read, verified; or its bytes if only this process can reach it."""
+
+    def read_group(self, plan: ScanPlan, group: MergeGroup, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Merge a group and yield its rows with these columns."""
+
+    def same_as(self, other: ScanSource) -> bool:
+        """Tell whether both stand for the same rows at any moment."""
+
+
+def is_frame(data: object) -> bool:
+    return isinstance(data, pl.DataFrame)
+
+
+def is_lazy(data: object) -> bool:
+    return isinstance(data, pl.LazyFrame)
+
+
+def to_table(frame: pl.DataFrame) -> pa.Table:
+    """Convert a frame; Polars never changes its memory, so it is shared where the layouts agree."""
+    for name, dtype in frame.schema.items():
+        if dtype == pl.Object:
+            raise InvalidInputError(f"column {name!r} holds Python objects; cast it to one type.")
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def collect(frame: pl.LazyFrame) -> pl.DataFrame:
+    return frame.collect()
+
+
+def from_table(table: pa.Table) -> pl.DataFrame:
+    """Make a frame of an Arrow table."""
+    made = pl.from_arrow(table)
+    assert isinstance(made, pl.DataFrame)
+    return made
+
+
+def to_arrow_schema(schema: Any) -> pa.Schema:
+    """Convert a mapping of names to Polars types."""
+    try:
+        return to_table(pl.DataFrame(schema=dict(schema))).schema
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"the schema is not a mapping of names to Polars types: {error}") from error
+
+
+def lazy_frame(source: ScanSource, schema: pa.Schema) -> pl.LazyFrame:
+    """Return a region as a LazyFrame. Nothing is read before ``collect``."""
+    return _Resolver(source, _polars_schema(schema), schema.field).lazy()
+
+
+def _polars_schema(schema: pa.Schema) -> pl.Schema:
+    return from_table(schema.empty_table()).schema
+
+
+class _Resolver(LazyFrameResolver):
+    def __init__(self, source: ScanSource, schema: pl.Schema, field: Callable[[str], pa.Field]) -> None:
+        self._source, self._schema, self._field = source, schema, field
+        self._pinned: ScanPlan | None = None
+
+    def schema(self) -> dict[str, Any]:
+        return dict(self._schema)
+
+    def cse_eq(self, other: object) -> bool:
+        return isinstance(other, _Resolver) and self._source.same_as(other._source)
+
+    def resolve_lazyframe(
+        self,
+        *,
+        projection: list[str] | None,
+        limit: int | None,  # noqa: ARG002 - Polars applies it itself
+        filters: list[FilterExpr],
+        filter_columns: list[str],  # noqa: ARG002 - they are in the projection
+        filter_drop_columns_idx: int | None,  # noqa: ARG002 - Polars drops them itself
+        existing_resolved_version_key: str | None,
+    ) -> tuple[pl.LazyFrame | None, ResolvedLazyFrameProps]:
+        plan = self._source.plan(conjunction([_to_predicate(item, self._field) for item in filters]))
+        props = ResolvedLazyFrameProps(version_key=plan.key)
+        if existing_resolved_version_key == plan.key:
+            return None, props
+        self._pinned = plan
+        return self._lazy(plan).select(projection if projection is not None else list(self._schema)), props
+
+    def _lazy(self, plan: ScanPlan) -> pl.LazyFrame:
+        parts = [_group_scan(self._source, plan, group, self._schema) for group in plan.groups]
+        if plan.direct:
+            parts.append(self._direct_scan(plan))
+        return pl.concat(parts) if parts else pl.LazyFrame(schema=self._schema)
+
+    def _direct_scan(self, plan: ScanPlan) -> pl.LazyFrame:
+        places: Any = [self._source.location(plan, file) for file in plan.direct]
+        return pl.scan_parquet(
+            places,
+            schema=self._schema,
+            missing_columns="insert",
+            extra_columns="ignore",
+            glob=False,
+            hive_partitioning=False,
+        )
+
+
+def _group_scan(source: ScanSource, plan: ScanPlan, group: MergeGroup, schema: pl.Schema) -> pl.LazyFrame:
+    """Wrap a merge as a Polars source. Order matters: merge, then limit, then the whole predicate, then project."""
+
+    def rows(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001
+    ) -> Iterator[pl.DataFrame]:
+        wanted = with_columns if with_columns is not None else list(schema)
+        needed = wanted if predicate is None else list(dict.fromkeys([*wanted, *predicate.meta.root_names()]))
+        left = n_rows
+        for batch in source.read_group(plan, group, needed):
+            frame = from_table(pa.Table.from_batches([batch]))
+            if left is not None:
+                frame = frame.head(left)
+                left -= len(frame)
+            yield (frame if predicate is None else frame.filter(predicate)).select(wanted)
+            if left == 0:
+                return
+
+    return register_io_source(rows, schema=schema, explain_name="mitoframe merge")
+
+
+# --- Polars' conditions as predicates ------------------------------------------------------------------------
+#
+# Polars gives each condition as the text of an exactly typed pyarrow expression, or None. The text is read with `ast`
+# and an allow-list; whatever is not on it is opaque, which only means that it skips nothing.
+
+_OPERATORS: dict[type[ast.cmpop], Operator] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+}
+_MIRRORED: dict[Operator, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_UNKNOWN = object()
+
+
+def _to_predicate(item: FilterExpr, field: Callable[[str], pa.Field]) -> Predicate:
+    if item.pyarrow_str is None:
+        return Opaque(str(item.expr))
+    try:
+        tree = ast.parse(item.pyarrow_str, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Opaque(str(item.expr))
+    return _Reader(field).read(tree.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    field: Callable[[str], pa.Field]
+
+    def read(self, node: ast.expr) -> Predicate:
+        match node:
+            case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
+                return conjunction([self.read(left), self.read(right)])
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return Or((self.read(left), self.read(right)))
+            case ast.UnaryOp(op=ast.Invert(), operand=operand):
+                return Not(self.read(operand))
+            case ast.Compare(left=left, ops=[operator], comparators=[right]) if type(operator) in _OPERATORS:
+                return self._compare(left, _OPERATORS[type(operator)], right, ast.unparse(node))
+            case ast.Call(func=ast.Attribute(value=target, attr="isin"), args=[ast.List(elts=items)]):
+                return self._is_in(target, items, ast.unparse(node))
+            case ast.Call(func=ast.Attribute(value=target, attr="is_null"), args=[]):
+                name = _column(target)
+                return Opaque(ast.unparse(node)) if name is None else IsNull(name)
+            case _:
+                return Opaque(ast.unparse(node))
+
+    def _compare(self, left: ast.expr, operator: Operator, right: ast.expr, text: str) -> Predicate:
+        name, other = _column(left), right
+        if name is None:
+            name, other, operator = _column(right), left, _MIRRORED[operator]
+        if name is None:
+            return Opaque(text)
+        value = _value(other, self.field(name).type)
+        return Opaque(text) if value is _UNKNOWN else Compare(name, operator, value)
+
+    def _is_in(self, target: ast.expr, items: list[ast.expr], text: str) -> Predicate:
+        name = _column(target)
+        if name is None:
+            return Opaque(text)
+        values = tuple(_value(item, self.field(name).type) for item in items)
+        return Opaque(text) if any(value is _UNKNOWN for value in values) else IsIn(name, values)
+
+
+def _column(node: ast.expr) -> str | None:
+    match node:
+        case ast.Call(func=ast.Attribute(attr="field"), args=[ast.Constant(value=str(name))]):
+            return name
+        case _:
+            return None
+
+
+def _value(node: ast.expr, data_type: pa.DataType) -> Any:
+    """Return a literal in the column's own terms, or `_UNKNOWN`."""
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+        case ast.Call(func=ast.Name(id="to_py_datetime"), args=[ticks, ast.Constant(value=unit), *_]):
+            moment = _value(ticks, pa.int64())
+            same_unit = pa.types.is_timestamp(data_type) and _UNITS.get(str(unit)) == data_type.unit
+            return moment if same_unit and isinstance(moment, int) else _UNKNOWN
+        case ast.Call(func=ast.Name(id="to_py_date"), args=[days]):
+            count = _value(days, pa.int64())
+            is_date = pa.types.is_date32(data_type) and isinstance(count, int)
+            return pa.scalar(count, pa.int32()).cast(pa.date32()).as_py() if is_date else _UNKNOWN
+        case _:
+            return _UNKNOWN
+
+
+_UNITS = {"ns": "ns", "us": "us", "μs": "us", "µs": "us", "ms": "ms"}

@@ -1,0 +1,77 @@
+"""What a table is made of, as Arrow tables. Pictures and widgets draw these and know nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from mitoframe.model.file import FileMeta
+    from mitoframe.region.version import Version
+    from mitoframe.storage.memtable import MemtableStats
+
+MEMTABLE_LEVEL = -1
+
+
+def files(version: Version, *, with_memtable: bool = False) -> pa.Table:
+    """Return one row per SST, by time; with ``with_memtable`` also one for the rows that are not in a file yet.
+
+    Columns: file_id, level (0 flushed, 1 compacted, -1 memtable), min_time and max_time (both included), rows, deletes,
+    series, size_bytes, min_sequence, max_sequence, row_groups.
+    """
+    ordered = sorted(version.state.files.values(), key=lambda file: (file.min_time, file.level, file.min_sequence))
+    rows = [_file_row(file) for file in ordered]
+    if with_memtable:
+        rows += [_memtable_row(memtable.stats) for memtable in version.memtables if not memtable.is_empty()]
+    return pa.Table.from_pylist(rows, schema=_files_schema(version.state.metadata.time.type))
+
+
+def _files_schema(time_type: pa.DataType) -> pa.Schema:
+    return pa.schema(
+        {
+            "file_id": pa.string(),
+            "level": pa.int8(),
+            "min_time": time_type,
+            "max_time": time_type,
+            "rows": pa.uint64(),
+            "deletes": pa.uint64(),
+            "series": pa.uint64(),
+            "size_bytes": pa.uint64(),
+            "min_sequence": pa.uint64(),
+            "max_sequence": pa.uint64(),
+            "row_groups": pa.uint32(),
+        }
+    )
+
+
+def _file_row(file: FileMeta) -> dict[str, Any]:
+    return {
+        "file_id": file.file_id,
+        "level": file.level,
+        "min_time": file.min_time,
+        "max_time": file.max_time,
+        "rows": file.row_count,
+        "deletes": file.delete_count,
+        "series": file.series_count,
+        "size_bytes": file.size_bytes,
+        "min_sequence": file.min_sequence,
+        "max_sequence": file.max_sequence,
+        "row_groups": file.row_group_count,
+    }
+
+
+def _memtable_row(stats: MemtableStats) -> dict[str, Any]:
+    return {
+        "file_id": "memtable",
+        "level": MEMTABLE_LEVEL,
+        "min_time": stats.min_time,
+        "max_time": stats.max_time,
+        "rows": stats.row_count,
+        "deletes": stats.delete_count,
+        "series": None,
+        "size_bytes": stats.size_bytes,
+        "min_sequence": stats.min_sequence,
+        "max_sequence": stats.max_sequence,
+        "row_groups": None,
+    }

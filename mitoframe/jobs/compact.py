@@ -1,0 +1,65 @@
+"""A compaction task becomes one SST, and the edit that exchanges the inputs for it. Sequences are kept as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mitoframe.failpoints import reached
+from mitoframe.model.edit import FileEdit
+from mitoframe.model.file import LEVEL_COMPACTED
+from mitoframe.model.ids import FileId
+from mitoframe.storage.runs import merge_batches
+from mitoframe.storage.sst_writer import write_sst
+
+if TYPE_CHECKING:
+    from mitoframe.jobs.twcs import CompactionTask
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.options import MitoConfig
+    from mitoframe.model.schema import RegionMetadata
+    from mitoframe.ports import Clock, ObjectStore, Randomness
+    from mitoframe.storage.sst_reader import SstReader
+
+
+def compact_files(
+    metadata: RegionMetadata,
+    task: CompactionTask,
+    *,
+    store: ObjectStore,
+    reader: SstReader,
+    clock: Clock,
+    randomness: Randomness,
+    config: MitoConfig,
+    window_ms: int,
+    reason: str,
+) -> FileEdit:
+    """Merge a task's inputs and store the result. The inputs stay as they are until the edit is committed.
+
+    Raises:
+        CorruptionError: an input cannot be read; nothing was stored.
+
+    """
+    names = [field.name for field in metadata.fields]
+    runs = [reader.read(metadata, file, range(file.row_group_count), names) for file in task.inputs]
+    rows = merge_batches(runs, drop_deletes=task.drop_deletes)
+    now_ms = clock.now_ms()
+    added: tuple[FileMeta, ...] = ()
+    if len(rows):
+        added = (
+            write_sst(
+                store,
+                metadata,
+                rows,
+                file_id=FileId(randomness.hex128()),
+                level=LEVEL_COMPACTED,
+                row_group_rows=config.row_group_rows,
+                created_ms=now_ms,
+            ),
+        )
+    reached("compact.sst_stored")
+    return FileEdit(
+        added=added,
+        removed=tuple(file.file_id for file in task.inputs),
+        compaction_window_ms=window_ms,
+        at_ms=now_ms,
+        reason=reason,
+    )

@@ -1,0 +1,56 @@
+"""Which stored files nobody needs any more, and their deletion.
+
+A file goes when no version that lives in this process lists it, and when the manifest has not listed it for
+``grace_ms``, so that readers in other processes can finish. A file that no manifest ever listed is what a crash left
+behind between storing an SST and committing it; it goes after the same grace, measured by the store's own clock. A name
+that `paths` did not make is never touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mitoframe.failpoints import reached
+from mitoframe.model.file import RemovedFile
+from mitoframe.storage.paths import parse_sst_key, sst_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Many
+
+    from mitoframe.model.edit import RegionState
+    from mitoframe.model.ids import FileId, RegionId
+    from mitoframe.ports import ObjectMeta, ObjectStore
+
+
+def collectable(
+    state: RegionState, stored: Iterable[ObjectMeta], pinned: frozenset[FileId], *, now_ms: int, grace_ms: int
+) -> tuple[ObjectMeta, ...]:
+    """Return the stored SSTs that may be deleted now. Pure."""
+    removed_ms = {file.file_id: file.removed_ms for file in state.removed_files}
+    chosen = []
+    for item in stored:
+        file_id = parse_sst_key(item.key)
+        if file_id is None or file_id in pinned or file_id in state.files:
+            continue
+        if now_ms - removed_ms.get(file_id, item.modified_ms) >= grace_ms:
+            chosen.append(item)
+    return tuple(chosen)
+
+
+def delete_files(store: ObjectStore, region_id: RegionId, files: Many[ObjectMeta]) -> tuple[FileId, ...]:
+    """Delete stored SSTs and return their identifiers."""
+    deleted = []
+    for item in files:
+        file_id = parse_sst_key(item.key)
+        assert file_id is not None, "only names that paths made are ever collected"
+        reached("gc.deleting")
+        store.delete(sst_key(region_id, file_id))
+        deleted.append(file_id)
+    return tuple(deleted)
+
+
+def forgettable(removed: Many[RemovedFile], deleted: Many[FileId], stored: Iterable[ObjectMeta]) -> tuple[FileId, ...]:
+    """Return the removed files that the manifest need not remember: deleted now, or gone already. Pure."""
+    present = {parse_sst_key(item.key) for item in stored} - set(deleted)
+    return tuple(file.file_id for file in removed if file.file_id not in present)

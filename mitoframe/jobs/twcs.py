@@ -1,0 +1,100 @@
+"""Which files to merge: a pure function of files and options, without disk, clock or lock.
+
+Files belong to the time window of their newest row. Within a window, files that are connected by having a time in
+common are merged into one when there are enough of them. The window's length is given, or remembered from an earlier
+compaction, or inferred from the span of the flushed files: the smallest of 1 h, 2 h, 12 h, 1 d and 7 d that holds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from mitoframe.model.file import LEVEL_FLUSHED
+from mitoframe.model.timerange import PER_SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Many
+
+    from mitoframe.model.edit import RegionState
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.timerange import TimeUnit
+
+_HOUR_MS = 3_600_000
+WINDOW_CHOICES_MS = tuple(hours * _HOUR_MS for hours in (1, 2, 12, 24, 168))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionTask:
+    """Files to merge into one.
+
+    ``drop_deletes`` is set only when no other file may hold an older version of any of their keys.
+    """
+
+    window_start: int
+    inputs: tuple[FileMeta, ...]
+    drop_deletes: bool
+
+
+def window_ms(state: RegionState) -> int:
+    """Return the compaction window of a region, in milliseconds."""
+    given = state.options.compaction_window_ms or state.compaction_window_ms
+    return given or infer_window_ms(state.files.values(), state.metadata.time_unit)
+
+
+def infer_window_ms(files: Iterable[FileMeta], unit: TimeUnit) -> int:
+    """Return the smallest window choice that holds the span of the flushed files.
+
+    >>> infer_window_ms([], "ms") == 3_600_000
+    True
+    """
+    flushed = [file for file in files if file.level == LEVEL_FLUSHED]
+    if not flushed:
+        return WINDOW_CHOICES_MS[0]
+    span = max(file.max_time for file in flushed) - min(file.min_time for file in flushed)
+    span_ms = span * 1000 // PER_SECOND[unit]
+    return next((choice for choice in WINDOW_CHOICES_MS if span_ms <= choice), WINDOW_CHOICES_MS[-1])
+
+
+def pick_overlapping(files: Iterable[FileMeta], window: int, files_min: int) -> tuple[CompactionTask, ...]:
+    """Return a task for every group of at least ``files_min`` overlapping files of one window, newest window first.
+
+    ``window`` is in the unit of the files' times.
+    """
+    everything = sorted(files, key=lambda file: (file.max_time // window, file.min_time, file.max_time))
+    groups = [
+        (number, group)
+        for number, members in groupby(everything, key=lambda file: file.max_time // window)
+        for group in _connected(list(members))
+        if len(group) >= max(files_min, 2)
+    ]
+    return tuple(
+        CompactionTask(
+            window_start=number * window,
+            inputs=tuple(group),
+            drop_deletes=not _others_overlap(group, everything),
+        )
+        for number, group in reversed(groups)
+    )
+
+
+def _connected(files: list[FileMeta]) -> list[list[FileMeta]]:
+    """Split files, ordered by their first time, where a gap separates all before from all after."""
+    groups: list[list[FileMeta]] = []
+    last = 0
+    for file in files:
+        if groups and file.min_time <= last:
+            groups[-1].append(file)
+            last = max(last, file.max_time)
+        else:
+            groups.append([file])
+            last = file.max_time
+    return groups
+
+
+def _others_overlap(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:
+    inside = {file.file_id for file in group}
+    first, last = min(file.min_time for file in group), max(file.max_time for file in group)
+    return any(file.file_id not in inside and file.min_time <= last and file.max_time >= first for file in everything)

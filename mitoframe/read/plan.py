@@ -1,0 +1,172 @@
+"""What a scan will read, decided without reading a row.
+
+1. Files and memtables whose time range cannot match are left out.
+2. What is left is grouped: sources that have a time in common may hold the same key and must be merged; a file that
+   stands alone, holds no delete markers and is wholly visible can be read as it is (*direct*).
+3. Within a merged group only conditions on key columns may skip row groups. A condition on a field could skip the
+   newest version of a row and let an older one shine through; such conditions wait until after dedup.
+
+Pruning only ever skips. The whole predicate is applied once, at the end, by whoever runs the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mitoframe.model.predicate import Compare, conjunction, describe, key_part, time_range
+from mitoframe.model.timerange import EVERYTHING, TimeRange
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Many
+
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import ManifestVersion, Sequence
+    from mitoframe.model.predicate import Predicate
+    from mitoframe.model.request import ScanRequest
+    from mitoframe.model.schema import RegionMetadata
+    from mitoframe.region.control import Snapshot
+    from mitoframe.region.version import Version
+    from mitoframe.storage.memtable import Memtable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeGroup:
+    """Sources that must be merged. ``key_predicate`` may skip row groups of its files."""
+
+    files: tuple[FileMeta, ...]
+    memtables: tuple[Memtable, ...]
+    key_predicate: Predicate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanPlan:
+    """``direct`` and ``groups`` together hold every row that may match. Holding the plan pins its files."""
+
+    version: Version
+    visible: Sequence
+    request: ScanRequest
+    time_range: TimeRange
+    direct: tuple[FileMeta, ...]
+    groups: tuple[MergeGroup, ...]
+    pruned: tuple[FileMeta, ...]
+
+    @property
+    def metadata(self) -> RegionMetadata:
+        return self.version.state.metadata
+
+    @property
+    def manifest_version(self) -> ManifestVersion:
+        return self.version.manifest_version
+
+    @property
+    def key(self) -> str:
+        """Equal keys mean equal rows."""
+        return f"{self.manifest_version}.{self.visible}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A file or a memtable, by the times it covers (inclusive)."""
+
+    first: int
+    last: int
+    file: FileMeta | None = None
+    memtable: Memtable | None = None
+
+
+def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
+    """Decide what to read of a snapshot."""
+    version = snapshot.version
+    visible = snapshot.visible if request.sequence is None else min(snapshot.visible, request.sequence)
+    metadata = version.state.metadata
+    wanted = request.time_range.intersect(time_range(request.predicate, metadata.time.name))
+    files = sorted(version.state.files.values(), key=lambda file: (file.min_time, file.min_sequence))
+    kept = [file for file in files if wanted.touches(file.min_time, file.max_time) and file.min_sequence <= visible]
+    sources = [_Source(first=file.min_time, last=file.max_time, file=file) for file in kept]
+    sources += _memtable_sources(version.memtables, wanted, visible)
+    predicate = key_part(_with_range(request, metadata), metadata.key_names)
+    direct: list[FileMeta] = []
+    groups: list[MergeGroup] = []
+    for group in _overlapping(sources):
+        alone = group[0].file if len(group) == 1 else None
+        if alone is not None and not alone.delete_count and alone.max_sequence <= visible:
+            direct.append(alone)
+        else:
+            groups.append(_merge_group(group, predicate))
+    return ScanPlan(
+        version=version,
+        visible=visible,
+        request=request,
+        time_range=wanted,
+        direct=tuple(direct),
+        groups=tuple(groups),
+        pruned=tuple(file for file in files if file not in kept),
+    )
+
+
+def _memtable_sources(memtables: Many[Memtable], wanted: TimeRange, visible: Sequence) -> list[_Source]:
+    sources = []
+    for memtable in memtables:
+        stats = memtable.stats
+        if stats.min_time is None or stats.max_time is None or stats.min_sequence > visible:
+            continue
+        if wanted.touches(stats.min_time, stats.max_time):
+            sources.append(_Source(first=stats.min_time, last=stats.max_time, memtable=memtable))
+    return sources
+
+
+def _overlapping(sources: list[_Source]) -> list[list[_Source]]:
+    """Group sources that are connected by having a time in common."""
+    groups: list[list[_Source]] = []
+    last = 0
+    for source in sorted(sources, key=lambda source: source.first):
+        if groups and source.first <= last:
+            groups[-1].append(source)
+            last = max(last, source.last)
+        else:
+            groups.append([source])
+            last = source.last
+    return groups
+
+
+def _merge_group(sources: list[_Source], key_predicate: Predicate) -> MergeGroup:
+    return MergeGroup(
+        files=tuple(source.file for source in sources if source.file is not None),
+        memtables=tuple(source.memtable for source in sources if source.memtable is not None),
+        key_predicate=key_predicate,
+    )
+
+
+def _with_range(request: ScanRequest, metadata: RegionMetadata) -> Predicate:
+    parts = [request.predicate]
+    if request.time_range.start != EVERYTHING.start:
+        parts.append(Compare(metadata.time.name, ">=", request.time_range.start))
+    if request.time_range.end != EVERYTHING.end:
+        parts.append(Compare(metadata.time.name, "<", request.time_range.end))
+    return conjunction(parts)
+
+
+def explain(plan: ScanPlan) -> str:
+    """Write a plan as text: what is read how, and what is skipped and why."""
+    total = len(plan.direct) + len(plan.pruned) + sum(len(group.files) for group in plan.groups)
+    lines = [
+        f"scan at manifest version {plan.manifest_version}, sequence {plan.visible}",
+        f"  where   {describe(plan.request.predicate)}",
+        f"  columns {'all' if plan.request.columns is None else ', '.join(plan.request.columns)}",
+        f"  files   {total} in all, {len(plan.pruned)} pruned by time",
+    ]
+    if plan.direct:
+        lines.append(f"  direct  {len(plan.direct)} without overlap: {_rows(plan.direct)} rows")
+    for group in plan.groups:
+        buffered = sum(memtable.stats.row_count for memtable in group.memtables)
+        parts = [f"{len(group.files)} files with {_rows(group.files)} rows"] if group.files else []
+        parts += [f"memtable with {buffered:,} rows"] if group.memtables else []
+        lines.append(f"  merge   {' and '.join(parts)}, skipping by {describe(group.key_predicate)}")
+    if not plan.direct and not plan.groups:
+        lines.append("  nothing to read")
+    return "\n".join(lines)
+
+
+def _rows(files: Many[FileMeta]) -> str:
+    return f"{sum(file.row_count for file in files):,}"

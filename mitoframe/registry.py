@@ -1,0 +1,232 @@
+"""From a URL to the parts an engine is made of. The only importer of drivers.
+
+./plant, /data/plant      a folder on this machine
+memory://, memory://name  this process only; gone when it ends
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mitoframe.drivers.clock import SystemClock, SystemRandomness
+from mitoframe.drivers.lock_file import WriterLock
+from mitoframe.drivers.log_file import SegmentLog
+from mitoframe.drivers.log_memory import MemoryLog
+from mitoframe.drivers.meta_sqlite import SqliteMetaStore
+from mitoframe.drivers.object_local import LocalObjectStore
+from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.drivers.scheduler import ThreadScheduler
+from mitoframe.drivers.vfs_os import OsVfs
+from mitoframe.engine.background import COMPACT_LANE, FLUSH_LANE
+from mitoframe.engine.catalog import Catalog
+from mitoframe.engine.engine import MitoEngine
+from mitoframe.model.errors import ConfigError, CorruptionError, DamageWarning, InvalidInputError, UnavailableError
+from mitoframe.storage.paths import CATALOG_FILE, HOLDER_FILE, LOCK_FILE, LOG_FOLDER, REGIONS_FOLDER, STORE_FILE
+
+if TYPE_CHECKING:
+    from mitoframe.model.options import MitoConfig
+    from mitoframe.ports import LogDamage, ObjectStore, Randomness, RegionHook, Vfs
+
+_log = logging.getLogger("mitoframe")
+
+Mode = Literal["rw", "r"]
+STORE_FORMAT = 1
+_OURS = {STORE_FILE, LOCK_FILE, HOLDER_FILE, CATALOG_FILE, CATALOG_FILE + "-journal", LOG_FOLDER, REGIONS_FOLDER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """An open store: its engine, its catalog, and how to let both go."""
+
+    engine: MitoEngine
+    catalog: Catalog
+    close: Callable[[], None]
+    check_process: Callable[[], None]
+
+
+def is_memory(url: str) -> bool:
+    return url.startswith("memory://")
+
+
+def canonical_url(url: str | os.PathLike[str]) -> str:
+    """Return one spelling for each store.
+
+    Raises:
+        ConfigError: there is no driver for this kind of URL.
+
+    """
+    text = os.fspath(url)
+    if is_memory(text):
+        return text
+    if "://" in text:
+        scheme = text.partition("://")[0]
+        raise ConfigError(f"there is no driver for {scheme}:// yet; open a folder, or memory:// for a try.")
+    if not text or "\0" in text:
+        raise InvalidInputError(f"{text!r} is not a folder; give a path.")
+    return os.path.realpath(os.path.expanduser(text))
+
+
+def connect(url: str, mode: Mode, config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
+    """Open a store, making it if ``mode`` is ``"rw"`` and it is not there."""
+    return _connect_memory(config, hooks) if is_memory(url) else connect_vfs(OsVfs(url), mode, config, hooks)
+
+
+def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
+    meta = SqliteMetaStore(":memory:")
+    engine = MitoEngine(
+        object_store=MemoryObjectStore(),
+        log=MemoryLog(),
+        scheduler=_scheduler(),
+        clock=SystemClock(),
+        randomness=SystemRandomness(),
+        config=config,
+        hooks=hooks,
+    )
+
+    def close() -> None:
+        engine.close()
+        meta.close()
+
+    return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lambda: None)
+
+
+def connect_vfs(vfs: Vfs, mode: Mode, config: MitoConfig, hooks: Sequence[RegionHook] = ()) -> Connection:
+    """Open a store in the folder that a file system is rooted at."""
+    try:
+        return _connect_writer(vfs, config, hooks) if mode == "rw" else _connect_reader(vfs, config, hooks)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UnavailableError(
+            f"{vfs.root} cannot be {'written' if mode == 'rw' else 'read'}: {error.strerror}. "
+            'Choose a folder that you may write, or read this one with mode="r".'
+        ) from error
+
+
+def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
+    vfs.make_dirs("")
+    _refuse_foreign(vfs)
+    randomness = SystemRandomness()
+    lock = WriterLock.acquire(vfs, SystemClock(), lock_path=LOCK_FILE, holder_path=HOLDER_FILE)
+    try:
+        store = LocalObjectStore(vfs, randomness)
+        store.sweep()
+        log = SegmentLog(
+            vfs,
+            LOG_FOLDER,
+            store_id=_make_store(store, randomness),
+            segment_size_bytes=config.wal_segment_size_bytes,
+            accept_damage=config.wal_recovery == "point_in_time",
+        )
+        _tell_damage(log.damage)
+        meta = SqliteMetaStore(_catalog_path(vfs))
+    except BaseException:
+        lock.release()
+        raise
+    engine = MitoEngine(
+        object_store=store,
+        log=log,
+        scheduler=_scheduler(),
+        clock=SystemClock(),
+        randomness=randomness,
+        config=config,
+        hooks=hooks,
+    )
+
+    def close() -> None:
+        try:
+            engine.close()
+        finally:
+            meta.close()
+            lock.release()
+
+    return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lock.check_process)
+
+
+def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
+    store = LocalObjectStore(vfs, SystemRandomness())
+    try:
+        store_id = _store_id(store)
+    except FileNotFoundError:
+        raise InvalidInputError(f'there is no store in {vfs.root}; mode="rw" makes one.') from None
+    log = SegmentLog(
+        vfs,
+        LOG_FOLDER,
+        store_id=store_id,
+        segment_size_bytes=config.wal_segment_size_bytes,
+        read_only=True,
+        accept_damage=True,
+    )
+    _tell_damage(log.damage)
+    meta = SqliteMetaStore(_catalog_path(vfs), read_only=True)
+    engine = MitoEngine(
+        object_store=store,
+        log=log,
+        scheduler=_scheduler(),
+        clock=SystemClock(),
+        randomness=SystemRandomness(),
+        config=config,
+        hooks=hooks,
+        read_only=True,
+    )
+
+    def close() -> None:
+        engine.close()
+        meta.close()
+
+    return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lambda: None)
+
+
+def _scheduler() -> ThreadScheduler:
+    return ThreadScheduler({FLUSH_LANE: 1, COMPACT_LANE: 1})
+
+
+def _catalog_path(vfs: Vfs) -> str:
+    # sqlite3 opens its own file: its durability is its own, and well tested.
+    return os.path.join(vfs.root, CATALOG_FILE)
+
+
+def _refuse_foreign(vfs: Vfs) -> None:
+    names = vfs.list("")
+    foreign = [name for name in names if name not in _OURS and not name.startswith(".")]
+    if foreign and STORE_FILE not in names:
+        shown = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
+        raise InvalidInputError(
+            f"{vfs.root} is not a store and not empty (it holds {shown}); choose an empty or a new folder."
+        )
+
+
+def _make_store(store: ObjectStore, randomness: Randomness) -> str:
+    try:
+        return _store_id(store)
+    except FileNotFoundError:
+        store_id = randomness.hex128()
+        store.put_if_absent(STORE_FILE, json.dumps({"format": STORE_FORMAT, "store_id": store_id}).encode() + b"\n")
+        return store_id
+
+
+def _store_id(store: ObjectStore) -> str:
+    data = store.get(STORE_FILE)
+    try:
+        body = json.loads(data)
+        number, store_id = body["format"], body["store_id"]
+        bytes.fromhex(store_id)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptionError("this is not what mitoframe wrote", path=STORE_FILE) from error
+    if number > STORE_FORMAT:
+        raise ConfigError(f"the store has format {number}, this mitoframe knows {STORE_FORMAT}; update mitoframe.")
+    return str(store_id)
+
+
+def _tell_damage(damage: LogDamage | None) -> None:
+    if damage is None:
+        return
+    said = f"{damage.path} at byte {damage.offset}: {damage.reason}; {damage.bytes_lost} bytes left out"
+    if damage.torn:
+        _log.warning("log ends in a write that a crash cut short %s", said)
+    else:
+        warnings.warn(f"the log is damaged: {said}", DamageWarning, stacklevel=5)
