@@ -31,7 +31,7 @@ from mitoframe.storage.paths import CATALOG_FILE, HOLDER_FILE, LOCK_FILE, LOG_FO
 
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
-    from mitoframe.ports import LogDamage, ObjectStore, Randomness, RegionHook, Vfs
+    from mitoframe.ports import LogDamage, ObjectStore, Randomness, RegionHook, Scheduler, Vfs
 
 _log = logging.getLogger("mitoframe")
 
@@ -96,10 +96,19 @@ def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connecti
     return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lambda: None)
 
 
-def connect_vfs(vfs: Vfs, mode: Mode, config: MitoConfig, hooks: Sequence[RegionHook] = ()) -> Connection:
+def connect_vfs(
+    vfs: Vfs,
+    mode: Mode,
+    config: MitoConfig,
+    hooks: Sequence[RegionHook] = (),
+    scheduler: Scheduler | None = None,
+) -> Connection:
     """Open a store in the folder that a file system is rooted at."""
+    scheduler = scheduler or _scheduler()
     try:
-        return _connect_writer(vfs, config, hooks) if mode == "rw" else _connect_reader(vfs, config, hooks)
+        if mode == "rw":
+            return _connect_writer(vfs, config, hooks, scheduler)
+        return _connect_reader(vfs, config, hooks, scheduler)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UnavailableError(
             f"{vfs.root} cannot be {'written' if mode == 'rw' else 'read'}: {error.strerror}. "
@@ -107,7 +116,9 @@ def connect_vfs(vfs: Vfs, mode: Mode, config: MitoConfig, hooks: Sequence[Region
         ) from error
 
 
-def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
+def _connect_writer(
+    vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler
+) -> Connection:
     vfs.make_dirs("")
     _refuse_foreign(vfs)
     randomness = SystemRandomness()
@@ -130,7 +141,7 @@ def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook]) -
     engine = MitoEngine(
         object_store=store,
         log=log,
-        scheduler=_scheduler(),
+        scheduler=scheduler,
         clock=SystemClock(),
         randomness=randomness,
         config=config,
@@ -147,7 +158,9 @@ def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook]) -
     return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lock.check_process)
 
 
-def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
+def _connect_reader(
+    vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler
+) -> Connection:
     store = LocalObjectStore(vfs, SystemRandomness())
     try:
         store_id = _store_id(store)
@@ -166,7 +179,7 @@ def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook]) -
     engine = MitoEngine(
         object_store=store,
         log=log,
-        scheduler=_scheduler(),
+        scheduler=scheduler,
         clock=SystemClock(),
         randomness=SystemRandomness(),
         config=config,

@@ -105,9 +105,7 @@ class Scan:
         plan = source.last_plan
         assert plan is not None, "Polars resolves the plan to explain it"
         kept, total = count_row_groups(plan, self.engine.reader)
-        return (
-            f"{explain(plan)}\n  groups  {total} row groups in the files to read, {total - kept} pruned by statistics"
-        )
+        return f"{explain(plan)}\n  row groups  {kept} of {total} to read, {total - kept} pruned by statistics"
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Read the rows as an Arrow C stream, for any library that speaks it."""

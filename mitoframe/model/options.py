@@ -53,6 +53,7 @@ class MitoConfig:
     def __post_init__(self) -> None:
         _check_choice("sync", self.sync, ("always", "interval", "never"))
         _check_choice("wal_recovery", self.wal_recovery, ("tolerate_torn_tail", "point_in_time"))
+        _check_choice("flush_on_close", self.flush_on_close, (True, False))
         for name in _AT_LEAST_ONE:
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("gc_grace_ms", self.gc_grace_ms, 0)
@@ -67,6 +68,7 @@ _AT_LEAST_ONE = (
     "sync_interval_ms",
     "wal_segment_size_bytes",
     "write_buffer_size_bytes",
+    "write_buffer_limit_bytes",
     "write_stall_ms",
     "checkpoint_distance",
     "row_group_rows",
@@ -100,7 +102,7 @@ class RegionOptions:
         return RegionOptions(**value)
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
 

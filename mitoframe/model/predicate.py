@@ -10,7 +10,7 @@ Values are in the column's own terms: an integer of its unit for a time column, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal, TypeAlias
@@ -238,27 +238,28 @@ def _compare_to_arrow(column: pc.Expression, operator: Operator, value: pa.Scala
             return column >= value
 
 
-def describe(predicate: Predicate) -> str:
-    """Write a predicate the way a person would.
+def describe(predicate: Predicate, show: Callable[[str, Any], str] = lambda _, value: repr(value)) -> str:
+    """Write a predicate the way a person would. ``show`` turns a column's value into text.
 
     >>> describe(And((Compare("host", "==", "a"), Not(IsNull("cpu")))))
     "host == 'a' and not (cpu is null)"
     """
     match predicate:
         case Compare(column=name, operator=operator, value=value):
-            return f"{name} {operator} {value!r}"
+            return f"{name} {operator} {show(name, value)}"
         case IsIn(column=name, values=values):
-            shown = ", ".join(map(repr, values[:4])) + (f", … {len(values)} in all" if len(values) > 4 else "")
-            return f"{name} in [{shown}]"
+            shown = ", ".join(show(name, value) for value in values[:4])
+            more = f", … {len(values)} in all" if len(values) > 4 else ""
+            return f"{name} in [{shown}{more}]"
         case IsNull(column=name):
             return f"{name} is null"
         case And(parts=()):
             return "everything"
         case And(parts=parts):
-            return " and ".join(map(describe, parts))
+            return " and ".join(describe(part, show) for part in parts)
         case Or(parts=parts):
-            return "(" + " or ".join(map(describe, parts)) + ")"
+            return "(" + " or ".join(describe(part, show) for part in parts) + ")"
         case Not(part=part):
-            return f"not ({describe(part)})"
+            return f"not ({describe(part, show)})"
         case Opaque(text=text):
             return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -53,8 +53,9 @@ EVERYTHING = TimeRange()
 def parse_time(value: TimeLike, unit: TimeUnit, zone: str | None, what: str) -> int:
     """Turn a point in time into an integer of ``unit`` since 1970 UTC.
 
-    A value without a zone means the column's zone (UTC for a column without one). ``what`` names the argument in
-    errors.
+    A value without a zone means the column's zone (UTC for a column without one). A value between two ticks means the
+    later one: no row lies between them, so both ends of a half-open range keep their meaning. ``what`` names the
+    argument in errors.
 
     Raises:
         InvalidInputError: the text is not ISO 8601, an aware value meets a column without a zone, or it does not fit.
@@ -72,7 +73,7 @@ def parse_time(value: TimeLike, unit: TimeUnit, zone: str | None, what: str) -> 
         moment = _localise(_to_datetime(value, what), zone, what)
         delta = moment - _EPOCH
         whole_us = (delta.days * 86_400 + delta.seconds) * 10**6 + delta.microseconds
-        ticks = (whole_us * 1000 + nanoseconds) * PER_SECOND[unit] // 10**9
+        ticks = -(-(whole_us * 1000 + nanoseconds) * PER_SECOND[unit] // 10**9)
     if not TIME_MIN <= ticks <= TIME_MAX:
         raise InvalidInputError(f"{what}={value!r} does not fit a time in {unit}.")
     return ticks
@@ -91,12 +92,24 @@ def _to_datetime(value: str | date, what: str) -> datetime:
 
 def _localise(moment: datetime, zone: str | None, what: str) -> datetime:
     if moment.tzinfo is None:
-        return moment.replace(tzinfo=ZoneInfo(zone) if zone else UTC)
+        return moment.replace(tzinfo=_zone(zone, what) if zone else UTC)
     if zone is None:
         raise InvalidInputError(
             f"{what}={moment.isoformat()} has a zone, the time column has none: give it without one."
         )
     return moment
+
+
+def _zone(name: str, what: str) -> tzinfo:
+    """Find a zone by its name, or by its distance from UTC, which Arrow allows too."""
+    try:
+        if name[0] in "+-":
+            return datetime.strptime(name, "%z").tzinfo or UTC
+        return ZoneInfo(name)
+    except (KeyError, ValueError):
+        raise InvalidInputError(
+            f"{what} has no zone and the time column's, {name!r}, is not known here; give {what} with a zone."
+        ) from None
 
 
 def parse_duration_ms(value: DurationLike, what: str) -> int:

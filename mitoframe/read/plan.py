@@ -12,12 +12,16 @@ Pruning only ever skips. The whole predicate is applied once, at the end, by who
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mitoframe.model.predicate import Compare, conjunction, describe, key_part, time_range
 from mitoframe.model.timerange import EVERYTHING, TimeRange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Sequence as Many
 
     from mitoframe.model.file import FileMeta
@@ -149,23 +153,40 @@ def _with_range(request: ScanRequest, metadata: RegionMetadata) -> Predicate:
 
 def explain(plan: ScanPlan) -> str:
     """Write a plan as text: what is read how, and what is skipped and why."""
-    total = len(plan.direct) + len(plan.pruned) + sum(len(group.files) for group in plan.groups)
+    show = _show_values(plan.metadata)
+    merged = sum(len(group.files) for group in plan.groups)
+    total = len(plan.direct) + len(plan.pruned) + merged
     lines = [
         f"scan at manifest version {plan.manifest_version}, sequence {plan.visible}",
-        f"  where   {describe(plan.request.predicate)}",
-        f"  columns {'all' if plan.request.columns is None else ', '.join(plan.request.columns)}",
-        f"  files   {total} in all, {len(plan.pruned)} pruned by time",
+        f"  where       {describe(plan.request.predicate, show)}",
+        f"  files       {len(plan.direct) + merged} of {total} to read, {len(plan.pruned)} pruned by time",
     ]
     if plan.direct:
-        lines.append(f"  direct  {len(plan.direct)} without overlap: {_rows(plan.direct)} rows")
+        lines.append(f"  as they are {_count(len(plan.direct), 'file')} without overlap, {_rows(plan.direct)} rows")
     for group in plan.groups:
         buffered = sum(memtable.stats.row_count for memtable in group.memtables)
-        parts = [f"{len(group.files)} files with {_rows(group.files)} rows"] if group.files else []
-        parts += [f"memtable with {buffered:,} rows"] if group.memtables else []
-        lines.append(f"  merge   {' and '.join(parts)}, skipping by {describe(group.key_predicate)}")
+        parts = [f"{_count(len(group.files), 'file')} with {_rows(group.files)} rows"] if group.files else []
+        parts += [f"{buffered:,} rows in memory"] if group.memtables else []
+        lines.append(f"  merged      {' and '.join(parts)}, skipping by {describe(group.key_predicate, show)}")
     if not plan.direct and not plan.groups:
         lines.append("  nothing to read")
     return "\n".join(lines)
+
+
+def _show_values(metadata: RegionMetadata) -> Callable[[str, Any], str]:
+    """Times are integers in a predicate and dates to a person."""
+    time = metadata.time
+
+    def show(name: str, value: Any) -> str:
+        if name != time.name or not isinstance(value, int):
+            return repr(value)
+        return str(pc.cast(pa.scalar(value, time.type), pa.string()))
+
+    return show
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _rows(files: Many[FileMeta]) -> str:

@@ -1,0 +1,144 @@
+"""The kernels beside the plain way, in one run: sort and keep-last of generated rows against Polars.
+
+    python benchmarks/kernels.py --rows 2880000
+
+Rows arrive as ticks do: every host at 10 s, a share of them late, a share sent again with other values. Polars sorts on
+(hostname, ts) and keeps the last of each; mitoframe numbers the hosts, sorts, dedups, and gathers the same columns.
+The kernels-only line is what the engine pays for order, as its rows carry series codes already. Both answers are
+compared before any time is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+
+from mitoframe.kernels.keys import combine_codes, strings_follow
+from mitoframe.kernels.merge import merge_runs
+from mitoframe.kernels.series import series_offsets
+from mitoframe.kernels.sort import sort_and_keep_last, sort_rows
+from mitoframe.kernels.warm import warm_up
+
+TICK_NS = 10_000_000_000
+FAR_TICKS = 60
+
+Result = TypeVar("Result")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare sort and dedup with Polars on the same rows.")
+    parser.add_argument("--rows", type=int, default=2_880_000)
+    parser.add_argument("--hosts", type=int, default=4_000)
+    parser.add_argument("--late", type=float, default=0.05, help="share of late and repeated rows")
+    parser.add_argument("--rounds", type=int, default=3, help="the best of so many is printed")
+    arguments = parser.parse_args()
+
+    print(f"kernels ready in {seconds(warm_up)[0]:.2f} s")
+    frame = make_rows(arguments.rows, arguments.hosts, arguments.late)
+    print(f"{arguments.rows:,} rows, {arguments.hosts:,} hosts, {arguments.late:.0%} late or repeated")
+    compare_sort_and_dedup(frame, arguments.rounds)
+    measure_series_codes(frame, arguments.rounds)
+    measure_merge(frame, arguments.rounds)
+
+
+def make_rows(rows: int, hosts: int, late: float) -> pl.DataFrame:
+    draw = np.random.default_rng(20_130_101)
+    row = np.arange(rows)
+    tick = row // hosts
+    tick -= draw.integers(1, FAR_TICKS, rows) * (draw.random(rows) < late)
+    names = pl.Series("hostname", [f"host_{host}" for host in range(hosts)])
+    return pl.DataFrame(
+        {
+            "hostname": names[row % hosts],
+            "ts": pl.Series(tick * TICK_NS).cast(pl.Datetime("ns")),
+            "usage_user": draw.random(rows) * 100,
+        }
+    )
+
+
+def compare_sort_and_dedup(frame: pl.DataFrame, rounds: int) -> None:
+    names, codes, times, values = columns_of(frame)
+    sequences = np.arange(1, codes.size + 1, dtype=np.uint64)
+
+    def by_kernels() -> np.ndarray:
+        return sort_and_keep_last(codes, len(names), times, sequences)
+
+    def by_polars() -> pl.DataFrame:
+        return frame.sort("hostname", "ts", maintain_order=True).unique(
+            ["hostname", "ts"], keep="last", maintain_order=True
+        )
+
+    kernels_s, taken = best(by_kernels, rounds)
+    gather_s, gathered = best(lambda: (times[taken], values[taken]), rounds)
+    polars_s, expected = best(by_polars, rounds)
+
+    assert np.array_equal(gathered[0], expected["ts"].to_physical().to_numpy())
+    assert np.array_equal(gathered[1], expected["usage_user"].to_numpy())
+    print(f"polars   sort and unique keep-last   {polars_s:8.3f} s   {taken.size:,} rows left")
+    print(f"kernels  sort and keep-last          {kernels_s:8.3f} s   {polars_s / kernels_s:5.1f} times as fast")
+    print(f"         with the gather of 2 columns{kernels_s + gather_s:8.3f} s   ", end="")
+    print(f"{polars_s / (kernels_s + gather_s):5.1f} times as fast")
+
+
+def columns_of(frame: pl.DataFrame) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Return the host names in order, the rank of each row's, and the times and values."""
+    names = frame["hostname"].unique().sort()
+    ranks = pl.DataFrame({"hostname": names, "rank": np.arange(len(names), dtype=np.int32)})
+    codes = frame.join(ranks, on="hostname", how="left", maintain_order="left")["rank"].to_numpy()
+    return names.to_list(), codes, frame["ts"].to_physical().to_numpy(), frame["usage_user"].to_numpy()
+
+
+def measure_series_codes(frame: pl.DataFrame, rounds: int) -> None:
+    """Ten tags of which one decides, as in TSBS: one is dictionary-encoded, nine are compared as bytes."""
+    part = frame.head(240_000)
+    hosts = np.unique(part["hostname"].to_numpy(), return_inverse=True)[1].astype(np.int32)
+    lengths = part["hostname"].str.len_bytes().to_numpy().astype(np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    data = np.frombuffer("".join(part["hostname"].to_list()).encode(), np.uint8)
+    no_nulls = np.empty(0, np.bool_)
+
+    def ten_tags() -> bool:
+        codes, representatives = combine_codes([(hosts, int(hosts.max()) + 1)], hosts.size)
+        return all(strings_follow(offsets, data, no_nulls, codes, representatives) for _ in range(9))
+
+    taken_s, follow = best(ten_tags, rounds)
+    assert follow
+    print(f"kernels  series codes of {hosts.size:,} rows, ten tags of which nine follow  {taken_s * 1e3:.1f} ms")
+
+
+def measure_merge(frame: pl.DataFrame, rounds: int) -> None:
+    names, codes, times, _ = columns_of(frame)
+    sequences = np.arange(1, codes.size + 1, dtype=np.uint64)
+    for runs in (1, 2, 4, 12, 100):
+        run_starts = np.linspace(0, codes.size, runs + 1).astype(np.int64)
+        order = np.concatenate(
+            [
+                start + sort_rows(codes[start:stop], len(names), times[start:stop], sequences[start:stop])
+                for start, stop in pairwise(run_starts)
+            ]
+        )
+        columns = codes[order], times[order], sequences[order]
+        taken_s, take = best(lambda columns=columns, starts=run_starts: merge_runs(*columns, starts), rounds)
+        assert np.array_equal(np.diff(series_offsets(columns[0][take], len(names))), np.bincount(codes))
+        print(f"kernels  merge of {runs:3} runs  {taken_s * 1e3:8.1f} ms")
+
+
+def best(function: Callable[[], Result], rounds: int) -> tuple[float, Result]:
+    measured = [seconds(function) for _ in range(rounds)]
+    return min(measured, key=lambda one: one[0])
+
+
+def seconds(function: Callable[[], Result]) -> tuple[float, Result]:
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+if __name__ == "__main__":
+    main()

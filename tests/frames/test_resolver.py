@@ -1,0 +1,172 @@
+"""The lazy frame against brute force: 13 queries, both Polars engines, rows in every kind of place at once.
+
+Keys are written again and again and some are deleted, so that each answer needs merge, dedup and delete markers right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import mitoframe as mito
+from mitoframe.frames.arrow import to_batch
+from mitoframe.model.batch import OpType
+from mitoframe.model.request import ScanRequest
+
+START = datetime(2024, 1, 1)
+KEYS = ["host", "ts"]
+HOSTS = ["a", "b", "c"]
+QUERY_COUNT = 13
+
+Query = Callable[[pl.LazyFrame], pl.LazyFrame]
+
+
+def minute(number: int) -> datetime:
+    return START + timedelta(minutes=number)
+
+
+def rows(first: int, last: int, value: float) -> pl.DataFrame:
+    """One row per host and minute of [first, last)."""
+    return pl.DataFrame(
+        [
+            {"host": host, "ts": minute(m), "value": value + m, "note": f"{host}{m}"}
+            for m in range(first, last)
+            for host in HOSTS
+        ],
+        schema={"host": pl.String, "ts": pl.Datetime("us"), "value": pl.Float64, "note": pl.String},
+    )
+
+
+# In the order written. Two files that overlap, one that stands alone, and a memtable over the first two.
+WRITES = [
+    ("clean file", rows(100, 120, 0.0), OpType.PUT),
+    ("first file", rows(0, 20, 1000.0), OpType.PUT),
+    ("second file", rows(15, 25, 2000.0), OpType.PUT),
+    ("second file", rows(3, 5, 0.0).select(KEYS), OpType.DELETE),
+    ("memtable", rows(10, 13, 3000.0), OpType.PUT),
+    ("memtable", rows(18, 19, 0.0).select(KEYS), OpType.DELETE),
+    ("memtable", rows(4, 5, 4000.0).filter(pl.col("host") == "a"), OpType.PUT),
+]
+
+
+def truth() -> pl.DataFrame:
+    """Brute force: all rows ever written, the last of each key, deleted keys gone."""
+    everything = pl.concat(
+        [
+            frame.with_columns(pl.lit(number).alias("order"), pl.lit(op_type == OpType.PUT).alias("put"))
+            for number, (_, frame, op_type) in enumerate(WRITES)
+        ],
+        how="diagonal",
+    )
+    last = everything.sort([*KEYS, "order"]).unique(KEYS, keep="last", maintain_order=True)
+    return last.filter("put").drop("order", "put").select("host", "ts", "value", "note")
+
+
+@pytest.fixture(scope="module")
+def lazy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pl.LazyFrame]:
+    with mito.open(tmp_path_factory.mktemp("store"), row_group_rows=10) as db:
+        cpu = db.create_table("cpu", rows(0, 1, 0.0).schema, time="ts", tags=["host"])
+        engine, metadata = db._shared.connection.engine, cpu._metadata
+        place = WRITES[0][0]
+        for where, frame, op_type in WRITES:
+            if where != place:
+                cpu.flush()
+            place = where
+            engine.write(
+                cpu.region_id, to_batch(metadata, frame.to_arrow(compat_level=pl.CompatLevel.oldest()), op_type)
+            )
+        plan = engine.plan(cpu.region_id, ScanRequest())
+        assert len(plan.direct) == 1, "the clean file is handed to Polars as it is"
+        assert [(len(group.files), len(group.memtables)) for group in plan.groups] == [(2, 1)]
+        yield cpu.scan().to_polars()
+
+
+QUERIES: dict[str, Query] = {
+    "everything": lambda lf: lf,
+    "time range": lambda lf: lf.filter(pl.col("ts") >= minute(16), pl.col("ts") < minute(110)),
+    "field": lambda lf: lf.filter(pl.col("value") < 1010),
+    "tag, time and field": lambda lf: lf.filter(
+        (pl.col("host") == "b") & pl.col("ts").is_between(minute(2), minute(104)) & (pl.col("value") > 5)
+    ),
+    "tag, one column": lambda lf: lf.filter(pl.col("host").is_in(["a", "c"])).select("note"),
+    "columns in another order": lambda lf: lf.select("value", "host", "ts"),
+    "length": lambda lf: lf.select(pl.len()),
+    "group by": lambda lf: lf.group_by("host").agg(pl.col("value").sum(), pl.len()),
+    "self join": lambda lf: lf.join(lf.select(*KEYS, pl.col("value").alias("again")), on=KEYS),
+    "top k": lambda lf: lf.sort("value", "host", "ts", descending=True).head(7),
+    "latest": lambda lf: lf.select(pl.col("ts").max()),
+    "head before a filter, counted": lambda lf: lf.head(5).filter(pl.col("host").is_not_null()).select(pl.len()),
+    "head after a filter, counted": lambda lf: lf.filter(pl.col("host") == "a").head(5).select(pl.len()),
+}
+
+
+def assert_same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
+    assert found.columns == expected.columns
+    assert_frame_equal(found.sort(found.columns), expected.sort(expected.columns))
+
+
+def test_there_are_as_many_queries_as_promised() -> None:
+    assert len(QUERIES) == QUERY_COUNT
+
+
+def test_the_truth_has_overwritten_and_deleted_rows() -> None:
+    written = sum(len(frame) for _, frame, op_type in WRITES if op_type is OpType.PUT)
+
+    assert len(truth()) < written
+    assert truth().filter(pl.col("ts") == minute(4)).to_dicts() == [
+        {"host": "a", "ts": minute(4), "value": 4004.0, "note": "a4"}
+    ]
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_agrees_with_brute_force(lazy: pl.LazyFrame, name: str, engine: str) -> None:
+    query = QUERIES[name]
+
+    found = query(lazy).collect(engine=engine)
+
+    assert_same(found, query(truth().lazy()).collect(engine="in-memory"))
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_head_with_a_field_filter_after_it_is_cut_before_the_filter(lazy: pl.LazyFrame, engine: str) -> None:
+    count = lazy.head(1000).filter(pl.col("value") > 2000).select(pl.len()).collect(engine=engine).item()
+
+    assert count == truth().filter(pl.col("value") > 2000).height
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_one_shared_frame_serves_all_queries_twice(lazy: pl.LazyFrame, engine: str) -> None:
+    for _ in range(2):
+        for name, query in QUERIES.items():
+            if not name.startswith("head"):
+                assert_same(query(lazy).collect(engine=engine), query(truth().lazy()).collect(engine="in-memory"))
+
+
+def test_the_same_query_twice_gives_equal_frames(lazy: pl.LazyFrame) -> None:
+    query = lazy.filter(pl.col("value") > 1500).sort("host", "ts")
+
+    assert_frame_equal(query.collect(), query.collect())
+
+
+def test_a_frame_made_before_a_write_sees_it(tmp_path) -> None:
+    with mito.open(tmp_path / "store") as db:
+        db.write(rows(0, 2, 0.0), "cpu", time="ts", tags=["host"])
+        frame = db["cpu"].scan().to_polars()
+        assert frame.collect().height == 6
+
+        db["cpu"].write(rows(5, 6, 0.0))
+
+        assert frame.collect().height == 9
+        db["cpu"].flush()
+        assert frame.collect().height == 9
+
+
+def test_a_self_join_reads_the_store_once(lazy: pl.LazyFrame) -> None:
+    plan = lazy.join(lazy, on=KEYS).explain()
+
+    assert "CACHE" in plan
