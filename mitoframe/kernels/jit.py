@@ -1,0 +1,194 @@
+"""The only door to numba: ``@kernel`` for a compiled loop, ``@device`` for a helper that kernels call.
+
+Importing a module of kernels costs nothing: numba is imported, and a loop compiled or loaded, at the first call.
+Every kernel has exactly one specialisation. It is read off the annotations, which must be names of this module:
+
+    Int32Array, Int64Array, Uint8Array, Uint64Array, BoolArray      one-dimensional and C-contiguous
+    int, bool                                                       int64, boolean
+
+Array arguments are typed read-only, so that views of Arrow buffers and arrays of our own meet in that one
+specialisation; a kernel returns new arrays and changes none that it was given. Another dtype, or a stride, is a
+``TypeError``.
+
+The flags, the same for all kernels:
+
+    nogil=True      background threads flush and compact while the notebook goes on
+    cache=True      compiling takes seconds, loading takes milliseconds
+    parallel        off: threads belong to the scheduler
+    fastmath        off: integers gain nothing by it, and floats keep their NaN
+
+and for device functions:
+
+    forceinline     a call per row would cost more than what most of them do
+    _nrt=False      no reference counting of the arrays they are handed, which would be two atomic operations per call
+                    and array; in return a device function allocates nothing, it is handed its scratch arrays
+
+The compiled code lies where numba puts it: in ``NUMBA_CACHE_DIR`` if that is set, else beside the source, else in
+the user's cache folder; never near a store. Numba renews it when the source file of the kernel changes, and looks at
+no other file: so a device function lives in the module of the kernels that call it, and whoever changes the flags here
+empties the cache.
+
+Promises: two threads may make the first call at once; a cache that cannot be read or written makes the process slower
+and never fails it; one line tells the user when compiling is about to take its time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Int32Array: TypeAlias = npt.NDArray[np.int32]
+Int64Array: TypeAlias = npt.NDArray[np.int64]
+Uint8Array: TypeAlias = npt.NDArray[np.uint8]
+Uint64Array: TypeAlias = npt.NDArray[np.uint64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_ARRAYS = {
+    "Int32Array": "int32",
+    "Int64Array": "int64",
+    "Uint8Array": "uint8",
+    "Uint64Array": "uint64",
+    "BoolArray": "boolean",
+}
+_SCALARS = {"int": "int64", "bool": "boolean"}
+_COMPILING = "mitoframe: compiling its kernels for this machine; this happens once and takes about 10 s in all"
+_CACHE_FAILED = (
+    "mitoframe: numba's cache of compiled kernels cannot be used ({error!r}), so every process compiles anew; "
+    "set NUMBA_CACHE_DIR to an empty folder you may write to"
+)
+
+
+class Kernel(Generic[P, R]):
+    """A loop that is compiled, or loaded from numba's cache, when it is first called.
+
+    ``python`` is the loop as written: slow, and what the compiled one is compared with.
+    """
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self.python = function
+        self._compiled: Callable[P, R] | None = None
+        update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        compiled = self._compiled or self.load()
+        return compiled(*args, **kwargs)
+
+    def load(self) -> Callable[P, R]:
+        """Make the kernel ready to run and return it compiled. Calling again is free."""
+        from numba.core.compiler_lock import global_compiler_lock
+
+        # Numba compiles under this lock anyway; it is reentrant, and taking it here makes one thread do the work.
+        with global_compiler_lock:
+            if self._compiled is None:
+                self._compiled = _compile(self.python)
+            return self._compiled
+
+
+_kernels: list[Kernel[Any, Any]] = []
+_devices: list[Callable[..., Any]] = []
+
+
+def kernel(function: Callable[P, R]) -> Kernel[P, R]:
+    """Turn a function over arrays into a kernel. See the module's docstring for what it may take."""
+    made = Kernel(function)
+    _kernels.append(made)
+    return made
+
+
+def device(function: Function) -> Function:
+    """Let kernels of the same module call this function. It stays a plain Python function everywhere else."""
+    _devices.append(function)
+    return function
+
+
+def kernels() -> tuple[Kernel[Any, Any], ...]:
+    """Return the kernels of all modules imported so far."""
+    return tuple(_kernels)
+
+
+def notices_to(show: Callable[[str], None]) -> Callable[[str], None]:
+    """Hand the lines meant for the user to ``show`` from now on, and return who got them so far."""
+    global _show
+    before, _show = _show, show
+    return before
+
+
+def _write_to_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+_show: Callable[[str], None] = _write_to_stderr
+_shown: set[str] = set()
+
+
+def _show_once(line: str) -> None:
+    if line not in _shown:
+        _shown.add(line)
+        _show(line)
+
+
+def _compile(function: Callable[P, R]) -> Callable[P, R]:
+    import numba
+
+    if numba.config.DISABLE_JIT:
+        return function
+    _register_devices()
+    try:
+        return _specialise(function, cache=True)
+    except Exception as error:  # noqa: BLE001 - other programs' files fail in any way
+        # An error of the kernel itself comes again from the second attempt, which touches no file.
+        compiled = _specialise(function, cache=False)
+        _show_once(_CACHE_FAILED.format(error=error))
+        return compiled
+
+
+def _register_devices() -> None:
+    from numba.extending import register_jitable
+
+    inlined = register_jitable(forceinline=True, _nrt=False)
+    while _devices:
+        inlined(_devices.pop())
+
+
+def _specialise(function: Callable[P, R], *, cache: bool) -> Callable[P, R]:
+    import numba
+    from numba.core import event
+
+    class Announcer(event.Listener):  # type: ignore[misc]
+        """Speaks up when numba has not found the kernel in its cache."""
+
+        def on_start(self, started: Any) -> None:
+            if started.data["dispatcher"] is dispatcher:
+                _show_once(_COMPILING)
+
+        def on_end(self, ended: Any) -> None:
+            """Nothing to say: the kernel runs."""
+
+    dispatcher = numba.njit(nogil=True, cache=cache)(function)
+    with event.install_listener("numba:compile", Announcer()):
+        dispatcher.compile(_signature(function))
+    dispatcher.disable_compile()
+    compiled: Callable[P, R] = dispatcher
+    return compiled
+
+
+def _signature(function: Callable[..., Any]) -> tuple[Any, ...]:
+    return tuple(_numba_type(name) for parameter, name in function.__annotations__.items() if parameter != "return")
+
+
+def _numba_type(annotation: str) -> Any:
+    from numba import types
+
+    if annotation in _SCALARS:
+        return getattr(types, _SCALARS[annotation])
+    assert annotation in _ARRAYS, f"a kernel cannot take {annotation}: annotate with the names of kernels/jit.py"
+    return types.Array(getattr(types, _ARRAYS[annotation]), 1, "C", readonly=True)

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mitoframe.kernels import dedup, jit, keys, merge, series, sort, warm, window
+
+from oracles import NO_NULLS, int32s, int64s, uint64s
+
+FIRST_CALLS = """
+import numpy as np
+from mitoframe.kernels import dedup, sort
+rows = np.array([2, 1, 1], np.int64)
+take = sort.sort_rows(np.zeros(3, np.int32), 1, rows, np.array([1, 2, 3], np.uint64))
+print(take.tolist(), dedup.keep_last(np.zeros(3, np.int32), rows, take).tolist())
+"""
+ANSWER = "[2, 1, 0] [2, 0]\n"
+
+
+def run(code: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=inherited | environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_importing_kernels_does_not_import_numba():
+    ran = run("import sys; import mitoframe.kernels.warm; print('numba' in sys.modules, 'llvmlite' in sys.modules)")
+
+    assert ran.stdout == "False False\n"
+
+
+def test_kernels_know_numpy_and_the_door_to_numba_alone():
+    for module in warm.ROOMS:
+        tree = ast.parse(inspect.getsource(module))
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+
+        # A device function of another module would be compiled in and not renewed when it changes.
+        assert imported <= {"__future__", "collections.abc", "numpy", "mitoframe.kernels.jit"}, module.__name__
+
+
+def test_every_module_of_kernels_is_warmed_up():
+    files = {path.stem for path in Path(jit.__file__).parent.glob("*.py")} - {"__init__", "jit", "warm"}
+
+    assert {module.__name__.rsplit(".", 1)[-1] for module in warm.ROOMS} == files
+
+
+def test_warm_up_leaves_nothing_to_load():
+    ran = run(
+        "from mitoframe.kernels import jit, warm\n"
+        "print(warm.warm_up() == len(jit.kernels()) > 10, all(kernel._compiled for kernel in jit.kernels()))"
+    )
+
+    assert ran.stdout == "True True\n"
+
+
+def test_every_kernel_has_one_specialisation():
+    assert {kernel.__name__: len(kernel.load().signatures) for kernel in jit.kernels()} == {
+        kernel.__name__: 1 for kernel in jit.kernels()
+    }
+
+
+def samples():
+    draw = np.random.default_rng(7)
+    size, count = 300, 9
+    codes = draw.integers(0, count, size).astype(np.int32)
+    times = draw.integers(-20, 20, size)
+    sequences = draw.integers(2**63, 2**64 - 1, size, dtype=np.uint64)
+    take = np.lexsort((~sequences, times, codes))
+    column = draw.integers(-1, 2**31 - 1, size).astype(np.int32)
+    op_types = draw.integers(0, 2, size).astype(np.uint8)
+    representatives = draw.permutation(size)[:count]
+    offsets = 12 * np.arange(size + 1)
+    halves = np.concatenate([np.sort(half) for half in np.array_split(times, 2)])
+    return {
+        dedup.keep_last: (codes, times, take),
+        dedup._keep_last_puts: (codes, times, op_types, take),
+        keys.codes_follow: (codes, codes, np.unique(codes, return_index=True)[1]),
+        keys.integers_follow: (times, NO_NULLS, codes, representatives),
+        keys.strings_follow: (offsets, np.zeros(12 * size, np.uint8), times != 0, codes, representatives),
+        keys._split_by_hash: (codes, column, 2**31 - 1),
+        keys._split_by_table: (codes, count, column % 5, 5),
+        merge._merge_runs: (np.zeros(size, np.int32), halves, sequences * np.uint64(0), int64s([0, size // 2, size])),
+        series.codes_from_offsets: (int64s([0, 2, 2, 5]), 1, 5),
+        series.series_offsets: (np.sort(codes), count),
+        sort._keep_first: (codes, times[take], take),
+        sort._sort_rows: (codes, count, times, sequences),
+        sort.is_sorted: (codes[take], times[take], sequences[take]),
+        window._window_starts: (times, 7),
+    }
+
+
+def test_compiled_kernels_agree_with_the_python_they_are_written_in():
+    arguments = samples()
+    assert set(arguments) == set(jit.kernels()), "give every kernel a sample"
+
+    for kernel, given in arguments.items():
+        compiled = kernel(*given)
+        # Only Python's scalars warn when the hash wraps around, as it is meant to.
+        with np.errstate(over="ignore"):
+            interpreted = kernel.python(*given)
+
+        np.testing.assert_equal(compiled, interpreted, err_msg=kernel.__name__)
+
+
+def test_kernels_run_uncompiled_where_numba_is_switched_off():
+    ran = run(FIRST_CALLS, NUMBA_DISABLE_JIT="1")
+
+    assert (ran.stdout, ran.stderr) == (ANSWER, "")
+
+
+def test_a_kernel_takes_read_only_arrays_and_changes_none():
+    codes, times, sequences = int32s([0, 0]), int64s([5, 4]), uint64s([1, 2])
+    for column in (codes, times, sequences):
+        column.flags.writeable = False
+
+    take = sort.sort_rows(codes, 1, times, sequences)
+
+    assert take.tolist() == [1, 0]
+    assert take.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "times",
+    [np.zeros(2, np.int32), np.zeros(2, np.uint64), np.zeros(2), np.zeros(4, np.int64)[::2], [0, 0]],
+    ids=["narrower", "unsigned", "float", "strided", "list"],
+)
+def test_another_type_of_array_is_refused(times):
+    with pytest.raises(TypeError):
+        dedup.keep_last(int32s([0, 0]), times, int64s([0, 1]))
+
+
+def test_an_annotation_that_names_no_array_is_a_mistake():
+    @jit.Kernel
+    def unknown(values: list[int]) -> int:
+        return 0
+
+    with pytest.raises(AssertionError, match="cannot take list"):
+        unknown([1])
+
+
+def test_threads_that_call_first_at_once_share_one_kernel():
+    fresh = jit.Kernel(sort._keep_first.python)
+    barrier = threading.Barrier(4)
+    loaded, answers = [], []
+
+    def call():
+        barrier.wait()
+        answers.append(fresh(int32s([0, 0]), int64s([5, 5]), int64s([0, 1])).tolist())
+        loaded.append(fresh.load())
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert answers == [[0]] * 4
+    assert len({id(one) for one in loaded}) == 1
+
+
+def test_compiling_is_said_once_and_loading_is_not(tmp_path):
+    store, cache = tmp_path / "store", tmp_path / "cache"
+    store.mkdir()
+
+    cold = run(FIRST_CALLS, store, NUMBA_CACHE_DIR=str(cache))
+    warmed = run(FIRST_CALLS, store, NUMBA_CACHE_DIR=str(cache))
+
+    assert (cold.stdout, warmed.stdout) == (ANSWER, ANSWER)
+    assert cold.stderr.splitlines() == [jit._COMPILING]
+    assert warmed.stderr == ""
+    assert list(store.iterdir()) == [], "nothing is left in the working folder"
+
+    # A power loss can leave files behind that are there and empty, or cut short.
+    for number, path in enumerate(sorted(cache.rglob("*.nb?"))):
+        path.write_bytes(path.read_bytes()[: 40 * (number % 2)])
+    damaged = run(FIRST_CALLS, store, NUMBA_CACHE_DIR=str(cache))
+
+    assert damaged.stdout == ANSWER
+    assert "cannot be used" in damaged.stderr
+
+
+def test_without_a_folder_to_write_to_kernels_are_compiled_each_time():
+    ran = run(FIRST_CALLS, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator")
+
+    assert ran.stdout == ANSWER
+    assert "no locator available" in ran.stderr
+    assert "NUMBA_CACHE_DIR" in ran.stderr
+
+
+def test_notices_can_be_sent_elsewhere(monkeypatch):
+    monkeypatch.setattr(jit, "_shown", set())
+    heard = []
+
+    before = jit.notices_to(heard.append)
+    try:
+        jit._show_once("hello")
+        jit._show_once("hello")
+    finally:
+        jit.notices_to(before)
+
+    assert heard == ["hello"]
