@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.drivers.clock import SystemClock, SystemRandomness
+from mitoframe.drivers.failures import is_disk_full, unavailable
 from mitoframe.drivers.lock_file import WriterLock
 from mitoframe.drivers.log_file import SegmentLog
 from mitoframe.drivers.log_memory import MemoryLog
@@ -26,7 +27,7 @@ from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.background import COMPACT_LANE, FLUSH_LANE
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
-from mitoframe.model.errors import ConfigError, CorruptionError, DamageWarning, InvalidInputError, UnavailableError
+from mitoframe.model.errors import ConfigError, CorruptionError, DamageWarning, InvalidInputError, MitoError, UnavailableError
 from mitoframe.storage.paths import CATALOG_FILE, HOLDER_FILE, LOCK_FILE, LOG_FOLDER, REGIONS_FOLDER, STORE_FILE
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _log = logging.getLogger("mitoframe")
 
 Mode = Literal["rw", "r"]
 STORE_FORMAT = 1
-_OURS = {STORE_FILE, LOCK_FILE, HOLDER_FILE, CATALOG_FILE, CATALOG_FILE + "-journal", LOG_FOLDER, REGIONS_FOLDER}
+_OURS = (STORE_FILE, LOCK_FILE, HOLDER_FILE, CATALOG_FILE, LOG_FOLDER, REGIONS_FOLDER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,23 +110,26 @@ def connect_vfs(
         if mode == "rw":
             return _connect_writer(vfs, config, hooks, scheduler)
         return _connect_reader(vfs, config, hooks, scheduler)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except MitoError:
+        raise
+    except OSError as error:
+        if is_disk_full(error):
+            raise unavailable(error, f"opening {vfs.root}") from error
         raise UnavailableError(
-            f"{vfs.root} cannot be {'written' if mode == 'rw' else 'read'}: {error.strerror}. "
+            f"{vfs.root} cannot be {'written' if mode == 'rw' else 'read'}: {error.strerror or error}. "
             'Choose a folder that you may write, or read this one with mode="r".'
         ) from error
 
 
-def _connect_writer(
-    vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler
-) -> Connection:
+def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler) -> Connection:
     vfs.make_dirs("")
     _refuse_foreign(vfs)
     randomness = SystemRandomness()
     lock = WriterLock.acquire(vfs, SystemClock(), lock_path=LOCK_FILE, holder_path=HOLDER_FILE)
     try:
         store = LocalObjectStore(vfs, randomness)
-        store.sweep()
+        if lock.after_crash:
+            store.sweep()
         log = SegmentLog(
             vfs,
             LOG_FOLDER,
@@ -136,7 +140,7 @@ def _connect_writer(
         _tell_damage(log.damage)
         meta = SqliteMetaStore(_catalog_path(vfs))
     except BaseException:
-        lock.release()
+        lock.release(in_good_order=False)
         raise
     engine = MitoEngine(
         object_store=store,
@@ -149,18 +153,18 @@ def _connect_writer(
     )
 
     def close() -> None:
+        in_good_order = False
         try:
             engine.close()
+            in_good_order = True
         finally:
             meta.close()
-            lock.release()
+            lock.release(in_good_order=in_good_order)
 
     return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lock.check_process)
 
 
-def _connect_reader(
-    vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler
-) -> Connection:
+def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler) -> Connection:
     store = LocalObjectStore(vfs, SystemRandomness())
     try:
         store_id = _store_id(store)
@@ -199,13 +203,14 @@ def _scheduler() -> ThreadScheduler:
 
 
 def _catalog_path(vfs: Vfs) -> str:
-    # sqlite3 opens its own file: its durability is its own, and well tested.
-    return os.path.join(vfs.root, CATALOG_FILE)
+    # sqlite3 opens its own file: its durability is its own, and well tested. A root that is no path is in memory.
+    return os.path.join(vfs.root, CATALOG_FILE) if os.path.isabs(vfs.root) else ":memory:"
 
 
 def _refuse_foreign(vfs: Vfs) -> None:
     names = vfs.list("")
-    foreign = [name for name in names if name not in _OURS and not name.startswith(".")]
+    # A name that starts like ours is a temporary file of a process that was killed while it made the store.
+    foreign = [name for name in names if not name.startswith((*_OURS, "."))]
     if foreign and STORE_FILE not in names:
         shown = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
         raise InvalidInputError(

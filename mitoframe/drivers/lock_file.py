@@ -1,6 +1,9 @@
 """The one writer of a store: the kernel holds the lock and frees it when the process dies; a file beside it says who.
 
-The holder's file is for messages only: it may be stale or missing, and nothing is decided by it.
+The holder's file is there from `acquire` to a `release` in good order. Whoever takes the lock and finds one follows a
+writer that was killed or failed (``after_crash``), and has to make durable and clean up what that one left. After a
+power loss the file may be missing, but then what can be read is durable. Its content is for messages only: it may be
+stale or torn, and nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +20,14 @@ from mitoframe.model.errors import ClosedError, StoreLockedError
 if TYPE_CHECKING:
     from mitoframe.ports import Clock, FileLock, Vfs
 
-class WriterLock:
-    """Held from `acquire` to `release`, by one process."""
 
-    def __init__(self, lock: FileLock) -> None:
-        self._lock = lock
+class WriterLock:
+    """Held from `acquire` to `release`, by one process. ``after_crash``: the holder before did not release it."""
+
+    def __init__(self, lock: FileLock, vfs: Vfs, holder_path: str, *, after_crash: bool) -> None:
+        self._lock, self._vfs, self._holder_path = lock, vfs, holder_path
         self._pid = os.getpid()
+        self.after_crash = after_crash
 
     @staticmethod
     def acquire(vfs: Vfs, clock: Clock, *, lock_path: str, holder_path: str) -> WriterLock:
@@ -36,16 +42,36 @@ class WriterLock:
         except BlockingIOError:
             holder = _read_holder(vfs, holder_path)
             raise StoreLockedError(vfs.root, holder.get("pid"), holder.get("host"), holder.get("since")) from None
-        _write_holder(vfs, clock, holder_path)
-        return WriterLock(lock)
+        try:
+            after_crash = _exists(vfs, holder_path)
+            _write_holder(vfs, clock, holder_path)
+        except BaseException:
+            lock.release()
+            raise
+        return WriterLock(lock, vfs, holder_path, after_crash=after_crash)
 
     def check_process(self) -> None:
         """Raise `ClosedError` in a forked child: the lock, the threads and the log belong to its parent."""
         if os.getpid() != self._pid:
             raise ClosedError(f"this store was opened by process {self._pid} before a fork; open it again here.")
 
-    def release(self) -> None:
+    def release(self, *, in_good_order: bool) -> None:
+        """Give the lock up. ``in_good_order``: everything written is durable and there is nothing to clean up."""
+        if os.getpid() != self._pid:
+            return
+        if in_good_order:
+            # If the file stays, the next writer looks around once more than needed.
+            with suppress(OSError):
+                self._vfs.unlink(self._holder_path)
         self._lock.release()
+
+
+def _exists(vfs: Vfs, path: str) -> bool:
+    try:
+        vfs.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _read_holder(vfs: Vfs, path: str) -> dict[str, Any]:

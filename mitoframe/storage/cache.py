@@ -31,9 +31,11 @@ class LruCache(Generic[Value]):
             return entry[0]
 
     def put(self, key: str, value: Value, size_bytes: int) -> None:
-        """Keep a value of that size, and drop the oldest until everything fits."""
+        """Keep a value of that size, and drop the oldest until everything fits. One over the budget is not kept."""
         with self._lock:
             self._remove_locked(key)
+            if size_bytes > self._budget_bytes:
+                return
             self._entries[key] = (value, size_bytes)
             self._size_bytes += size_bytes
             while self._size_bytes > self._budget_bytes:

@@ -27,7 +27,7 @@ REGIONS_FOLDER = "regions"
 ManifestKind = Literal["json", "checkpoint"]
 
 _SST = re.compile(r"([0-9a-f]{32})\.parquet")
-_MANIFEST = re.compile(r"(\d{20})\.(json|checkpoint)")
+_MANIFEST = re.compile(r"([0-9]{20})\.(json|checkpoint)")
 
 
 def region_folder(region_id: RegionId) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mitoframe.kernels.dedup import keep_last_visible
 from mitoframe.kernels.merge import merge_runs
-from mitoframe.kernels.sort import sort_rows
+from mitoframe.kernels.sort import sort_and_keep_last
 from mitoframe.model.batch import Batch, concat_fields
 from mitoframe.storage.series import unify
 
@@ -26,8 +26,7 @@ def sort_batches(batches: Sequence[Batch]) -> Batch:
     Requires: at least one batch.
     """
     rows = _together(batches)
-    order = sort_rows(rows.codes, len(rows.series), rows.times, rows.sequences)
-    return rows.take(keep_last_visible(rows.codes, rows.times, rows.op_types, order, drop_deletes=False))
+    return rows.take(sort_and_keep_last(rows.codes, len(rows.series), rows.times, rows.sequences))
 
 
 def merge_batches(runs: Sequence[Batch], *, drop_deletes: bool) -> Batch:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mitoframe.kernels.series import codes_from_offsets
 from mitoframe.model.batch import Batch, fields_without_columns
-from mitoframe.model.errors import CorruptionError
+from mitoframe.model.errors import ConfigError, CorruptionError
 from mitoframe.model.predicate import ColumnStats, Predicate, may_match
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 from mitoframe.storage.cache import LruCache
@@ -101,7 +101,13 @@ class SstReader:
         return checksum
 
     def footer(self, metadata: RegionMetadata, file: FileMeta) -> Footer:
-        """Open a file, or remember it."""
+        """Open a file, or remember it.
+
+        Raises:
+            CorruptionError: it is not what was written.
+            ConfigError: it was written by a newer mitoframe.
+
+        """
         cached = self._footers.get(file.file_id)
         if cached is not None:
             return cached
@@ -109,6 +115,8 @@ class SstReader:
         key = sst_key(metadata.region_id, file.file_id)
         try:
             footer = self._read_footer(key, file)
+        except ConfigError:
+            raise
         except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
             raise CorruptionError(f"not an SST that this mitoframe can read: {error}", path=key) from error
         self._footers.put(file.file_id, footer, footer.size_bytes)
@@ -120,7 +128,7 @@ class SstReader:
         entries = parquet.metadata
         region = json.loads(entries[REGION_KEY.encode()])
         if region["format"] > SST_FORMAT:
-            raise ValueError(f"SST format {region['format']} is newer than {SST_FORMAT}; update mitoframe")
+            raise ConfigError(f"{key} has SST format {region['format']}, newer than {SST_FORMAT}; update mitoframe.")
         offset, length, checksum = map(int, entries[SERIES_KEY.encode()].split(b","))
         index = self._store.get_range(key, offset, length)
         if google_crc32c.value(index) != checksum:
@@ -202,7 +210,7 @@ def _row_group_stats(row_group: pq.RowGroupMetaData, columns: dict[str, Column])
 
 def _column_stats(column: Column, found: pq.Statistics, row_count: int) -> ColumnStats:
     null_count = found.null_count if found.has_null_count else None
-    if not found.has_min_max:
+    if not found.has_min_max or column.type == pa.time64("ns"):  # Python's time would drop nanoseconds.
         return ColumnStats(null_count=null_count, row_count=row_count)
     if pa.types.is_timestamp(column.type):
         # The raw integers: a datetime would drop nanoseconds.

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
-from mitoframe.model.errors import CorruptionError
+from mitoframe.model.errors import ConfigError, CorruptionError
 from mitoframe.model.ids import EntryId, RegionId, Sequence
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ _VERSION = 1
 _CODE = "__code"
 _TIME = "__time"
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_UNREADABLE = (pa.ArrowException, OSError, StopIteration, struct.error, KeyError, ValueError)
+"""What Arrow and we raise when bytes are not what was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +82,30 @@ class Wal:
 
     def append(self, writes: Many[tuple[EncodedWrite, Sequence]]) -> EntryId:
         """Write entries together, each with its first sequence, and return the id of the last. Not yet synced."""
-        return self._log.append(
-            [(write.region_id, b"".join(map(bytes, write.payload(sequence)))) for write, sequence in writes]
-        )  # type: ignore
+        return self._log.append([(write.region_id, write.payload(sequence)) for write, sequence in writes])
 
     def sync(self) -> None:
         self._log.sync()
 
     def replay(self, metadata: RegionMetadata, after: EntryId) -> Iterator[tuple[EntryId, Batch]]:
-        """Yield a region's writes after an entry, with the sequences they had."""
+        """Yield a region's writes after an entry, with the sequences they had.
+
+        Raises:
+            CorruptionError: an entry does not hold rows of this region.
+            ConfigError: it was written by a newer mitoframe.
+
+        """
         for entry in self._log.read(metadata.region_id, after):
             try:
-                yield entry.entry_id, _decode(metadata, entry.payload)
-            except (pa.ArrowInvalid, struct.error, KeyError, ValueError) as error:
+                batch = _decode(metadata, entry.payload)
+            except ConfigError:
+                raise
+            except _UNREADABLE as error:
                 raise CorruptionError(
-                    f"log entry {entry.entry_id} does not hold the rows of region {metadata.region_id}: {error}",
+                    f"log entry {entry.entry_id} does not hold the rows of region {metadata.region_id}: {error!r}",
                     path="wal",
                 ) from error
+            yield entry.entry_id, batch
 
     def obsolete(self, region_id: RegionId, through: EntryId) -> None:
         self._log.obsolete(region_id, through)
@@ -113,11 +122,12 @@ class Wal:
 
 def _decode(metadata: RegionMetadata, payload: bytes) -> Batch:
     version, operation, _, _, row_count, first_sequence, series_length = _HEAD.unpack_from(payload)
-    if version != _VERSION:
-        raise ValueError(f"written in format {version}, this mitoframe reads {_VERSION}")
+    if version > _VERSION:
+        raise ConfigError(f"the log holds entries of format {version}, newer than {_VERSION}; update mitoframe.")
     body = memoryview(payload)[_HEAD.size :]
     series = _from_stream(body[:series_length])
     rows = _from_stream(body[series_length:])
+    _check_types(metadata, series, rows)
     codes = rows.column(_CODE).to_numpy()
     if len(rows) != row_count or (row_count and not 0 <= codes.min() <= codes.max() < max(len(series), 1)):
         raise ValueError("row count or series codes are out of range")
@@ -126,9 +136,18 @@ def _decode(metadata: RegionMetadata, payload: bytes) -> Batch:
         codes=codes,
         times=rows.column(_TIME).to_numpy(),
         sequences=np.arange(first_sequence, first_sequence + row_count, dtype=np.uint64),
-        op_types=np.full(row_count, operation, dtype=np.uint8),
+        op_types=np.full(row_count, OpType(operation), dtype=np.uint8),
         fields=_fields_of(metadata, rows),
     )
+
+
+def _check_types(metadata: RegionMetadata, series: pa.RecordBatch, rows: pa.RecordBatch) -> None:
+    expected = {_CODE: pa.int32(), _TIME: pa.int64()} | {field.name: field.type for field in metadata.fields}
+    for column in rows.schema:
+        if column.type != expected.get(column.name, column.type):
+            raise ValueError(f"column {column.name!r} is {column.type}, the region has {expected[column.name]}")
+    if series.schema != pa.schema([(tag.name, tag.type) for tag in metadata.tags]):
+        raise ValueError("the series have other tags than the region")
 
 
 def _fields_of(metadata: RegionMetadata, rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pyarrow as pa
-from scenarios import SCENARIOS, History, Scenario, check, connect, recovered_rows, REGION
+from scenarios import REGION, SCENARIOS, History, Scenario, check, connect, recovered_rows
 
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.failpoints import CRASH_POINTS, watching
@@ -167,8 +168,9 @@ class Harness:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stride", type=int, default=1, help="kill at every n-th effect only")
-    parser.add_argument("--double-every", type=int, default=8, help="kill the recovery of every n-th point as well")
+    parser.add_argument("--double-every", type=int, default=100, help="kill the recovery of every n-th point as well")
     arguments = parser.parse_args()
+    logging.getLogger("mitoframe").setLevel(logging.ERROR)
     pa.set_cpu_count(1)
     warm_up()
     # In memory where that exists: a killed process loses nothing that it gave to the kernel, on any file system.

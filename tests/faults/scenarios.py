@@ -11,15 +11,17 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from mitoframe.database import Database, _Shared
 from mitoframe.drivers.scheduler import InlineScheduler
 from mitoframe.frames.arrow import to_batch
 from mitoframe.model.batch import OpType
 from mitoframe.model.ids import RegionId, region_id
-from mitoframe.model.options import MitoConfig, RegionOptions
-from mitoframe.model.request import CreateRequest, ScanRequest
+from mitoframe.model.options import MitoConfig
+from mitoframe.model.request import ScanRequest
 from mitoframe.model.schema import RegionMetadata, build_metadata
 from mitoframe.ports import Vfs
 from mitoframe.registry import Connection, connect_vfs
+from mitoframe.storage.manifest import exists
 
 REGION: RegionId = region_id(1, 0)
 HOSTS = 3
@@ -76,7 +78,10 @@ def connect(vfs: Vfs, config: MitoConfig = CONFIG) -> Connection:
 
 
 def create(connection: Connection) -> None:
-    connection.engine.create(REGION, CreateRequest(metadata=metadata(), options=RegionOptions()))
+    """Make the table through the door; the first table of a store has the region that is looked at here."""
+    database = Database(_Shared(url="", connection=connection, mode="rw"), "rw")
+    schema = pa.schema({"ts": pa.timestamp("ms"), "host": pa.string(), "value": pa.float64()})
+    assert database.create_table("cpu", schema, time="ts", tags=["host"]).region_id == REGION
 
 
 def write(connection: Connection, number: int) -> None:
@@ -233,8 +238,6 @@ def recovered_rows(vfs: Vfs) -> Rows | None:
 
 
 def _rows_if_created(connection: Connection) -> Rows | None:
-    from mitoframe.storage.manifest import exists
-
     return visible(connection) if exists(connection.engine.store, REGION) else None
 
 

@@ -1,0 +1,512 @@
+"""What every implementation of a port must do, as tests to inherit.
+
+Subclass, give the one fixture, and pytest runs the rest::
+
+    class TestMyStore(ObjectStoreContract):
+        @pytest.fixture
+        def store(self) -> ObjectStore:
+            return MyStore()
+
+The contract of `MetaStore` is in `contracts_meta`. Only here and there does the package import pytest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mitoframe.model.errors import ClosedError, CorruptionError
+from mitoframe.model.ids import EntryId, RegionId
+from mitoframe.ports import (
+    Bytes,
+    Clock,
+    FileStat,
+    LogStore,
+    ObjectStore,
+    Randomness,
+    Scheduler,
+    Vfs,
+)
+
+_BUFFERS: list[Bytes] = [
+    b"abc",
+    bytearray(b"abc"),
+    memoryview(b"_abc_")[1:4],
+    pa.py_buffer(b"abc"),
+    np.frombuffer(b"abc", dtype=np.uint8),
+]
+_BUFFER_NAMES = ["bytes", "bytearray", "memoryview", "arrow", "numpy"]
+
+
+class VfsContract:
+    """Give a fixture ``vfs`` with an empty root."""
+
+    @pytest.fixture
+    def vfs(self) -> Vfs:
+        raise NotImplementedError
+
+    def test_a_new_file_is_empty_and_grows_at_its_end(self, vfs: Vfs) -> None:
+        file = vfs.create("a")
+        assert vfs.read("a") == b""
+
+        file.write(b"one")
+        file.write(b"two")
+        file.close()
+
+        assert vfs.read("a") == b"onetwo"
+        assert vfs.stat("a").size_bytes == 6
+
+    @pytest.mark.parametrize("data", _BUFFERS, ids=_BUFFER_NAMES)
+    def test_whatever_has_the_buffer_protocol_can_be_written(self, vfs: Vfs, data: Bytes) -> None:
+        file = vfs.create("a")
+        file.write(data)
+        file.close()
+
+        assert vfs.read("a") == b"abc"
+
+    def test_create_refuses_a_name_that_is_taken_and_leaves_the_file_alone(self, vfs: Vfs) -> None:
+        _put(vfs, "a", b"old")
+
+        with pytest.raises(FileExistsError):
+            vfs.create("a")
+
+        assert vfs.read("a") == b"old"
+
+    def test_append_goes_on_where_the_file_ended(self, vfs: Vfs) -> None:
+        _put(vfs, "a", b"one")
+
+        file = vfs.append("a")
+        file.write(b"two")
+        file.sync()
+        file.close()
+
+        assert vfs.read("a") == b"onetwo"
+
+    def test_truncate_cuts_and_writing_goes_on_at_the_cut(self, vfs: Vfs) -> None:
+        file = vfs.create("a")
+        file.write(b"abcdef")
+
+        file.truncate(2)
+        file.write(b"X")
+        file.close()
+
+        assert vfs.read("a") == b"abX"
+
+    @pytest.mark.parametrize(
+        ("start", "length", "expected"),
+        [(0, None, b"abcdef"), (2, None, b"cdef"), (2, 3, b"cde"), (4, 99, b"ef"), (99, 1, b""), (0, 0, b"")],
+    )
+    def test_read_returns_fewer_bytes_only_at_the_end(
+        self, vfs: Vfs, start: int, length: int | None, expected: bytes
+    ) -> None:
+        _put(vfs, "a", b"abcdef")
+
+        assert vfs.read("a", start, length) == expected
+
+    def test_reading_an_absurd_length_allocates_nothing(self, vfs: Vfs) -> None:
+        _put(vfs, "a", b"abc")
+
+        assert vfs.read("a", 1, 2**62) == b"bc"
+
+    def test_what_is_missing_is_a_file_not_found_error(self, vfs: Vfs) -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: vfs.append("a"),
+            lambda: vfs.read("a"),
+            lambda: vfs.stat("a"),
+            lambda: vfs.list("a"),
+            lambda: vfs.unlink("a"),
+            lambda: vfs.link("a", "b"),
+            lambda: vfs.rename("a", "b"),
+            lambda: vfs.sync_dir("a"),
+            lambda: vfs.create("a/b"),
+            lambda: vfs.lock("a/b"),
+        ]
+        for call in calls:
+            with pytest.raises(FileNotFoundError):
+                call()
+
+    def test_list_gives_sorted_names_of_files_and_folders(self, vfs: Vfs) -> None:
+        vfs.make_dirs("f/deep/deeper")
+        _put(vfs, "f/b", b"")
+        _put(vfs, "f/a", b"")
+
+        assert vfs.list("f") == ["a", "b", "deep"]
+        assert vfs.list("") == ["f"]
+
+    def test_make_dirs_is_harmless_where_there_are_folders_and_refuses_a_file(self, vfs: Vfs) -> None:
+        vfs.make_dirs("f/g")
+        vfs.make_dirs("f/g")
+        vfs.make_dirs("")
+        _put(vfs, "f/file", b"")
+
+        with pytest.raises(FileExistsError):
+            vfs.make_dirs("f/file")
+        with pytest.raises((FileExistsError, NotADirectoryError)):
+            vfs.make_dirs("f/file/below")
+
+    def test_folders_and_files_are_told_apart(self, vfs: Vfs) -> None:
+        vfs.make_dirs("f")
+        _put(vfs, "a", b"")
+
+        with pytest.raises(IsADirectoryError):
+            vfs.stat("f")
+        with pytest.raises(NotADirectoryError):
+            vfs.list("a")
+
+    def test_link_gives_a_second_name_and_never_replaces(self, vfs: Vfs) -> None:
+        _put(vfs, "a", b"one")
+        _put(vfs, "taken", b"two")
+
+        vfs.link("a", "b")
+        with pytest.raises(FileExistsError):
+            vfs.link("a", "taken")
+        vfs.unlink("a")
+
+        assert vfs.list("") == ["b", "taken"]
+        assert (vfs.read("b"), vfs.read("taken")) == (b"one", b"two")
+
+    def test_rename_replaces_also_across_folders(self, vfs: Vfs) -> None:
+        vfs.make_dirs("f")
+        _put(vfs, "a", b"new")
+        _put(vfs, "f/b", b"old")
+
+        vfs.rename("a", "f/b")
+
+        assert vfs.list("") == ["f"]
+        assert vfs.read("f/b") == b"new"
+
+    def test_a_file_that_lost_its_name_can_still_be_written(self, vfs: Vfs) -> None:
+        file = vfs.create("a")
+
+        vfs.unlink("a")
+        file.write(b"x")
+        file.sync()
+        file.close()
+
+        assert vfs.list("") == []
+
+    def test_closing_twice_is_harmless_and_a_closed_file_takes_nothing(self, vfs: Vfs) -> None:
+        file = vfs.create("a")
+        file.close()
+        file.close()
+
+        with pytest.raises(OSError, match="file descriptor"):
+            file.write(b"x")
+
+    def test_a_lock_has_one_holder_until_it_is_released(self, vfs: Vfs) -> None:
+        lock = vfs.lock("lock")
+        with pytest.raises(BlockingIOError):
+            vfs.lock("lock")
+
+        lock.release()
+        lock.release()
+
+        vfs.lock("lock").release()
+
+    @pytest.mark.parametrize("path", ["/etc/x", "../x", "a/../x", "a//x", "./a", "a\0", "a\\b", "", "c:x", "a/"])
+    def test_a_path_that_could_leave_the_root_is_a_programmers_mistake(self, vfs: Vfs, path: str) -> None:
+        with pytest.raises(AssertionError):
+            vfs.create(path)
+
+    def test_sync_dir_and_boot_id_answer(self, vfs: Vfs) -> None:
+        vfs.sync_dir("")
+
+        assert vfs.boot_id() == vfs.boot_id()
+        assert isinstance(vfs.root, str)
+
+    def test_stat_says_when_a_file_changed(self, vfs: Vfs) -> None:
+        _put(vfs, "a", b"abc")
+
+        found = vfs.stat("a")
+
+        assert found == FileStat(size_bytes=3, modified_ms=found.modified_ms)
+        assert found.modified_ms > 0
+
+
+class ObjectStoreContract:
+    """Give a fixture ``store`` with nothing in it."""
+
+    @pytest.fixture
+    def store(self) -> ObjectStore:
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("data", _BUFFERS, ids=_BUFFER_NAMES)
+    def test_what_was_put_can_be_got(self, store: ObjectStore, data: Bytes) -> None:
+        store.put_if_absent("a/b/c.bin", data)
+
+        assert store.get("a/b/c.bin") == b"abc"
+        assert store.head("a/b/c.bin").size_bytes == 3
+
+    def test_the_caller_may_reuse_its_buffer(self, store: ObjectStore) -> None:
+        data = bytearray(b"abc")
+        store.put_if_absent("k", data)
+
+        data[:] = b"xyz"
+
+        assert store.get("k") == b"abc"
+
+    def test_a_key_is_written_once(self, store: ObjectStore) -> None:
+        store.put_if_absent("k", b"first")
+
+        with pytest.raises(FileExistsError):
+            store.put_if_absent("k", b"second")
+
+        assert store.get("k") == b"first"
+        assert [meta.key for meta in store.list("")] == ["k"]
+
+    def test_of_many_threads_one_wins(self, store: ObjectStore) -> None:
+        won: list[int] = []
+
+        def put(number: int) -> None:
+            try:
+                store.put_if_absent("f/k", str(number).encode())
+            except FileExistsError:
+                return
+            won.append(number)
+
+        threads = [threading.Thread(target=put, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert len(won) == 1
+        assert store.get("f/k") == str(won[0]).encode()
+
+    def test_a_range_is_exact_or_corruption(self, store: ObjectStore) -> None:
+        store.put_if_absent("k", b"abcdef")
+
+        assert store.get_range("k", 2, 3) == b"cde"
+        assert store.get_range("k", 6, 0) == b""
+        with pytest.raises(CorruptionError, match="too short"):
+            store.get_range("k", 4, 3)
+
+    def test_a_missing_key_is_a_file_not_found_error_and_deleting_it_is_not(self, store: ObjectStore) -> None:
+        for call in (store.get, store.head, lambda key: store.get_range(key, 0, 1)):
+            with pytest.raises(FileNotFoundError):
+                call("f/none")
+
+        store.delete("f/none")
+
+    def test_a_deleted_object_is_gone(self, store: ObjectStore) -> None:
+        store.put_if_absent("k", b"x")
+
+        store.delete("k")
+
+        assert store.list("") == []
+        with pytest.raises(FileNotFoundError):
+            store.get("k")
+
+    def test_list_gives_only_what_is_directly_in_the_folder_sorted(self, store: ObjectStore) -> None:
+        for key in ("f/b", "f/a", "f/deep/c", "fa/d", "top"):
+            store.put_if_absent(key, key.encode())
+
+        assert [(meta.key, meta.size_bytes) for meta in store.list("f")] == [("f/a", 3), ("f/b", 3)]
+        assert [meta.key for meta in store.list("")] == ["top"]
+        assert store.list("nowhere") == []
+
+    def test_an_empty_object_is_an_object(self, store: ObjectStore) -> None:
+        store.put_if_absent("k", b"")
+
+        assert store.get("k") == b""
+        assert store.head("k").size_bytes == 0
+
+
+class LogStoreContract:
+    """Give a fixture ``log`` with nothing in it."""
+
+    @pytest.fixture
+    def log(self) -> LogStore:
+        raise NotImplementedError
+
+    def test_ids_are_contiguous_from_one_over_all_regions(self, log: LogStore) -> None:
+        assert log.last_id() == 0
+
+        assert log.append([(RegionId(1), [b"a"]), (RegionId(2), [b"b"])]) == 2
+        assert log.append([(RegionId(1), [b"c"])]) == 3
+
+        assert log.last_id() == 3
+
+    def test_a_region_reads_its_own_entries_in_order_from_anywhere(self, log: LogStore) -> None:
+        log.append([(RegionId(1), [b"a"]), (RegionId(2), [b"b"]), (RegionId(1), [b""])])
+        log.append([(RegionId(1), [b"d"])])
+
+        assert _log_entries(log, 1) == [(1, b"a"), (3, b""), (4, b"d")]
+        assert _log_entries(log, 1, after=1) == [(3, b""), (4, b"d")]
+        assert _log_entries(log, 1, after=2) == [(3, b""), (4, b"d")]
+        assert _log_entries(log, 2) == [(2, b"b")]
+        assert _log_entries(log, 3) == []
+
+    @pytest.mark.parametrize("data", _BUFFERS, ids=_BUFFER_NAMES)
+    def test_whatever_has_the_buffer_protocol_can_be_appended(self, log: LogStore, data: Bytes) -> None:
+        log.append([(RegionId(1), [data])])
+        log.sync()
+
+        assert _log_entries(log, 1) == [(1, b"abc")]
+
+    def test_a_payload_may_come_in_parts(self, log: LogStore) -> None:
+        log.append([(RegionId(1), [b"a", memoryview(b"bc"), b"", b"d"]), (RegionId(1), [])])
+
+        assert _log_entries(log, 1) == [(1, b"abcd"), (2, b"")]
+
+    def test_the_caller_may_reuse_its_buffer(self, log: LogStore) -> None:
+        data = bytearray(b"abc")
+        log.append([(RegionId(1), [data])])
+
+        data[:] = b"xyz"
+
+        assert _log_entries(log, 1) == [(1, b"abc")]
+
+    def test_obsolete_entries_are_forgotten_for_that_region_alone(self, log: LogStore) -> None:
+        log.append([(RegionId(1), [b"a"]), (RegionId(2), [b"b"]), (RegionId(1), [b"c"])])
+
+        log.obsolete(RegionId(1), EntryId(2))
+
+        assert _log_entries(log, 1) == [(3, b"c")]
+        assert _log_entries(log, 2) == [(2, b"b")]
+
+    def test_forgetting_everything_does_not_turn_the_ids_back(self, log: LogStore) -> None:
+        log.append([(RegionId(1), [bytes(100_000)])])
+
+        log.obsolete(RegionId(1), EntryId(1))
+        log.obsolete(RegionId(1), EntryId(1))
+        log.obsolete(RegionId(9), EntryId(1))
+
+        assert log.last_id() == 1
+        assert log.append([(RegionId(1), [b"b"])]) == 2
+        assert _log_entries(log, 1) == [(2, b"b")]
+
+    def test_sync_and_refresh_may_be_called_at_any_time(self, log: LogStore) -> None:
+        log.sync()
+        log.append([(RegionId(1), [b"a"])])
+        log.sync()
+        log.sync()
+        log.refresh()
+
+        assert _log_entries(log, 1) == [(1, b"a")]
+        assert log.damage is None
+
+    def test_a_closed_log_takes_and_gives_nothing(self, log: LogStore) -> None:
+        log.append([(RegionId(1), [b"a"])])
+
+        log.close()
+        log.close()
+
+        for call in (lambda: log.append([(RegionId(1), [b"b"])]), log.sync, lambda: log.read(RegionId(1), EntryId(0))):
+            with pytest.raises(ClosedError):
+                call()
+
+    def test_threads_get_ids_of_their_own(self, log: LogStore) -> None:
+        def append_some(region: int) -> None:
+            for number in range(20):
+                log.append([(RegionId(region), [f"{region}/{number}".encode()])])
+                log.sync()
+
+        threads = [threading.Thread(target=append_some, args=(region,)) for region in range(1, 5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        entries = [_log_entries(log, region) for region in range(1, 5)]
+        assert sorted(entry_id for of_one in entries for entry_id, _ in of_one) == list(range(1, 81))
+        for region, of_one in enumerate(entries, start=1):
+            assert [payload for _, payload in of_one] == [f"{region}/{number}".encode() for number in range(20)]
+
+
+class SchedulerContract:
+    """Give a fixture ``scheduler`` that has the lanes "a" and "b"."""
+
+    @pytest.fixture
+    def scheduler(self) -> Scheduler:
+        raise NotImplementedError
+
+    def test_a_job_runs_and_its_future_ends(self, scheduler: Scheduler) -> None:
+        ran: list[str] = []
+
+        future = scheduler.submit("a", lambda: ran.append("job"))
+
+        assert future.result(timeout=10) is None
+        assert ran == ["job"]
+
+    def test_an_exception_ends_in_the_future_and_harms_no_other_job(self, scheduler: Scheduler) -> None:
+        def fail() -> None:
+            raise ValueError("broken")
+
+        failed = scheduler.submit("a", fail)
+        after = scheduler.submit("a", lambda: None)
+
+        assert isinstance(failed.exception(timeout=10), ValueError)
+        assert after.exception(timeout=10) is None
+
+    def test_drain_waits_for_jobs_that_jobs_submitted(self, scheduler: Scheduler) -> None:
+        ran: list[int] = []
+
+        def descend(depth: int) -> None:
+            if depth:
+                scheduler.submit("b" if depth % 2 else "a", lambda: descend(depth - 1))
+            ran.append(depth)
+
+        scheduler.submit("a", lambda: descend(20))
+        scheduler.drain()
+
+        assert sorted(ran) == list(range(21))
+
+    def test_close_finishes_the_jobs_and_takes_no_more(self, scheduler: Scheduler) -> None:
+        ran: list[int] = []
+        for number in range(50):
+            scheduler.submit("a", lambda number=number: ran.append(number))  # type: ignore[misc]
+
+        scheduler.close()
+        scheduler.close()
+
+        assert ran == list(range(50))
+        with pytest.raises(ClosedError):
+            scheduler.submit("a", lambda: None)
+
+    def test_drain_with_nothing_to_do_returns(self, scheduler: Scheduler) -> None:
+        scheduler.drain()
+
+
+class ClockContract:
+    """Give a fixture ``clock``."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        raise NotImplementedError
+
+    def test_the_wall_clock_counts_whole_milliseconds(self, clock: Clock) -> None:
+        assert isinstance(clock.now_ms(), int)
+
+    def test_monotonic_time_never_goes_backwards(self, clock: Clock) -> None:
+        readings = [clock.monotonic() for _ in range(100)]
+
+        assert readings == sorted(readings)
+
+
+class RandomnessContract:
+    """Give a fixture ``randomness``."""
+
+    @pytest.fixture
+    def randomness(self) -> Randomness:
+        raise NotImplementedError
+
+    def test_values_are_32_lower_case_hexadecimal_digits_and_differ(self, randomness: Randomness) -> None:
+        values = [randomness.hex128() for _ in range(100)]
+
+        assert len(set(values)) == 100
+        assert all(len(value) == 32 and set(value) <= set("0123456789abcdef") for value in values)
+
+
+def _put(vfs: Vfs, path: str, data: bytes) -> None:
+    file = vfs.create(path)
+    file.write(data)
+    file.close()
+
+
+def _log_entries(log: LogStore, region: int, after: int = 0) -> list[tuple[int, bytes]]:
+    return [(entry.entry_id, entry.payload) for entry in log.read(RegionId(region), EntryId(after))]

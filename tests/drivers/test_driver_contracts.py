@@ -1,0 +1,121 @@
+"""Every built-in driver against the contract of its port."""
+
+from __future__ import annotations
+
+import pytest
+
+from mitoframe.drivers.clock import ManualClock, SeededRandomness, SystemClock, SystemRandomness
+from mitoframe.drivers.log_file import SegmentLog
+from mitoframe.drivers.log_memory import MemoryLog
+from mitoframe.drivers.object_local import LocalObjectStore
+from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
+from mitoframe.drivers.vfs_os import OsVfs
+from mitoframe.testing.contracts import (
+    ClockContract,
+    LogStoreContract,
+    ObjectStoreContract,
+    RandomnessContract,
+    SchedulerContract,
+    VfsContract,
+)
+from mitoframe.testing.vfs_faults import ErrorVfs, KillVfs, TraceVfs
+from mitoframe.testing.vfs_memory import MemoryVfs
+
+STORE_ID = "0123456789abcdef" * 2
+
+
+class TestOsVfs(VfsContract):
+    @pytest.fixture
+    def vfs(self, tmp_path):
+        return OsVfs(tmp_path)
+
+
+class TestMemoryVfs(VfsContract):
+    @pytest.fixture
+    def vfs(self):
+        return MemoryVfs()
+
+
+class TestWrappedVfs(VfsContract):
+    @pytest.fixture
+    def vfs(self):
+        return TraceVfs(
+            ErrorVfs(KillVfs(MemoryVfs(), 0, lambda: pytest.fail("killed")), lambda number, operation: None)
+        )
+
+
+class TestMemoryObjectStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self):
+        return MemoryObjectStore()
+
+
+class TestLocalObjectStoreOnDisk(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        return LocalObjectStore(OsVfs(tmp_path))
+
+
+class TestLocalObjectStoreInMemory(ObjectStoreContract):
+    @pytest.fixture
+    def store(self):
+        return LocalObjectStore(MemoryVfs())
+
+
+class TestMemoryLog(LogStoreContract):
+    @pytest.fixture
+    def log(self):
+        return MemoryLog()
+
+
+class TestSegmentLogOnDisk(LogStoreContract):
+    @pytest.fixture
+    def log(self, tmp_path):
+        with_log = SegmentLog(OsVfs(tmp_path), store_id=STORE_ID)
+        yield with_log
+        with_log.close()
+
+
+class TestSegmentLogOfTinySegments(LogStoreContract):
+    @pytest.fixture
+    def log(self):
+        return SegmentLog(MemoryVfs(), store_id=STORE_ID, segment_size_bytes=200)
+
+
+class TestInlineScheduler(SchedulerContract):
+    @pytest.fixture
+    def scheduler(self):
+        return InlineScheduler()
+
+
+class TestThreadScheduler(SchedulerContract):
+    @pytest.fixture
+    def scheduler(self):
+        scheduler = ThreadScheduler({"a": 1, "b": 2})
+        yield scheduler
+        scheduler.close()
+
+
+class TestSystemClock(ClockContract):
+    @pytest.fixture
+    def clock(self):
+        return SystemClock()
+
+
+class TestManualClock(ClockContract):
+    @pytest.fixture
+    def clock(self):
+        return ManualClock()
+
+
+class TestSystemRandomness(RandomnessContract):
+    @pytest.fixture
+    def randomness(self):
+        return SystemRandomness()
+
+
+class TestSeededRandomness(RandomnessContract):
+    @pytest.fixture
+    def randomness(self):
+        return SeededRandomness(7)

@@ -1,0 +1,307 @@
+"""What the log makes of bytes that are not as it wrote them: every flip, every cut, every file swapped or gone."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import google_crc32c
+import pytest
+from log_scenarios import entries_of, open_log, overwrite, segment_paths
+
+from mitoframe.drivers import log_segment
+from mitoframe.drivers.log_segment import HEADER_SIZE_BYTES, RECORD_HEADER_SIZE_BYTES
+from mitoframe.model.errors import ConfigError, CorruptionError
+from mitoframe.model.ids import RegionId
+from mitoframe.testing.vfs_memory import MemoryVfs
+
+ENTRIES = {1: (1, b"one"), 2: (2, b"two" * 30), 3: (1, b""), 4: (1, b"four" * 10), 5: (2, b"five")}
+
+
+def write_log(*, close: bool, segment_size_bytes: int = 10_000) -> MemoryVfs:
+    vfs = MemoryVfs()
+    log = open_log(vfs, segment_size_bytes=segment_size_bytes)
+    for region, payload in ENTRIES.values():
+        log.append([(RegionId(region), [payload])])
+        log.sync()
+    if close:
+        log.close()
+    return vfs if close else vfs.killed()
+
+
+def three_segments() -> MemoryVfs:
+    vfs = write_log(close=True, segment_size_bytes=150)
+    assert len(segment_paths(vfs)) == 3
+    return vfs
+
+
+def flip(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def opening(vfs, **options):
+    """Return the entries, or the error."""
+    try:
+        return entries_of(open_log(vfs, **options))
+    except CorruptionError as error:
+        return error
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize(("close", "segment_size_bytes"), [(True, 10_000), (False, 10_000), (True, 150), (False, 150)])
+def test_a_flipped_bit_is_reported_or_harmless(close, segment_size_bytes, read_only):
+    vfs = write_log(close=close, segment_size_bytes=segment_size_bytes)
+    reported = harmless = 0
+
+    for path in segment_paths(vfs):
+        data = vfs.read(path)
+        for bit in range(0, 8 * len(data), 3 if read_only else 1):
+            image = vfs.killed()
+            overwrite(image, path, flip(data, bit))
+
+            outcome = opening(image, read_only=read_only)
+
+            if isinstance(outcome, CorruptionError):
+                assert outcome.path.startswith("memory:")
+                assert outcome.offset is not None
+                reported += 1
+            else:
+                assert outcome == ENTRIES, f"bit {bit} of {path}"
+                harmless += 1
+
+    assert reported > 0.8 * (reported + harmless)
+
+
+def test_after_a_restart_a_flipped_bit_of_a_closed_log_is_still_reported_or_harmless():
+    vfs = write_log(close=True).crash(keep="all")
+    (path,) = segment_paths(vfs)
+    data = vfs.read(path)
+
+    for bit in range(8 * len(data)):
+        image = vfs.killed()
+        overwrite(image, path, flip(data, bit))
+        outcome = opening(image)
+        assert isinstance(outcome, CorruptionError) or outcome == ENTRIES, f"bit {bit}"
+
+
+def test_after_a_restart_a_flipped_bit_of_an_unclosed_log_loses_at_most_what_no_later_record_vouches_for():
+    vfs = write_log(close=False).crash(keep="all")
+    (path,) = segment_paths(vfs)
+    data = vfs.read(path)
+    # The last record was synced, but nothing after it says so.
+    vouched_for = {entry_id: entry for entry_id, entry in ENTRIES.items() if entry_id < 5}
+
+    for bit in range(8 * len(data)):
+        image = vfs.killed()
+        overwrite(image, path, flip(data, bit))
+        outcome = opening(image)
+        assert isinstance(outcome, CorruptionError) or outcome in (ENTRIES, vouched_for), f"bit {bit}"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_cut_end_is_dropped_and_a_cut_elsewhere_is_reported(restarted):
+    vfs = write_log(close=False, segment_size_bytes=150)
+    vfs = vfs.crash(keep="all") if restarted else vfs
+    *older, last = segment_paths(vfs)
+
+    for path in older:
+        data = vfs.read(path)
+        for length in range(len(data)):
+            image = vfs.killed()
+            overwrite(image, path, data[:length])
+            assert isinstance(opening(image), CorruptionError)
+
+    data = vfs.read(last)
+    prefixes = [{k: v for k, v in ENTRIES.items() if k <= through} for through in range(len(ENTRIES) + 1)]
+    for length in range(len(data)):
+        image = vfs.killed()
+        overwrite(image, last, data[:length])
+        log = open_log(image)
+        assert entries_of(log) in prefixes
+        at_a_boundary = length == HEADER_SIZE_BYTES
+        assert at_a_boundary or (log.damage is not None and log.damage.torn and log.damage.path.endswith(last))
+        assert log.append([(RegionId(1), [b"on"])]) == max(entries_of(log))
+
+
+def test_garbage_and_zeros_after_a_power_loss_are_dropped_and_counted():
+    for tail in (bytes(1000), b"\xff" * 77, b"MREC" * 100, bytes(10)):
+        vfs = write_log(close=False).crash(keep="all")
+        (path,) = segment_paths(vfs)
+        overwrite(vfs, path, vfs.read(path) + tail)
+
+        log = open_log(vfs)
+
+        assert entries_of(log) == ENTRIES
+        assert log.damage is not None
+        assert (log.damage.torn, log.damage.bytes_lost) == (True, len(tail))
+        assert open_log(vfs.killed()).damage is None
+
+
+def test_garbage_in_the_same_boot_is_damage_because_a_kill_leaves_none():
+    vfs = write_log(close=False)
+    (path,) = segment_paths(vfs)
+    overwrite(vfs, path, vfs.read(path) + bytes(1000))
+
+    assert isinstance(opening(vfs), CorruptionError)
+
+
+def test_a_payload_that_looks_like_a_record_proves_nothing():
+    donor = write_log(close=True)
+    stolen = donor.read(segment_paths(donor)[0])
+    vfs = MemoryVfs()
+    log = open_log(vfs)
+    log.append([(RegionId(1), [b"kept"])])
+    log.sync()
+    log.append([(RegionId(1), [stolen * 2])])
+    image = vfs.crash(keep="all")
+    (path,) = segment_paths(image)
+    overwrite(image, path, image.read(path)[:-1])
+
+    reopened = open_log(image)
+
+    assert entries_of(reopened) == {1: (1, b"kept")}
+
+
+def test_each_wrong_file_is_told_apart():
+    vfs = three_segments()
+    first, middle, last = segment_paths(vfs)
+    foreign = MemoryVfs()
+    other_log = open_log(foreign, store_id="f" * 32)
+    other_log.append([(RegionId(1), [b"x"])])
+    other_log.close()
+
+    def missing(image):
+        image.unlink(middle)
+
+    def swapped(image):
+        contents = image.read(first), image.read(middle)
+        overwrite(image, middle, contents[0])
+        overwrite(image, first, contents[1])
+
+    def duplicated(image):
+        overwrite(image, "wal/00000000000000000009.wal", image.read(last))
+
+    def of_another_store(image):
+        overwrite(image, first, foreign.read(segment_paths(foreign)[0]))
+
+    def empty(image):
+        overwrite(image, middle, b"")
+
+    def shortened_at_a_record(image):
+        (header,) = [log_segment.decode_header(image.read(first), path=first)]
+        chain, _ = log_segment.scan(image.read(first), header, boot=header.boot)
+        overwrite(image, first, image.read(first)[: chain.places[-1].offset])
+
+    for harm, path, message in [
+        (missing, last, "is missing"),
+        (swapped, first, "renamed or swapped"),
+        (duplicated, "wal/00000000000000000009.wal", "renamed or swapped"),
+        (of_another_store, first, "another store"),
+        (empty, middle, "header is incomplete"),
+        (shortened_at_a_record, first, "ends after entry 1, but was written to 2"),
+    ]:
+        image = vfs.killed()
+        harm(image)
+        with pytest.raises(CorruptionError, match=message) as caught:
+            open_log(image)
+        assert caught.value.path.endswith(path), harm.__name__
+        assert 'mode="r"' in str(caught.value)
+        assert "point_in_time" in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"flags": 2}])
+def test_a_newer_format_is_refused_and_nothing_is_touched(change):
+    vfs = write_log(close=True)
+    (path,) = segment_paths(vfs)
+    data = vfs.read(path)
+    header = log_segment.decode_header(data, path=path)
+    newer = replace(header, **change).encode() + data[HEADER_SIZE_BYTES:]
+    overwrite(vfs, path, newer)
+
+    for options in ({}, {"read_only": True}, {"accept_damage": True}):
+        with pytest.raises(ConfigError, match=r"00001\.wal: written by a newer mitoframe"):
+            open_log(vfs, **options)
+
+    assert vfs.read(path) == newer
+
+
+def test_a_record_of_right_checksum_in_the_wrong_place_is_damage():
+    vfs = write_log(close=False).crash(keep="all")
+    (path,) = segment_paths(vfs)
+    data = vfs.read(path)
+    first_record = data[HEADER_SIZE_BYTES : HEADER_SIZE_BYTES + RECORD_HEADER_SIZE_BYTES + 3]
+    overwrite(vfs, path, data + first_record)
+
+    with pytest.raises(CorruptionError, match="does not follow"):
+        open_log(vfs)
+
+
+@pytest.mark.parametrize("harmed", [0, 1, 2])
+def test_accepted_damage_keeps_what_is_before_it_sets_the_rest_aside_and_gives_no_id_twice(harmed):
+    vfs = three_segments()
+    paths = segment_paths(vfs)
+    originals = {path: vfs.read(path) for path in paths}
+    overwrite(vfs, paths[harmed], flip(originals[paths[harmed]], 8 * (HEADER_SIZE_BYTES + 8)))
+    harmed_bytes = vfs.read(paths[harmed])
+    intact = {k: v for k, v in ENTRIES.items() if k < int(paths[harmed][4:24])}
+
+    log = open_log(vfs, accept_damage=True)
+
+    assert entries_of(log) == intact
+    assert log.damage is not None
+    assert (log.damage.torn, log.damage.offset) == (False, HEADER_SIZE_BYTES)
+    assert log.damage.bytes_lost > 0
+    assert log.last_id() >= 5
+    assert vfs.read(paths[harmed] + ".damaged") == harmed_bytes
+    for path in paths[harmed + 1 :]:
+        assert vfs.read(path + ".damaged") == originals[path]
+
+    entry_id = log.append([(RegionId(1), [b"on"])])
+    log.sync()
+    for image in (vfs.killed(), vfs.crash()):
+        again = open_log(image)
+        assert again.damage is None
+        assert entries_of(again) == intact | {entry_id: (1, b"on")}
+
+
+def test_a_reader_that_accepts_damage_reads_what_is_before_it_and_touches_nothing():
+    vfs = three_segments()
+    _, middle, _ = segment_paths(vfs)
+    overwrite(vfs, middle, flip(vfs.read(middle), 8 * (HEADER_SIZE_BYTES + 8)))
+    names = vfs.list("wal")
+
+    log = open_log(vfs, read_only=True, accept_damage=True)
+
+    assert entries_of(log) == {1: ENTRIES[1], 2: ENTRIES[2]}
+    assert log.damage is not None
+    assert not log.damage.torn
+    assert vfs.list("wal") == names
+
+
+def test_bytes_that_change_after_opening_are_noticed_when_they_are_read():
+    vfs = write_log(close=True)
+    (path,) = segment_paths(vfs)
+    log = open_log(vfs, read_only=True)
+    overwrite(vfs, path, flip(vfs.read(path), 8 * (HEADER_SIZE_BYTES + RECORD_HEADER_SIZE_BYTES)))
+
+    with pytest.raises(CorruptionError, match="entry 1 is no longer"):
+        entries_of(log)
+
+
+def test_the_layout_is_the_one_that_is_documented():
+    vfs = MemoryVfs()
+    log = open_log(vfs)
+    log.append([(RegionId(7), [b"payload"])])
+    data = vfs.read(segment_paths(vfs)[0])
+
+    assert data[:12] == b"MITOWAL\x01" + struct.pack("<I", 1)
+    assert data[16:32].hex() == "0123456789abcdef" * 2
+    assert struct.unpack_from("<QQQI", data, 48) == (1, 0, 0, 0)
+    header_sum = google_crc32c.value(data[:92])
+    assert struct.unpack_from("<I", data, 92) == (header_sum,)
+    assert data[96:100] == b"MREC"
+    assert struct.unpack_from("<QQQQII", data, 104) == (7, 1, 7, 0, header_sum, 0)
+    assert struct.unpack_from("<I", data, 100) == (google_crc32c.extend(header_sum, data[104:]),)
+    assert data[144:] == b"payload"
