@@ -23,7 +23,7 @@ from mitoframe.kernels.keys import combine_codes, strings_follow
 from mitoframe.kernels.merge import merge_runs
 from mitoframe.kernels.series import series_offsets
 from mitoframe.kernels.sort import sort_and_keep_last, sort_rows
-from mitoframe.kernels.warm import warm_up
+from mitoframe.testing.warm import warm_up
 
 TICK_NS = 10_000_000_000
 FAR_TICKS = 60

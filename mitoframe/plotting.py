@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mitoframe import inspection
 from mitoframe.model.errors import ConfigError
+from mitoframe.views.timeline import draw_timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,9 +40,8 @@ class Plot:
             ...     axes = db["cpu"].plot.timeline()
 
         """
+        files = inspection.files(self._version(), with_memtable=True)
         try:
-            from mitoframe.views.timeline import draw_timeline
+            return draw_timeline(files, windows=timedelta(milliseconds=self._window_ms()), ax=ax)
         except ImportError as error:
             raise ConfigError('drawing needs matplotlib: pip install "mitoframe[notebook]"') from error
-        files = inspection.files(self._version(), with_memtable=True)
-        return draw_timeline(files, windows=timedelta(milliseconds=self._window_ms()), ax=ax)

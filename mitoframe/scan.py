@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
 
+from mitoframe.frames import pandas
 from mitoframe.frames.polars import lazy_frame
 from mitoframe.model.predicate import Predicate
 from mitoframe.model.request import ScanRequest
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import RegionId
     from mitoframe.model.schema import RegionMetadata
-    from mitoframe.read.plan import MergeGroup, ScanPlan
+    from mitoframe.read.plan import ScanPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +88,11 @@ class Scan:
         return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(kept)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Read the rows as a pandas DataFrame with a plain integer index."""
-        frame: pd.DataFrame = self.to_arrow().to_pandas()
-        return frame
+        """Read the rows as a pandas DataFrame with a plain integer index.
+
+        Integers and booleans with nulls come in pandas' nullable types; a null float is NaN.
+        """
+        return pandas.from_table(self.to_arrow())
 
     def count(self) -> int:
         """Return the number of rows; from metadata alone where that is exact."""
@@ -123,17 +127,28 @@ class _Source:
         self._engine, self._region_id = scan.engine, scan.region_id
         self.last_plan: ScanPlan | None = None
 
-    def plan(self, predicate: Predicate) -> ScanPlan:
+    def resolve(self, predicate: Predicate) -> _Resolved:
         self.last_plan = self._engine.plan(self._region_id, ScanRequest(predicate=predicate))
-        return self.last_plan
-
-    def location(self, plan: ScanPlan, file: FileMeta) -> str | BytesIO:
-        self._engine.reader.verify(plan.metadata, file)
-        key = sst_key(self._region_id, file.file_id)
-        return self._engine.store.url(key) or BytesIO(self._engine.store.get(key))
-
-    def read_group(self, plan: ScanPlan, group: MergeGroup, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        return read_group(plan, group, self._engine.reader, columns)
+        return _Resolved(self._engine, self.last_plan)
 
     def same_as(self, other: Any) -> bool:
         return isinstance(other, _Source) and (other._engine, other._region_id) == (self._engine, self._region_id)
+
+
+class _Resolved:
+    """A plan as the lazy frame sees it."""
+
+    def __init__(self, engine: MitoEngine, plan: ScanPlan) -> None:
+        self._engine, self._plan = engine, plan
+        self.key = plan.key
+
+    def files(self) -> list[str | BytesIO]:
+        return [self._place(file) for file in self._plan.direct]
+
+    def _place(self, file: FileMeta) -> str | BytesIO:
+        self._engine.reader.verify(self._plan.metadata, file)
+        key = sst_key(self._plan.metadata.region_id, file.file_id)
+        return self._engine.store.url(key) or BytesIO(self._engine.store.get(key))
+
+    def merges(self) -> list[Callable[[Sequence[str]], Iterator[pa.RecordBatch]]]:
+        return [partial(read_group, self._plan, group, self._engine.reader) for group in self._plan.groups]

@@ -12,7 +12,7 @@ import ast
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -32,22 +32,28 @@ from mitoframe.model.predicate import (
     conjunction,
 )
 
-if TYPE_CHECKING:
-    from mitoframe.model.file import FileMeta
-    from mitoframe.read.plan import MergeGroup, ScanPlan
+
+class Resolved(Protocol):
+    """What is to be read at one moment. ``key`` is equal for equal rows. Holding it keeps the files from deletion."""
+
+    @property
+    def key(self) -> str: ...
+
+    def files(self) -> Sequence[str | io.BytesIO]:
+        """Return the Parquet files that can be read as they are, verified: a path, or the bytes where there is none."""
+
+    def merges(self) -> Sequence[Merge]:
+        """Return what must be merged: each takes column names and yields rows with these columns, in this order."""
+
+
+Merge = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 
 
 class ScanSource(Protocol):
     """What a lazy frame needs of a region."""
 
-    def plan(self, predicate: Predicate) -> ScanPlan:
-        """Take a snapshot and decide what to read."""
-
-    def location(self, plan: ScanPlan, file: FileMeta) -> str | io.BytesIO:
-        """Return where a file can be read, verified; or its bytes if only this process can reach it."""
-
-    def read_group(self, plan: ScanPlan, group: MergeGroup, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Merge a group and yield its rows with these columns."""
+    def resolve(self, predicate: Predicate) -> Resolved:
+        """Take a snapshot and decide what to read; rows that ``predicate`` rules out may be left out."""
 
     def same_as(self, other: ScanSource) -> bool:
         """Tell whether both stand for the same rows at any moment."""
@@ -100,7 +106,7 @@ def _polars_schema(schema: pa.Schema) -> pl.Schema:
 class _Resolver(LazyFrameResolver):
     def __init__(self, source: ScanSource, schema: pl.Schema, field: Callable[[str], pa.Field]) -> None:
         self._source, self._schema, self._field = source, schema, field
-        self._pinned: ScanPlan | None = None
+        self._pinned: Resolved | None = None
 
     def schema(self) -> dict[str, Any]:
         return dict(self._schema)
@@ -118,32 +124,33 @@ class _Resolver(LazyFrameResolver):
         filter_drop_columns_idx: int | None,  # noqa: ARG002 - Polars drops them itself
         existing_resolved_version_key: str | None,
     ) -> tuple[pl.LazyFrame | None, ResolvedLazyFrameProps]:
-        plan = self._source.plan(conjunction([_to_predicate(item, self._field) for item in filters]))
-        props = ResolvedLazyFrameProps(version_key=plan.key)
-        if existing_resolved_version_key == plan.key:
+        found = self._source.resolve(conjunction([_to_predicate(item, self._field) for item in filters]))
+        props = ResolvedLazyFrameProps(version_key=found.key)
+        if existing_resolved_version_key == found.key:
             return None, props
-        self._pinned = plan
-        return self._lazy(plan).select(projection if projection is not None else list(self._schema)), props
+        self._pinned = found
+        return self._lazy(found).select(projection if projection is not None else list(self._schema)), props
 
-    def _lazy(self, plan: ScanPlan) -> pl.LazyFrame:
-        parts = [_group_scan(self._source, plan, group, self._schema) for group in plan.groups]
-        if plan.direct:
-            parts.append(self._direct_scan(plan))
+    def _lazy(self, found: Resolved) -> pl.LazyFrame:
+        parts = [_merge_scan(merge, self._schema) for merge in found.merges()]
+        files: Any = found.files()
+        if files:
+            parts.append(_file_scan(files, self._schema))
         return pl.concat(parts) if parts else pl.LazyFrame(schema=self._schema)
 
-    def _direct_scan(self, plan: ScanPlan) -> pl.LazyFrame:
-        places: Any = [self._source.location(plan, file) for file in plan.direct]
-        return pl.scan_parquet(
-            places,
-            schema=self._schema,
-            missing_columns="insert",
-            extra_columns="ignore",
-            glob=False,
-            hive_partitioning=False,
-        )
+
+def _file_scan(files: Any, schema: pl.Schema) -> pl.LazyFrame:
+    return pl.scan_parquet(
+        files,
+        schema=schema,
+        missing_columns="insert",
+        extra_columns="ignore",
+        glob=False,
+        hive_partitioning=False,
+    )
 
 
-def _group_scan(source: ScanSource, plan: ScanPlan, group: MergeGroup, schema: pl.Schema) -> pl.LazyFrame:
+def _merge_scan(merge: Merge, schema: pl.Schema) -> pl.LazyFrame:
     """Wrap a merge as a Polars source. Order matters: merge, then limit, then the whole predicate, then project."""
 
     def rows(
@@ -155,7 +162,7 @@ def _group_scan(source: ScanSource, plan: ScanPlan, group: MergeGroup, schema: p
         wanted = with_columns if with_columns is not None else list(schema)
         needed = wanted if predicate is None else list(dict.fromkeys([*wanted, *predicate.meta.root_names()]))
         left = n_rows
-        for batch in source.read_group(plan, group, needed):
+        for batch in merge(needed):
             frame = from_table(pa.Table.from_batches([batch]))
             if left is not None:
                 frame = frame.head(left)

@@ -95,7 +95,7 @@ class Manifest:
         try:
             self._store.put_if_absent(key, _seal(body))
         except FileExistsError:
-            if _read(self._store, key)["commit_id"] != commit_id:
+            if _read(self._store, key, version)["commit_id"] != commit_id:
                 raise ConflictError(f"manifest version {version} was written by somebody else; open again.") from None
         self.version, self.state = version, following
         return version
@@ -111,7 +111,7 @@ class Manifest:
             self._store.put_if_absent(key, _seal(body))
         except FileExistsError:
             # Left by a writer that died before it could clean up: the same state, so as good as ours.
-            _read(self._store, key)
+            _read(self._store, key, self.version)
         reached("checkpoint.stored")
         self._checkpoints.append(self.version)
         self._clean()
@@ -133,8 +133,22 @@ class Manifest:
 
 def load(store: ObjectStore, region_id: RegionId) -> Loaded:
     """Fold a region's manifest, from the newest checkpoint that reads well."""
-    deltas, checkpoints = _list(store, region_id)
-    version, state = _start(store, region_id, checkpoints, bool(deltas))
+    listed = _list(store, region_id)
+    while True:
+        try:
+            return _load(store, region_id, *listed)
+        except CorruptionError:
+            # A writer in another process may have cleaned up between our listing and our reading.
+            before, listed = listed, _list(store, region_id)
+            if listed == before:
+                raise
+
+
+def _load(
+    store: ObjectStore, region_id: RegionId, deltas: Sequence[ManifestVersion], checkpoints: Sequence[ManifestVersion]
+) -> Loaded:
+    version, state = _start(store, region_id, checkpoints, deltas)
+    readable = tuple(checkpoint for checkpoint in checkpoints if checkpoint <= version)
     for delta in [v for v in deltas if v > version]:
         if delta != version + 1:
             missing = ManifestVersion(version + 1)
@@ -146,7 +160,7 @@ def load(store: ObjectStore, region_id: RegionId) -> Loaded:
         version = delta
     if state is None:
         raise CorruptionError("the region has no manifest", path=manifest_folder(region_id))
-    return Loaded(version=version, state=state, checkpoints=tuple(checkpoints))
+    return Loaded(version=version, state=state, checkpoints=readable)
 
 
 def exists(store: ObjectStore, region_id: RegionId) -> bool:
@@ -169,23 +183,23 @@ def _list(store: ObjectStore, region_id: RegionId) -> tuple[list[ManifestVersion
 
 
 def _start(
-    store: ObjectStore, region_id: RegionId, checkpoints: Sequence[ManifestVersion], has_deltas: bool
+    store: ObjectStore, region_id: RegionId, checkpoints: Sequence[ManifestVersion], deltas: Sequence[ManifestVersion]
 ) -> tuple[ManifestVersion, RegionState | None]:
     damage: CorruptionError | None = None
     for version in reversed(checkpoints):
         key = manifest_key(region_id, version, "checkpoint")
         try:
-            return version, RegionState.from_json(_read(store, key)["state"])
+            return version, RegionState.from_json(_read(store, key, version)["state"])
         except CorruptionError as error:
             damage = error
-    if damage is not None and not has_deltas:
+    if damage is not None and 0 not in deltas:
         raise damage
     return ManifestVersion(-1), None
 
 
 def _fold(store: ObjectStore, region_id: RegionId, version: ManifestVersion, state: RegionState | None) -> RegionState:
     key = manifest_key(region_id, version, "json")
-    for value in _read(store, key)["edits"]:
+    for value in _read(store, key, version)["edits"]:
         try:
             edit = edit_from_json(value)
             if state is None:
@@ -205,8 +219,11 @@ def _seal(body: dict[str, Any]) -> bytes:
     return line + b"\n%08x\n" % google_crc32c.value(line)
 
 
-def _read(store: ObjectStore, key: str) -> dict[str, Any]:
-    data = store.get(key)
+def _read(store: ObjectStore, key: str, version: ManifestVersion) -> dict[str, Any]:
+    try:
+        data = store.get(key)
+    except FileNotFoundError as error:
+        raise CorruptionError("this part of the manifest was listed and is not there", path=key) from error
     line, _, rest = data.partition(b"\n")
     found = b"%08x\n" % google_crc32c.value(line)
     if rest != found:
@@ -221,4 +238,6 @@ def _read(store: ObjectStore, key: str) -> dict[str, Any]:
         raise ConfigError(
             f"{key} has manifest format {body['format']}, newer than {MANIFEST_FORMAT}; update mitoframe."
         )
+    if body["version"] != version:
+        raise CorruptionError("this is another version's file", path=key, expected=version, found=body["version"])
     return body

@@ -85,7 +85,7 @@ def _encode(metadata: RegionMetadata, batch: Batch, row_group_rows: int) -> tupl
         use_dictionary=[name for name in names if name not in (metadata.time.name, SEQUENCE_COLUMN)],
         column_encoding={metadata.time.name: "DELTA_BINARY_PACKED", SEQUENCE_COLUMN: "DELTA_BINARY_PACKED"},
         write_page_checksum=True,
-        # Statistics of dictionary columns are brought up to date once a batch: one batch a row group costs a third less.
+        # Statistics of dictionary columns are brought up to date once a batch, so one batch a row group is cheapest.
         write_batch_size=row_group_rows,
         store_schema=False,
         sorting_columns=[

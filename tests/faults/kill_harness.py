@@ -26,9 +26,9 @@ from scenarios import REGION, SCENARIOS, History, Scenario, check, connect, reco
 
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.failpoints import CRASH_POINTS, watching
-from mitoframe.kernels.warm import warm_up
 from mitoframe.storage.manifest import exists
 from mitoframe.testing.vfs_faults import KillVfs
+from mitoframe.testing.warm import warm_up
 
 STARTED, ACKED = 1, 2
 _RECORD = struct.Struct("<BI")

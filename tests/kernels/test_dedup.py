@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import int32s, int64s, rows, sorted_by_lexsort, to_columns, uint64s
 
 from mitoframe.kernels.dedup import DELETE, PUT, keep_last, keep_last_visible
-
-from oracles import int32s, int64s, rows, sorted_by_lexsort, to_columns, uint64s
 
 
 def newest_rows(codes, times, take):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import INT64_MAX, INT64_MIN, NO_NULLS, int32s, int64s
 
 from mitoframe.kernels.keys import (
     NULL,
@@ -15,8 +16,6 @@ from mitoframe.kernels.keys import (
     split_codes,
     strings_follow,
 )
-
-from oracles import INT64_MAX, INT64_MIN, NO_NULLS, int32s, int64s
 
 
 @st.composite

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import int32s, int64s, rows, sorted_by_lexsort, to_columns, uint64s
 
 from mitoframe.kernels.merge import merge_runs
-
-from oracles import int32s, int64s, rows, sorted_by_lexsort, to_columns, uint64s
 
 
 def laid_out(runs):

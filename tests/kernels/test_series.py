@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import int32s, int64s
 
 from mitoframe.kernels.series import codes_from_offsets, series_offsets
-
-from oracles import int32s, int64s
 
 sorted_codes = st.lists(st.integers(0, 9), max_size=50).map(sorted)
 

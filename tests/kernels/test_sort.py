@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import INT64_MIN, int32s, int64s, rows, sorted_by_lexsort, to_columns, uint64s
 
 from mitoframe.kernels.dedup import keep_last
 from mitoframe.kernels.sort import is_sorted, sort_and_keep_last, sort_rows
-
-from oracles import INT64_MIN, int32s, int64s, rows, sorted_by_lexsort, to_columns, uint64s
 
 
 @given(rows())

@@ -1,10 +1,10 @@
-"""Everything compiled or loaded ahead of the first call, for those who would rather wait now than then."""
+"""All kernels compiled or loaded ahead of the first call, for measurements and for processes that fork."""
 
 from __future__ import annotations
 
-from mitoframe.kernels import dedup, jit, keys, merge, series, sort, window
+from mitoframe.kernels import dedup, jit, keys, merge, series, sort
 
-ROOMS = (dedup, keys, merge, series, sort, window)
+ROOMS = (dedup, keys, merge, series, sort)
 """The modules whose kernels there are to load."""
 
 
