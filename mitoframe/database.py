@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from html import escape
 from types import TracebackType
 from typing import Any
@@ -44,6 +44,7 @@ class _Shared:
     url: str
     connection: Connection
     mode: Mode
+    process_id: int = field(default_factory=os.getpid)
     handles: int = 0
 
 
@@ -101,7 +102,9 @@ def _handle(shared: _Shared, mode: Mode) -> Database:
 def _config(config: MitoConfig | None, settings: Mapping[str, Any]) -> MitoConfig:
     if config is not None and settings:
         raise ConfigError("give either config= or single settings, not both.")
-    known = [field.name for field in fields(MitoConfig)]
+    if config is not None and not isinstance(config, MitoConfig):
+        raise ConfigError(f"config is a {type(config).__name__}; give a MitoConfig, or single settings by name.")
+    known = [setting.name for setting in fields(MitoConfig)]
     for name in settings:
         if name not in known:
             raise ConfigError(unknown_name("setting", name, known))
@@ -113,6 +116,16 @@ def _close_all() -> None:
     for shared in list(_shared.values()):
         shared.connection.close()
     _shared.clear()
+
+
+def _forget_all() -> None:
+    """Leave the stores of a parent process to it: its lock, threads and files are not this child's."""
+    _shared.clear()
+    _default.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def current() -> Database:
@@ -222,7 +235,7 @@ class Database:
         return self._table(entry)
 
     def _table(self, entry: TableEntry) -> Table:
-        return Table(entry, self._shared.connection.engine, self._check_writable)
+        return Table(entry, self._shared.connection.engine, self._check_open, self._check_writable)
 
     # --- rows -------------------------------------------------------------------------------------------
 
@@ -254,9 +267,9 @@ class Database:
         return self._write_first(data, table, time, tags or ())
 
     def _write_first(self, data: Any, name: str, time: str, tags: Sequence[str]) -> WriteResult:
-        rows, owned = to_table(data, [time, *tags])
+        rows = to_table(data, [time, *tags])
         template = _metadata(rows.schema, time, tags)
-        batch = arrow.to_batch(template, rows, owned=owned)  # Everything is checked before anything is made.
+        batch = arrow.to_batch(template, rows)  # Everything is checked before anything is made.
         table = self._create(name, template, RegionOptions())
         first = self._shared.connection.engine.write(table.region_id, batch) if len(batch) else 0
         return WriteResult(table=name, rows=len(batch), first_sequence=first, created=True)
@@ -280,6 +293,8 @@ class Database:
         if self.closed:
             return
         self.closed = True
+        if self._is_of_a_parent():
+            return
         self._shared.handles -= 1
         if self._shared.handles == 0:
             if _shared.get(self._shared.url) is self._shared:
@@ -297,12 +312,18 @@ class Database:
     def _check_open(self) -> None:
         if self.closed:
             raise ClosedError(f"this handle on {self.path} was closed; open the store again.")
+        if self._is_of_a_parent():
+            raise ClosedError(
+                f"this handle on {self.path} is of process {self._shared.process_id} before a fork; open it again here."
+            )
+
+    def _is_of_a_parent(self) -> bool:
+        return self._shared.process_id != os.getpid()
 
     def _check_writable(self) -> None:
         self._check_open()
         if self.mode == "r":
             read_only()
-        self._shared.connection.check_process()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else self.mode
@@ -323,6 +344,8 @@ def _options(compaction_window: DurationLike | None) -> RegionOptions:
 
 
 def _check_same_key(table: Table, time: str | None, tags: Sequence[str] | None) -> None:
+    if isinstance(tags, str):
+        raise InvalidInputError(f"tags={tags!r} is a string; give a list, such as tags=[{tags!r}].")
     if time is not None and time != table.time:
         raise SchemaMismatchError(f"table {table.name!r} has the time column {table.time!r}, not {time!r}.")
     if tags is not None and tuple(tags) != table.tags:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def to_table(data: Any, keys: Sequence[str]) -> tuple[pa.Table, bool]:
-    """Return the data as Arrow, and whether nobody else can change its memory.
+def to_table(data: Any, keys: Sequence[str]) -> pa.Table:
+    """Return the data as Arrow; its memory may still be the user's.
 
     ``keys`` are the names of time and tags, which pandas may keep in an index.
 
@@ -26,7 +26,7 @@ def to_table(data: Any, keys: Sequence[str]) -> tuple[pa.Table, bool]:
         data = polars.collect(data)
     if polars.is_frame(data):
         check_names(data.columns)
-        return polars.to_table(data), True
+        return polars.to_table(data)
     if pandas.is_frame(data):
-        return pandas.to_table(data, keys), True
-    return arrow.to_table(data), False
+        return arrow.check_layout(pandas.to_table(data, keys))
+    return arrow.to_table(data)

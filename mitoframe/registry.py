@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,17 @@ from mitoframe.drivers.object_local import LocalObjectStore
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
-from mitoframe.engine.background import COMPACT_LANE, FLUSH_LANE
+from mitoframe.engine.background import COMPACT_LANE, FLUSH_LANE, WRITE_LANE
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
-from mitoframe.model.errors import ConfigError, CorruptionError, DamageWarning, InvalidInputError, MitoError, UnavailableError
+from mitoframe.model.errors import (
+    ConfigError,
+    CorruptionError,
+    DamageWarning,
+    InvalidInputError,
+    MitoError,
+    UnavailableError,
+)
 from mitoframe.storage.paths import CATALOG_FILE, HOLDER_FILE, LOCK_FILE, LOG_FOLDER, REGIONS_FOLDER, STORE_FILE
 
 if TYPE_CHECKING:
@@ -38,6 +46,8 @@ _log = logging.getLogger("mitoframe")
 
 Mode = Literal["rw", "r"]
 STORE_FORMAT = 1
+WRITERS_MAX = 4
+_STORE_ID = re.compile(r"[0-9a-f]{32}")
 _OURS = (STORE_FILE, LOCK_FILE, HOLDER_FILE, CATALOG_FILE, LOG_FOLDER, REGIONS_FOLDER)
 
 
@@ -48,7 +58,6 @@ class Connection:
     engine: MitoEngine
     catalog: Catalog
     close: Callable[[], None]
-    check_process: Callable[[], None]
 
 
 def is_memory(url: str) -> bool:
@@ -94,7 +103,7 @@ def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connecti
         engine.close()
         meta.close()
 
-    return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lambda: None)
+    return Connection(engine=engine, catalog=Catalog(meta), close=close)
 
 
 def connect_vfs(
@@ -161,14 +170,16 @@ def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
             meta.close()
             lock.release(in_good_order=in_good_order)
 
-    return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lock.check_process)
+    return Connection(engine=engine, catalog=Catalog(meta), close=close)
 
 
 def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler) -> Connection:
     store = LocalObjectStore(vfs, SystemRandomness())
     try:
         store_id = _store_id(store)
-    except FileNotFoundError:
+    except (FileNotFoundError, UnavailableError) as error:
+        if isinstance(error, UnavailableError) and not isinstance(error.__cause__, NotADirectoryError):
+            raise
         raise InvalidInputError(f'there is no store in {vfs.root}; mode="rw" makes one.') from None
     log = SegmentLog(
         vfs,
@@ -195,11 +206,11 @@ def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
         engine.close()
         meta.close()
 
-    return Connection(engine=engine, catalog=Catalog(meta), close=close, check_process=lambda: None)
+    return Connection(engine=engine, catalog=Catalog(meta), close=close)
 
 
 def _scheduler() -> ThreadScheduler:
-    return ThreadScheduler({FLUSH_LANE: 1, COMPACT_LANE: 1})
+    return ThreadScheduler({FLUSH_LANE: 1, COMPACT_LANE: 1, WRITE_LANE: min(os.cpu_count() or 1, WRITERS_MAX)})
 
 
 def _catalog_path(vfs: Vfs) -> str:
@@ -232,12 +243,17 @@ def _store_id(store: ObjectStore) -> str:
     try:
         body = json.loads(data)
         number, store_id = body["format"], body["store_id"]
-        bytes.fromhex(store_id)
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptionError("this is not what mitoframe wrote", path=STORE_FILE) from error
-    if number > STORE_FORMAT:
+        raise _not_ours() from error
+    if type(number) is int and number > STORE_FORMAT:
         raise ConfigError(f"the store has format {number}, this mitoframe knows {STORE_FORMAT}; update mitoframe.")
-    return str(store_id)
+    if type(number) is not int or number < 1 or not isinstance(store_id, str) or not _STORE_ID.fullmatch(store_id):
+        raise _not_ours()
+    return store_id
+
+
+def _not_ours() -> CorruptionError:
+    return CorruptionError("this is not what mitoframe wrote", path=STORE_FILE)
 
 
 def _tell_damage(damage: LogDamage | None) -> None:

@@ -50,6 +50,7 @@ class Scan:
 
     table: str
     engine: MitoEngine
+    check_open: Callable[[], None]
     region_id: RegionId
     metadata: RegionMetadata
     columns: tuple[str, ...] | None = None
@@ -58,6 +59,7 @@ class Scan:
 
     def to_polars(self) -> pl.LazyFrame:
         """Return a LazyFrame; filters, columns and limits set on it are pushed down into the store."""
+        self.check_open()
         return self._lazy(_Source(self))
 
     def _lazy(self, source: _Source) -> pl.LazyFrame:
@@ -96,6 +98,7 @@ class Scan:
 
     def count(self) -> int:
         """Return the number of rows; from metadata alone where that is exact."""
+        self.check_open()
         if self.where is None and self.time_range == EVERYTHING:
             plan = self.engine.plan(self.region_id, ScanRequest())
             if not plan.groups:
@@ -124,7 +127,7 @@ class _Source:
     """A scan as the lazy frame sees it."""
 
     def __init__(self, scan: Scan) -> None:
-        self._engine, self._region_id = scan.engine, scan.region_id
+        self._engine, self._region_id, self._check_open = scan.engine, scan.region_id, scan.check_open
         self.last_plan: ScanPlan | None = None
 
     def resolve(self, predicate: Predicate) -> _Resolved:

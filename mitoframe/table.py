@@ -45,14 +45,21 @@ class Table:
 
     """
 
-    def __init__(self, entry: TableEntry, engine: MitoEngine, check_writable: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        entry: TableEntry,
+        engine: MitoEngine,
+        check_open: Callable[[], None],
+        check_writable: Callable[[], None],
+    ) -> None:
         self.name = entry.name
         self._engine = engine
-        self._check_writable = check_writable
+        self._check_open, self._check_writable = check_open, check_writable
         self.region_id = entry.regions[0]
 
     @property
     def _metadata(self) -> RegionMetadata:
+        self._check_open()
         return self._engine.region(self.region_id).metadata
 
     @property
@@ -87,8 +94,8 @@ class Table:
         """
         self._check_writable()
         metadata = self._metadata
-        table, owned = to_table(data, [self.time, *self.tags])
-        batch = arrow.to_batch(metadata, table, owned=owned)
+        table = to_table(data, [self.time, *self.tags])
+        batch = arrow.to_batch(metadata, table)
         if not len(batch):
             return WriteResult(table=self.name, rows=0)
         first = self._engine.write(self.region_id, batch)
@@ -117,14 +124,14 @@ class Table:
 
         """
         metadata = self._metadata
-        chosen = None if columns is None else tuple(columns)
-        looked_at = [] if where is None else where.meta.root_names()
-        for name in [*(chosen or ()), *looked_at]:
+        chosen = None if columns is None else _distinct(columns)
+        for name in [*(chosen or ()), *_looked_at(where)]:
             if name not in metadata.names:
                 raise InvalidInputError(unknown_name("column", name, metadata.names))
         return Scan(
             table=self.name,
             engine=self._engine,
+            check_open=self._check_open,
             region_id=self.region_id,
             metadata=metadata,
             columns=chosen,
@@ -168,6 +175,7 @@ class Table:
         return Plot(self._version, lambda: window_ms(self._version().state))
 
     def _version(self) -> Version:
+        self._check_open()
         return self._engine.region(self.region_id).control.current().version
 
     def __repr__(self) -> str:
@@ -187,6 +195,22 @@ class Table:
 def read_only() -> None:
     """Refuse a change through a handle that was opened for reading."""
     raise ReadOnlyError('the store was opened for reading; open it with mode="rw" to change it.')
+
+
+def _distinct(columns: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(columns, str):
+        raise InvalidInputError(f"columns={columns!r} is a string; give a list, such as columns=[{columns!r}].")
+    if len(set(columns)) != len(columns):
+        raise InvalidInputError(f"columns={list(columns)!r} names a column twice.")
+    return tuple(columns)
+
+
+def _looked_at(where: pl.Expr | None) -> list[str]:
+    if where is None:
+        return []
+    if not isinstance(where, pl.Expr):
+        raise InvalidInputError(f"where is a {type(where).__name__}; give a Polars expression, pl.col('load') > 0.5.")
+    return where.meta.root_names()
 
 
 def _time_range(metadata: RegionMetadata, start: TimeLike | None, end: TimeLike | None) -> TimeRange:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mitoframe.model.errors import ClosedError, StoreLockedError
+from mitoframe.model.errors import StoreLockedError
 
 if TYPE_CHECKING:
     from mitoframe.ports import Clock, FileLock, Vfs
@@ -26,7 +26,7 @@ class WriterLock:
 
     def __init__(self, lock: FileLock, vfs: Vfs, holder_path: str, *, after_crash: bool) -> None:
         self._lock, self._vfs, self._holder_path = lock, vfs, holder_path
-        self._pid = os.getpid()
+        self._process_id = os.getpid()
         self.after_crash = after_crash
 
     @staticmethod
@@ -50,15 +50,10 @@ class WriterLock:
             raise
         return WriterLock(lock, vfs, holder_path, after_crash=after_crash)
 
-    def check_process(self) -> None:
-        """Raise `ClosedError` in a forked child: the lock, the threads and the log belong to its parent."""
-        if os.getpid() != self._pid:
-            raise ClosedError(f"this store was opened by process {self._pid} before a fork; open it again here.")
-
     def release(self, *, in_good_order: bool) -> None:
         """Give the lock up. ``in_good_order``: everything written is durable and there is nothing to clean up."""
-        if os.getpid() != self._pid:
-            return
+        if os.getpid() != self._process_id:
+            return  # A forked child: the lock and the store are its parent's.
         if in_good_order:
             # If the file stays, the next writer looks around once more than needed.
             with suppress(OSError):

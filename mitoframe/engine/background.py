@@ -1,21 +1,22 @@
 """Which job runs when: flushes, compactions and garbage collection, and the commit of the edits they return.
 
 One flush and one compaction per region at a time. A flush takes every memtable that is frozen when it starts, so that
-requests that come meanwhile are served by one more run at most.
+requests that come meanwhile are served by one more run at most; the SSTs of one flush are written side by side.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
 from mitoframe.jobs.compact import compact_files
-from mitoframe.jobs.flush import flush_memtables
+from mitoframe.jobs.flush import flush_memtable, flushed
 from mitoframe.jobs.gc import collectable, delete_files, forgettable
 from mitoframe.jobs.twcs import CompactionTask, pick_overlapping, window_ms
 from mitoframe.model.edit import FileEdit
@@ -27,15 +28,18 @@ if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import RegionId
     from mitoframe.model.options import MitoConfig
+    from mitoframe.model.schema import RegionMetadata
     from mitoframe.ports import Clock, ObjectStore, Randomness, Scheduler
     from mitoframe.region.hooks import Hooks
     from mitoframe.region.region import Region
+    from mitoframe.storage.memtable import Memtable
     from mitoframe.storage.sst_reader import SstReader
 
 _log = logging.getLogger("mitoframe")
 
 FLUSH_LANE = "flush"
 COMPACT_LANE = "compact"
+WRITE_LANE = "write"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -90,37 +94,51 @@ class Background:
         return future
 
     def flush(self, region: Region, reason: str) -> FlushResult:
-        """Write everything that is frozen to an SST and return when that is committed."""
+        """Write everything that is frozen to SSTs, one a memtable, and return when that is committed."""
         with self._lanes_of(region).flush_lock:
+            region.check_writable()
             version = region.control.current().version
             memtables = version.immutables
             if not memtables:
                 return FlushResult()
             metadata = version.state.metadata
-            edit = flush_memtables(
+            files = self._write_memtables(metadata, memtables)
+            self._hooks.sst_files_written(metadata, files)
+            region.commit_edit(flushed(memtables, files, at_ms=self._clock.now_ms(), reason=reason), memtables)
+            return FlushResult(files=tuple(files))
+
+    def _write_memtables(self, metadata: RegionMetadata, memtables: Sequence[Memtable]) -> list[FileMeta]:
+        """Write the SSTs side by side; the first error is raised when all have ended."""
+        files: dict[int, FileMeta] = {}
+
+        def write(memtable: Memtable) -> None:
+            files[memtable.memtable_id] = flush_memtable(
                 metadata,
-                memtables,
+                memtable,
                 store=self._store,
                 clock=self._clock,
                 randomness=self._randomness,
                 config=self._config,
-                reason=reason,
             )
-            self._hooks.sst_files_written(metadata, edit.added)
-            region.commit_edit(edit, memtables)
-            return FlushResult(files=edit.added)
+
+        jobs = [self._scheduler.submit(WRITE_LANE, partial(write, memtable)) for memtable in memtables[1:]]
+        try:
+            write(memtables[0])
+        finally:
+            wait(jobs)
+        for job in jobs:
+            job.result()
+        return [files[memtable.memtable_id] for memtable in memtables]
 
     def compact(self, region: Region, *, files_min: int = 2, reason: str) -> CompactResult:
         """Merge overlapping files window by window and return when all are committed."""
         removed: list[FileMeta] = []
         added: list[FileMeta] = []
         with self._lanes_of(region).compact_lock:
-            version = region.control.current().version
-            width_ms = window_ms(version.state)
+            width_ms = window_ms(region.control.current().version.state)
             for task in self._tasks(region, files_min):
-                edit = self._merge(region, task, width_ms, reason)
-                removed += [version.state.files[file_id] for file_id in edit.removed]
-                added += edit.added
+                added += self._merge(region, task, width_ms, reason).added
+                removed += task.inputs
         if removed:
             self.vacuum(region, grace_ms=self._config.gc_grace_ms)
         return CompactResult(removed=tuple(removed), added=tuple(added))
@@ -131,6 +149,7 @@ class Background:
         return pick_overlapping(state.files.values(), width, files_min)
 
     def _merge(self, region: Region, task: CompactionTask, width_ms: int, reason: str) -> FileEdit:
+        region.check_writable()
         metadata = region.metadata
         edit = compact_files(
             metadata,

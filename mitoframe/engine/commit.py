@@ -18,7 +18,7 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING, TypeVar
 
 from mitoframe.failpoints import reached
-from mitoframe.model.errors import DiskFullError
+from mitoframe.model.errors import DiskFullError, PoisonedError
 from mitoframe.model.ids import EntryId, Sequence
 
 if TYPE_CHECKING:
@@ -76,8 +76,11 @@ class Committer:
             if writable:
                 self._commit_locked(writable)
         except BaseException as error:
+            # Only the thread that was interrupted is to see that it was; the others have lost a write.
+            told = error if isinstance(error, Exception) else _interrupted(error)
             for write in group:
-                write.error = write.error or error
+                if write.first is None:
+                    write.error = write.error or told
             raise
 
     def _drain(self) -> list[_Write]:
@@ -128,3 +131,9 @@ class Committer:
             control.publish(Sequence(int(batch.sequences[-1])), EntryId(entry_id))
             write.first = Sequence(int(batch.sequences[0]))
         reached("write.published")
+
+
+def _interrupted(cause: BaseException) -> PoisonedError:
+    error = PoisonedError("another thread was interrupted while it wrote these rows; open the store again and look.")
+    error.__cause__ = cause
+    return error

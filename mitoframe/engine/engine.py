@@ -117,11 +117,9 @@ class MitoEngine:
                 self.region(region_id)
             case CloseRequest():
                 self.close_region(region_id, flush=request.flush)
-            case PutRequest():
-                self.write(region_id, request.batch)
-                return len(request.batch)
-            case DeleteRequest():
-                self.write(region_id, request.batch)
+            case PutRequest() | DeleteRequest():
+                if len(request.batch):
+                    self.write(region_id, request.batch)
                 return len(request.batch)
             case FlushRequest():
                 return sum(file.row_count for file in self.flush(region_id, request.reason).files)
@@ -178,10 +176,12 @@ class MitoEngine:
     def close_region(self, region_id: RegionId, *, flush: bool) -> None:
         """Let a region go. Closing one that is not open is fine."""
         with self._lock:
-            if region_id not in self._regions:
+            region = self._regions.get(region_id)
+            if region is None:
                 return
             if flush and not self.read_only:
                 self.flush(region_id, "close")
+            self._committer.quietly(region.close)
             self._regions.pop(region_id)
 
     # --- writing ----------------------------------------------------------------------------------------
@@ -267,8 +267,10 @@ class MitoEngine:
             finally:
                 self._closed = True
                 self._scheduler.close()
-                self._sync.close()
-                self._wal.close()
+                try:
+                    self._sync.close()
+                finally:
+                    self._wal.close()
 
     def _check_open(self) -> None:
         if self._closed:

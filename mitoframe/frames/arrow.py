@@ -1,8 +1,9 @@
 """Anything that speaks Arrow becomes a `Batch`: the only place that looks at what users hand in.
 
 Columns are matched by name, put in canonical order, cast where nothing is lost, and filled with nulls where a field is
-absent. Everything that could be wrong with the data is found here, before the log sees it. A batch owns its memory: a
-caller who changes a buffer after (or during) the write changes nothing here.
+absent. Everything that could be wrong with the data is found here, before the log sees it: no kernel ever follows an
+offset that a user gave. A batch owns its memory: a caller who changes a buffer after the write changes nothing here.
+That costs one copy of the fields, for Polars frames too: they may share memory with a NumPy array.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mitoframe.kernels.keys import combine_codes, split_codes, strings_follow
+from mitoframe.kernels.keys import NULL, combine_codes, split_codes, strings_follow
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.errors import InvalidInputError, SchemaMismatchError, unknown_name
 from mitoframe.model.schema import RegionMetadata, check_names
@@ -36,11 +37,38 @@ def to_table(data: Any) -> pa.Table:
     """
     try:
         table = _import(data)
-        table.validate()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InvalidInputError(f"the {type(data).__name__} cannot be read as Arrow: {error}") from error
+    return check_layout(table)
+
+
+def check_layout(table: pa.Table) -> pa.Table:
+    """Return the table if it is safe to touch: no offset or index leads out of its buffer.
+
+    Text is not looked at here; `to_batch` does that where there are fewer values to look at.
+
+    Raises:
+        InvalidInputError: it is not, or its column names are not distinct strings.
+
+    """
     check_names(table.schema.names)
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        try:
+            for chunk in column.chunks:
+                _check_chunk(chunk)
+        except pa.ArrowInvalid as error:
+            raise InvalidInputError(f"column {name!r} is not valid Arrow: {error}; make it anew.") from error
     return table
+
+
+def _check_chunk(chunk: pa.Array) -> None:
+    if not _has_offsets(chunk.type):
+        chunk.validate(full=True)
+        return
+    chunk.validate()
+    offsets = _offsets(chunk)
+    if not (offsets[:-1] <= offsets[1:]).all():
+        raise pa.ArrowInvalid("its offsets do not ascend")
 
 
 def _import(data: Any) -> pa.Table:
@@ -60,8 +88,8 @@ def _import(data: Any) -> pa.Table:
     )
 
 
-def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType.PUT, *, owned: bool = False) -> Batch:
-    """Fit a table to a region. ``owned`` says that nobody else can change the table's memory.
+def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType.PUT) -> Batch:
+    """Fit a table to a region.
 
     A delete needs the key columns only; its fields are null.
 
@@ -74,12 +102,12 @@ def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType
     times = _times(metadata.time, table.column(metadata.time.name))
     series, codes = _series([(tag, table.column(tag.name)) for tag in metadata.tags], len(table))
     return Batch(
-        series=series,
+        series=_checked_text(series),
         codes=codes,
         times=times,
         sequences=np.zeros(len(table), dtype=np.uint64),
         op_types=np.full(len(table), op_type, dtype=np.uint8),
-        fields=_fields(metadata, table, owned=owned),
+        fields=_checked_text(_fields(metadata, table)),
     )
 
 
@@ -97,26 +125,44 @@ def _check_columns(metadata: RegionMetadata, table: pa.Table, op_type: OpType) -
     assert op_type is OpType.PUT or set(table.schema.names) <= metadata.key_names
 
 
-def _times(column: Column, values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def _checked_text(columns: pa.RecordBatch) -> pa.RecordBatch:
+    for name, column in zip(columns.schema.names, columns.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise InvalidInputError(
+                f"column {name!r} holds text that is not UTF-8: {error}; decode it first."
+            ) from error
+    return columns
+
+
+# --- time ------------------------------------------------------------------------------------------------
+
+
+def _times(column: Column, given: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    values = _decode(given)
     if values.null_count:
         raise InvalidInputError(
             f"the time column {column.name!r} is null (NaT) in row {_first_null(values)}; drop or fill such rows."
         )
-    if not (pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)):
+    if not _is_moment(values.type):
         raise SchemaMismatchError(
             f"the time column {column.name!r} is {values.type}, the table has {type_to_text(column.type)}; convert it."
         )
-    if pa.types.is_timestamp(values.type) and (values.type.tz is None) != (column.type.tz is None):
-        has, lacks = ("the frame", "the table") if values.type.tz else ("the table", "the frame")
+    if (_zone(values.type) is None and _zone(column.type)) or (_zone(values.type) and _zone(column.type) is None):
+        has, lacks = ("the frame", "the table") if _zone(values.type) else ("the table", "the frame")
         raise SchemaMismatchError(
             f"the time column {column.name!r} has a zone in {has} and none in {lacks}; "
             "convert it with dt.replace_time_zone (Polars) or dt.tz_localize (pandas)."
         )
-    ticks = _one(_cast(column, values)).view(pa.int64()).to_numpy()
+    ticks = np.array(_one(_cast(column, values)).view(pa.int64()).to_numpy(), dtype=np.int64, copy=True)
     if len(ticks) and (ticks.min() < TIME_MIN or ticks.max() >= TIME_MAX):
         row = int(np.argmax((ticks < TIME_MIN) | (ticks >= TIME_MAX)))
-        raise InvalidInputError(f"the time in row {row} of {column.name!r} is out of range.")
-    return np.array(ticks, dtype=np.int64, copy=True)
+        raise InvalidInputError(f"the time in row {row} of {column.name!r} is out of range; drop or correct such rows.")
+    return ticks
+
+
+# --- tags ------------------------------------------------------------------------------------------------
 
 
 def _series(tags: list[tuple[Column, pa.ChunkedArray]], rows: int) -> tuple[pa.RecordBatch, Codes]:
@@ -134,9 +180,7 @@ def _series(tags: list[tuple[Column, pa.ChunkedArray]], rows: int) -> tuple[pa.R
         column = _tag_values(tag, values)
         columns.append(column)
         if not _follows(column, codes, representatives):
-            encoded = column.dictionary_encode() if not pa.types.is_dictionary(column.type) else column
-            column_codes = encoded.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
-            codes, representatives = split_codes(codes, len(representatives), column_codes, len(encoded.dictionary))
+            codes, representatives = split_codes(codes, len(representatives), *_encode(column))
     if not columns:
         return fields_without_columns(1), codes
     first_rows = pa.array(representatives)
@@ -145,89 +189,152 @@ def _series(tags: list[tuple[Column, pa.ChunkedArray]], rows: int) -> tuple[pa.R
 
 
 def _tag_values(tag: Column, values: pa.ChunkedArray) -> pa.Array:
+    """Return a tag's rows in its type, or dictionary-encoded if they came so."""
     if pa.types.is_dictionary(values.type) and normalise(values.type) == tag.type:
         return _one(values.unify_dictionaries())
     return _one(_cast(tag, values))
 
 
+def _encode(column: pa.Array) -> tuple[Codes, int]:
+    """Return each row's code, -1 for null, and how many codes there are."""
+    if not pa.types.is_dictionary(column.type):
+        encoded = column.dictionary_encode()
+        return _indices(encoded), len(encoded.dictionary)
+    # Arrow lets a dictionary hold a value twice, or null: only its values tell what its codes mean.
+    codes, count = _encode(column.dictionary)
+    if count == len(column.dictionary):
+        return _indices(column), count
+    return np.append(codes, np.int32(NULL))[_indices(column)], count
+
+
+def _indices(column: pa.DictionaryArray) -> Codes:
+    codes: Codes = column.indices.cast(pa.int32()).fill_null(NULL).to_numpy(zero_copy_only=False)
+    return codes
+
+
 def _plain(values: pa.Array, data_type: pa.DataType) -> pa.Array:
-    return values.cast(data_type)
+    if pa.types.is_dictionary(values.type):
+        return values.dictionary.take(values.indices).cast(data_type)
+    return values
 
 
 def _follows(column: pa.Array, codes: Codes, representatives: npt.NDArray[np.int64]) -> bool:
-    """Tell whether a column is the same for all rows of each series so far."""
-    if not pa.types.is_large_string(column.type):
+    """Tell whether a column is the same for all rows of each series so far; False where it is not cheap to tell."""
+    if not pa.types.is_large_string(column.type) or column.buffers()[2] is None:
         return False
-    validity, offsets, data = column.buffers()
-    if offsets is None or data is None:
-        return False
-    start, stop = column.offset, column.offset + len(column) + 1
-    return bool(
-        strings_follow(
-            np.frombuffer(offsets, dtype=np.int64)[start:stop],
-            np.frombuffer(data, dtype=np.uint8),
-            _valid(column) if validity is not None else np.zeros(0, dtype=np.bool_),
-            codes,
-            representatives,
-        )
-    )
+    valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else np.zeros(0, dtype=np.bool_)
+    data = np.frombuffer(column.buffers()[2], dtype=np.uint8)
+    return bool(strings_follow(_offsets(column), data, valid, codes, representatives))
 
 
-def _valid(column: pa.Array) -> npt.NDArray[np.bool_]:
-    valid: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
-    return valid
+# --- fields ----------------------------------------------------------------------------------------------
 
 
-def _fields(metadata: RegionMetadata, table: pa.Table, *, owned: bool) -> pa.RecordBatch:
+def _fields(metadata: RegionMetadata, table: pa.Table) -> pa.RecordBatch:
     if not metadata.fields:
         return fields_without_columns(len(table))
     present = set(table.schema.names)
     columns = []
     for field in metadata.fields:
-        if field.name not in present:
+        if field.name in present:
+            given = table.column(field.name)
+            columns.append(_copy(_cast(field, given)))
+        else:
             columns.append(pa.nulls(len(table), field.type))
-            continue
-        given = table.column(field.name)
-        kept = _one(_cast(field, given))
-        columns.append(kept if owned or given.type != field.type or given.num_chunks > 1 else _copy(kept))
     return pa.RecordBatch.from_arrays(columns, names=[field.name for field in metadata.fields])
 
 
-def _copy(values: pa.Array) -> pa.Array:
-    return pa.concat_arrays([values, values.slice(0, 0)])
+def _copy(values: pa.ChunkedArray) -> pa.Array:
+    # One array is handed back as it is, more than one are copied: so there is always one more, an empty one.
+    return pa.concat_arrays([*values.chunks, pa.nulls(0, values.type)])
 
 
-def _cast(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray:
+# --- casts -----------------------------------------------------------------------------------------------
+
+
+def _cast(column: Column, given: pa.ChunkedArray) -> pa.ChunkedArray:
     """Bring values to the column's type, or say which value cannot be."""
+    values = _decode(given)
     if values.type == column.type:
         return values
-    kept = normalise(values.type)
-    if not pa.types.is_null(values.type) and (kept is None or not _same_family(kept, column.type)):
+    if not _is_same_kind(values.type, column.type):
         raise SchemaMismatchError(
             f"column {column.name!r} is {values.type}, the table has {type_to_text(column.type)}; convert it first."
         )
     try:
-        return values.cast(column.type)
+        return _cast_exactly(values, column.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InvalidInputError(
             f"column {column.name!r} in row {_first_lossy(values, column.type)} cannot be kept as "
-            f"{type_to_text(column.type)} without loss: {error}"
+            f"{type_to_text(column.type)} without loss: {error}; change the value, or cast the column yourself."
         ) from error
 
 
-def _same_family(given: pa.DataType, kept: pa.DataType) -> bool:
-    return given == kept or any(family(given) and family(kept) for family in _FAMILIES)
+def _decode(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Undo a dictionary or run-end encoding."""
+    if pa.types.is_dictionary(values.type):
+        return pa.chunked_array([chunk.dictionary_decode() for chunk in values.chunks], values.type.value_type)
+    return pc.run_end_decode(values) if pa.types.is_run_end_encoded(values.type) else values
+
+
+def _is_same_kind(given: pa.DataType, kept: pa.DataType) -> bool:
+    """Tell whether one type may be cast to the other at all; whether a value may is another question."""
+    if pa.types.is_null(given):
+        return True
+    if _is_list(given) and _is_list(kept):
+        return _is_same_kind(given.value_type, kept.value_type)
+    if _is_moment(given) and _is_moment(kept):
+        return (_zone(given) is None) == (_zone(kept) is None)
+    return normalise(given) == kept or any(kind(given) and kind(kept) for kind in _KINDS)
+
+
+def _is_list(data_type: pa.DataType) -> bool:
+    return bool(pa.types.is_list(data_type) or pa.types.is_large_list(data_type))
 
 
 def _is_number(data_type: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(data_type) or pa.types.is_floating(data_type) or pa.types.is_decimal(data_type))
+    # Decimals stand apart: hardly any has a float that is equal to it.
+    return bool(pa.types.is_integer(data_type) or pa.types.is_floating(data_type))
 
 
 def _is_moment(data_type: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(data_type) or pa.types.is_date(data_type))
 
 
-_FAMILIES = (_is_number, _is_moment, pa.types.is_duration, pa.types.is_time, pa.types.is_large_list)
+def _zone(data_type: pa.DataType) -> str | None:
+    return data_type.tz if pa.types.is_timestamp(data_type) else None
+
+
+_KINDS = (_is_number, pa.types.is_decimal, pa.types.is_duration, pa.types.is_time)
+
+
+def _cast_exactly(values: pa.ChunkedArray, data_type: pa.DataType) -> pa.ChunkedArray:
+    """Cast, or raise ``pa.ArrowInvalid`` if a value would change."""
+    if _is_list(values.type):
+        values = pa.chunked_array([_copy(values)])  # Arrow casts also the items of rows that a slice leaves out.
+    kept = values.cast(data_type)
+    if _may_round(values.type, data_type) and not _is_equal(values, kept.cast(values.type)):
+        raise pa.ArrowInvalid("the value would be rounded")
+    return kept
+
+
+def _may_round(given: pa.DataType, kept: pa.DataType) -> bool:
+    """Tell whether Arrow casts between these types without looking at what is lost."""
+    if pa.types.is_large_list(kept) and not pa.types.is_null(given):
+        return _may_round(given.value_type, kept.value_type)
+    return bool(
+        (pa.types.is_float64(given) and pa.types.is_float32(kept))
+        or (pa.types.is_timestamp(given) and pa.types.is_date(kept))
+    )
+
+
+def _is_equal(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
+    if _is_list(left.type):
+        return _is_equal(pc.list_flatten(left), pc.list_flatten(right))
+    same = pc.equal(left, right)
+    if pa.types.is_floating(left.type):
+        same = pc.or_(same, pc.and_(pc.is_nan(left), pc.is_nan(right)))
+    return pc.all(same, min_count=0).as_py() is not False
 
 
 def _first_null(values: pa.ChunkedArray) -> int:
@@ -240,7 +347,7 @@ def _first_lossy(values: pa.ChunkedArray, data_type: pa.DataType) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            values.slice(low, middle - low).cast(data_type)
+            _cast_exactly(values.slice(low, middle - low), data_type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             high = middle
         else:
@@ -248,8 +355,31 @@ def _first_lossy(values: pa.ChunkedArray, data_type: pa.DataType) -> int:
     return low
 
 
+# --- layout ----------------------------------------------------------------------------------------------
+
+
 def _one(values: pa.ChunkedArray) -> pa.Array:
     if values.num_chunks == 1:
         return values.chunk(0)
     combined = values.combine_chunks()
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
+
+
+def _has_offsets(data_type: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(data_type)
+        or pa.types.is_large_string(data_type)
+        or pa.types.is_binary(data_type)
+        or pa.types.is_large_binary(data_type)
+    )
+
+
+def _offsets(column: pa.Array) -> npt.NDArray[Any]:
+    """Return where each value of a string or binary column begins, and last where the last one ends."""
+    is_wide = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
+    dtype = np.dtype(np.int64 if is_wide else np.int32)
+    buffer = column.buffers()[1]
+    if buffer is None or not buffer.size:  # Arrow allows that for a column without rows.
+        return np.zeros(1, dtype)
+    offsets = np.frombuffer(buffer, dtype, count=len(column) + 1, offset=column.offset * dtype.itemsize)
+    return np.require(offsets, requirements="A")  # Foreign buffers may begin anywhere.

@@ -8,7 +8,7 @@ from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.file import LEVEL_COMPACTED
 from mitoframe.model.ids import FileId
-from mitoframe.storage.runs import merge_batches
+from mitoframe.storage.runs import merge_rows_of
 from mitoframe.storage.sst_writer import write_sst
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def compact_files(
     """
     names = [field.name for field in metadata.fields]
     runs = [reader.read(metadata, file, range(file.row_group_count), names) for file in task.inputs]
-    rows = merge_batches(runs, drop_deletes=task.drop_deletes)
+    rows = merge_rows_of(runs, drop_deletes=task.drop_deletes)
     now_ms = clock.now_ms()
     added: tuple[FileMeta, ...] = ()
     if len(rows):

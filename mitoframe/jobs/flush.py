@@ -1,4 +1,4 @@
-"""Frozen memtables become one SST, and the edit that says so. No lock, no manifest: a value in, a value out."""
+"""A frozen memtable becomes an SST, and several the edit that says so. No lock, no manifest: values in, values out."""
 
 from __future__ import annotations
 
@@ -8,49 +8,54 @@ from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.file import LEVEL_FLUSHED
 from mitoframe.model.ids import FileId
-from mitoframe.storage.runs import merge_batches
+from mitoframe.storage.runs import sort_rows_of
 from mitoframe.storage.sst_writer import write_sst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Many
 
+    from mitoframe.model.file import FileMeta
     from mitoframe.model.options import MitoConfig
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.ports import Clock, ObjectStore, Randomness
     from mitoframe.storage.memtable import Memtable
 
 
-def flush_memtables(
+def flush_memtable(
     metadata: RegionMetadata,
-    memtables: Many[Memtable],
+    memtable: Memtable,
     *,
     store: ObjectStore,
     clock: Clock,
     randomness: Randomness,
     config: MitoConfig,
-    reason: str,
-) -> FileEdit:
-    """Write the rows of frozen memtables, the newest of each key, delete markers included.
+) -> FileMeta:
+    """Write the rows of a frozen memtable, the newest of each key, delete markers included.
 
-    Requires: the memtables are frozen, not empty and given oldest first, and all older ones are flushed.
+    Requires: the memtable is not empty.
     """
-    runs = [memtable.sorted(memtable.stats.max_sequence) for memtable in memtables]
-    rows = merge_batches([run for run in runs if run is not None], drop_deletes=False)
-    now_ms = clock.now_ms()
     file = write_sst(
         store,
         metadata,
-        rows,
+        sort_rows_of(memtable.snapshot(memtable.stats.max_sequence)),
         file_id=FileId(randomness.hex128()),
         level=LEVEL_FLUSHED,
         row_group_rows=config.row_group_rows,
-        created_ms=now_ms,
+        created_ms=clock.now_ms(),
     )
     reached("flush.sst_stored")
+    return file
+
+
+def flushed(memtables: Many[Memtable], files: Many[FileMeta], *, at_ms: int, reason: str) -> FileEdit:
+    """Return the edit that lists the files and lets the log forget the rows.
+
+    Requires: the memtables are given oldest first, and all older ones are flushed.
+    """
     return FileEdit(
-        added=(file,),
+        added=tuple(files),
         flushed_entry_id=memtables[-1].last_entry_id,
         flushed_sequence=memtables[-1].stats.max_sequence,
-        at_ms=now_ms,
+        at_ms=at_ms,
         reason=reason,
     )

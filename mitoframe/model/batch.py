@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ import pyarrow as pa
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Sequence as Many
 
     import numpy.typing as npt
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mitoframe.model.ids import Sequence
     from mitoframe.model.schema import RegionMetadata
 
+    Number = TypeVar("Number", bound=np.generic)
     Codes: TypeAlias = npt.NDArray[np.int32]
     Times: TypeAlias = npt.NDArray[np.int64]
     Sequences: TypeAlias = npt.NDArray[np.uint64]
@@ -71,14 +73,20 @@ class Batch:
 
     def take(self, rows: Take) -> Batch:
         """Gather rows by position."""
+        indices = pa.array(rows)
         return replace(
             self,
-            codes=self.codes[rows],
-            times=self.times[rows],
-            sequences=self.sequences[rows],
-            op_types=self.op_types[rows],
-            fields=take_fields(self.fields, rows),
+            codes=gather(self.codes, indices),
+            times=gather(self.times, indices),
+            sequences=gather(self.sequences, indices),
+            op_types=gather(self.op_types, indices),
+            fields=self.fields.take(indices) if self.fields.num_columns else fields_without_columns(len(rows)),
         )
+
+    def slices(self, rows_max: int) -> Iterator[Batch]:
+        """Yield the rows in batches of up to ``rows_max``. Copies no data."""
+        for start in range(0, len(self), rows_max):
+            yield self.slice(start, min(rows_max, len(self) - start))
 
     def slice(self, start: int, length: int) -> Batch:
         """View ``length`` rows from ``start``. Copies no data."""
@@ -127,12 +135,10 @@ def _encode_tag(tag: pa.Array, codes: Codes) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(codes)), encoded.dictionary)
 
 
-def take_fields(fields: pa.RecordBatch, rows: Take) -> pa.RecordBatch:
-    """Gather rows of every field. ``Requires``: positions are within the batch."""
-    if not fields.num_columns:
-        return fields_without_columns(len(rows))
-    indices = pa.array(rows)
-    return pa.RecordBatch.from_arrays([column.take(indices) for column in fields.columns], schema=fields.schema)
+def gather(values: npt.NDArray[Number], rows: pa.Array) -> npt.NDArray[Number]:
+    """Take elements by position. Arrow's memory is used again from call to call, where NumPy's is fresh each time."""
+    taken: npt.NDArray[Number] = pa.array(values).take(rows).to_numpy()
+    return taken
 
 
 def concat_fields(parts: Many[pa.RecordBatch]) -> pa.RecordBatch:

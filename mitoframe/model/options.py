@@ -41,8 +41,8 @@ class MitoConfig:
     sync_interval_ms: int = 200
     wal_segment_size_bytes: int = 64 * MIB
     wal_recovery: WalRecovery = "tolerate_torn_tail"
-    write_buffer_size_bytes: int = 96 * MIB
-    write_buffer_limit_bytes: int = 384 * MIB
+    write_buffer_size_bytes: int = 64 * MIB
+    write_buffer_limit_bytes: int = 256 * MIB
     write_stall_ms: int = 60_000
     checkpoint_distance: int = 10
     row_group_rows: int = 102_400

@@ -32,6 +32,8 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class IsIn:
+    """Like a row of ``==``: a null among the values matches nothing, and a null in the column is neither in nor out."""
+
     column: str
     values: tuple[Any, ...]
 
@@ -132,7 +134,9 @@ def time_range(predicate: Predicate, time_column: str) -> TimeRange:
         case Compare(column=name, operator=operator, value=int(value)) if name == time_column:
             return _range_of(operator, value)
         case IsIn(column=name, values=values) if name == time_column and values:
-            return TimeRange(min(values), _after(max(values)))
+            if all(isinstance(value, int) for value in values):
+                return TimeRange(min(values), _after(max(values)))
+            return EVERYTHING
         case And(parts=parts):
             return reduce(TimeRange.intersect, (time_range(part, time_column) for part in parts), EVERYTHING)
         case Or(parts=parts) if parts:
@@ -182,7 +186,7 @@ def may_match(predicate: Predicate, stats: Stats) -> bool:
 def _compare_may_match(stats: ColumnStats, operator: Operator, value: Any) -> bool:
     if stats.row_count is not None and stats.null_count == stats.row_count:
         return False  # A comparison with null is never true.
-    if stats.minimum is None or stats.maximum is None or value is None or isinstance(value, float):
+    if stats.minimum is None or stats.maximum is None or value is None or float in (type(value), type(stats.minimum)):
         # Floats never prune: NaN is above everything for Polars and outside the statistics for Parquet.
         return True
     try:
@@ -209,7 +213,9 @@ def to_arrow(predicate: Predicate, schema: pa.Schema) -> pc.Expression:
         case Compare(column=name, operator=operator, value=value):
             return _compare_to_arrow(pc.field(name), operator, pa.scalar(value, schema.field(name).type))
         case IsIn(column=name, values=values):
-            return pc.field(name).isin(pa.array(values, schema.field(name).type))
+            known = pa.array([value for value in values if value is not None], schema.field(name).type)
+            # Arrow says of a null that it is in no set, so that "not in" would find it.
+            return pc.if_else(pc.field(name).is_valid(), pc.field(name).isin(known), pa.scalar(None, pa.bool_()))
         case IsNull(column=name):
             return pc.field(name).is_null()
         case And(parts=parts):
@@ -255,6 +261,8 @@ def describe(predicate: Predicate, show: Callable[[str, Any], str] = lambda _, v
             return f"{name} is null"
         case And(parts=()):
             return "everything"
+        case Or(parts=()):
+            return "nothing"
         case And(parts=parts):
             return " and ".join(describe(part, show) for part in parts)
         case Or(parts=parts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -100,11 +100,8 @@ def _localise(moment: datetime, zone: str | None, what: str) -> datetime:
     return moment
 
 
-def _zone(name: str, what: str) -> tzinfo:
-    """Find a zone by its name, or by its distance from UTC, which Arrow allows too."""
+def _zone(name: str, what: str) -> ZoneInfo:
     try:
-        if name[0] in "+-":
-            return datetime.strptime(name, "%z").tzinfo or UTC
         return ZoneInfo(name)
     except (KeyError, ValueError):
         raise InvalidInputError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -39,11 +40,12 @@ _NORMAL: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], pa.D
     (pa.types.is_fixed_size_binary, lambda _: pa.large_binary()),
     (pa.types.is_float16, lambda _: pa.float32()),
     (pa.types.is_date64, lambda _: pa.timestamp("ms")),
-    (lambda t: pa.types.is_timestamp(t) and t.unit == "s", lambda t: pa.timestamp("ms", t.tz)),
+    (pa.types.is_timestamp, lambda t: pa.timestamp("ms" if t.unit == "s" else t.unit, _kept_zone(t.tz))),
     (lambda t: pa.types.is_duration(t) and t.unit == "s", lambda _: pa.duration("ms")),
     (pa.types.is_time32, lambda _: pa.time64("us")),
     (lambda t: pa.types.is_decimal32(t) or pa.types.is_decimal64(t), lambda t: pa.decimal128(t.precision, t.scale)),
 )
+_OFFSET = re.compile(r"[+-]\d{2}:\d{2}")
 _PATTERN = re.compile(
     r"timestamp\[(?P<unit>ms|us|ns)(?:, (?P<zone>[^\]]+))?\]"
     r"|duration\[(?P<span>ms|us|ns)\]"
@@ -57,13 +59,18 @@ def normalise(data_type: pa.DataType) -> pa.DataType | None:
     """Return the type a column of ``data_type`` is kept as, or None if mitoframe cannot keep it.
 
     Nothing is lost: widths grow, encodings are dropped, and seconds become milliseconds because neither Parquet
-    nor Polars has a timestamp in seconds.
+    nor Polars has a timestamp in seconds. A zone that is an offset becomes UTC, the same instants: Polars has zones
+    with a name only.
     """
     if pa.types.is_dictionary(data_type) or pa.types.is_run_end_encoded(data_type):
         return normalise(data_type.value_type)
     if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
         item = normalise(data_type.value_type)
         return None if item is None else pa.large_list(item)
+    if pa.types.is_timestamp(data_type) and not _is_known_zone(_kept_zone(data_type.tz)):
+        return None
+    if pa.types.is_decimal(data_type) and data_type.scale < 0:
+        return None  # Polars has none.
     for matches, kept in _NORMAL:
         if matches(data_type):
             return kept(data_type)
@@ -71,12 +78,21 @@ def normalise(data_type: pa.DataType) -> pa.DataType | None:
 
 
 def _is_parametric(data_type: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_timestamp(data_type)
-        or pa.types.is_duration(data_type)
-        or pa.types.is_time64(data_type)
-        or pa.types.is_decimal128(data_type)
-    )
+    return bool(pa.types.is_duration(data_type) or pa.types.is_time64(data_type) or pa.types.is_decimal128(data_type))
+
+
+def _kept_zone(zone: str | None) -> str | None:
+    return "UTC" if zone is not None and _OFFSET.fullmatch(zone) else zone
+
+
+def _is_known_zone(zone: str | None) -> bool:
+    if zone is None:
+        return True
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
 
 
 def type_to_text(data_type: pa.DataType) -> str:

@@ -63,9 +63,11 @@ def refresh_region(store: ObjectStore, wal: Wal, hooks: Hooks, region: Region) -
     """Return the region as the writer in another process has it by now."""
     wal.refresh()
     version = region.control.current().version
+    entries = list(wal.replay(version.state.metadata, region.control.current().last_entry_id))
+    # Asked after the log was read: what no manifest says is flushed by now had not been dropped from the log then.
     if latest_version(store, region.region_id) != version.manifest_version:
         return open_region_for_reading(store, wal, hooks, region.region_id)
-    for entry_id, batch in wal.replay(version.state.metadata, region.control.current().last_entry_id):
+    for entry_id, batch in entries:
         version.mutable.insert(batch, entry_id)
         region.control.publish(Sequence(int(batch.sequences[-1])), entry_id)
     return region

@@ -6,12 +6,13 @@ an edit                         commit_edit: manifest, then version, then log
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence as Many
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
-from mitoframe.model.errors import ConflictError, DiskFullError, MitoError, PoisonedError
+from mitoframe.model.errors import ClosedError, ConflictError, DiskFullError, PoisonedError, UnavailableError
 from mitoframe.region.control import Snapshot, VersionControl
 from mitoframe.storage.memtable import Memtable
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mitoframe.region.version import Version
     from mitoframe.storage.manifest import Manifest
     from mitoframe.storage.wal import Wal
+
+_log = logging.getLogger("mitoframe")
 
 
 class Region:
@@ -37,13 +40,16 @@ class Region:
         self._wal = wal
         self._hooks = hooks
         self._poison: BaseException | None = None
+        self._closed = False
 
     @property
     def metadata(self) -> RegionMetadata:
         return self.control.current().version.state.metadata
 
     def check_writable(self) -> None:
-        """Raise `PoisonedError` if a failure left this handle's state unknown."""
+        """Raise `PoisonedError` if a failure left this handle's state unknown, `ClosedError` if it was let go."""
+        if self._closed:
+            raise ClosedError("this table was closed while it was to be changed; nothing was changed. Open it again.")
         if self._poison is not None:
             raise PoisonedError(
                 "a change of this table failed half-way; close the store and open it again."
@@ -52,6 +58,14 @@ class Region:
     def poison(self, cause: BaseException) -> None:
         """Refuse all further changes. The first cause is the one that is told."""
         self._poison = self._poison or cause
+
+    def close(self) -> None:
+        """Refuse all further changes: they belong to whoever opens the region next. Waits for an edit under way.
+
+        Requires: no write is under way; the caller holds the commit lock.
+        """
+        with self.control.edit_lock:
+            self._closed = True
 
     def freeze(self) -> Snapshot:
         """Give new rows a new memtable and return the state to flush.
@@ -82,7 +96,7 @@ class Region:
                 number = self._manifest.append(edit)
             except (ConflictError, DiskFullError):
                 raise  # Nothing was stored, and that is certain.
-            except MitoError as error:
+            except BaseException as error:
                 self.poison(error)
                 raise
             reached("edit.logged")
@@ -93,5 +107,9 @@ class Region:
             self._wal.obsolete(self.region_id, edit.flushed_entry_id)
             reached("edit.obsoleted")
         with self.control.edit_lock:
-            self._manifest.checkpoint_if_due()
+            try:
+                self._manifest.checkpoint_if_due()
+            except UnavailableError as error:
+                # The edit stands without it, and the next edit tries again.
+                _log.warning("checkpoint failed region=%d version=%d error=%r", self.region_id, number, error)
         return version

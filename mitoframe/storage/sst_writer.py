@@ -1,4 +1,4 @@
-"""A sorted batch becomes one SST: a plain Parquet file that any tool can read.
+"""Sorted rows become one SST: a plain Parquet file that any tool can read.
 
 Columns: tags (strings, dictionary pages), time, fields, ``__sequence`` u64, ``__op_type`` u8. Rows are in the order
 (tags nulls first, time, newest first), with ``sorting_columns`` saying so, page checksums written, and three entries
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import google_crc32c
 import numpy as np
@@ -26,10 +27,13 @@ from mitoframe.model.batch import OpType
 from mitoframe.model.file import FileMeta
 from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
+from mitoframe.model.timerange import TIME_MAX, TIME_MIN
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import encode_series
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from mitoframe.model.batch import Batch
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.ports import ObjectStore
@@ -40,61 +44,81 @@ SERIES_KEY = "mitoframe.series"
 _COMPRESSION_LEVEL = 1
 
 
+class Rows(Protocol):
+    """Sorted, deduplicated rows that can be had in pieces: a sorted `Batch`, or `SortedRows`."""
+
+    @property
+    def series(self) -> pa.RecordBatch: ...
+    def __len__(self) -> int: ...
+    def slices(self, rows_max: int) -> Iterator[Batch]: ...
+
+
 def write_sst(
     store: ObjectStore,
     metadata: RegionMetadata,
-    batch: Batch,
+    rows: Rows,
     *,
     file_id: FileId,
     level: int,
     row_group_rows: int,
     created_ms: int,
 ) -> FileMeta:
-    """Store a sorted, deduplicated, non-empty batch and return what the manifest is to know of it."""
-    assert len(batch), "an SST holds at least one row"
-    data, row_groups = _encode(metadata, batch, row_group_rows)
+    """Store sorted rows, at least one, and return what the manifest is to know of them."""
+    assert len(rows), "an SST holds at least one row"
+    facts = _Facts(len(rows.series))
+    data = _encode(metadata, rows, row_group_rows, facts)
     store.put_if_absent(sst_key(metadata.region_id, file_id), data)
     return FileMeta(
         file_id=file_id,
         level=level,
         size_bytes=data.size,
         checksum=google_crc32c.value(data),
-        row_count=len(batch),
-        delete_count=int(np.count_nonzero(batch.op_types == OpType.DELETE)),
-        series_count=len(batch.series),
-        row_group_count=row_groups,
-        min_time=int(batch.times.min()),
-        max_time=int(batch.times.max()),
-        min_sequence=Sequence(int(batch.sequences.min())),
-        max_sequence=Sequence(int(batch.sequences.max())),
+        row_count=len(rows),
+        delete_count=facts.delete_count,
+        series_count=len(rows.series),
+        row_group_count=facts.row_group_count,
+        min_time=facts.min_time,
+        max_time=facts.max_time,
+        min_sequence=Sequence(facts.min_sequence),
+        max_sequence=Sequence(facts.max_sequence),
         schema_version=metadata.schema_version,
         created_ms=created_ms,
     )
 
 
-def _encode(metadata: RegionMetadata, batch: Batch, row_group_rows: int) -> tuple[pa.Buffer, int]:
+class _Facts:
+    """What is learnt of the rows while they pass by."""
+
+    def __init__(self, series_count: int) -> None:
+        self.rows_per_series = np.zeros(series_count, dtype=np.int64)
+        self.row_group_count = self.delete_count = 0
+        self.min_time, self.max_time = TIME_MAX, TIME_MIN
+        self.min_sequence, self.max_sequence = 2**64 - 1, 0
+
+    def add(self, batch: Batch) -> None:
+        self.rows_per_series += np.diff(series_offsets(batch.codes, len(self.rows_per_series)))
+        self.row_group_count += 1
+        self.delete_count += int(np.count_nonzero(batch.op_types == OpType.DELETE))
+        self.min_time = min(self.min_time, int(batch.times.min()))
+        self.max_time = max(self.max_time, int(batch.times.max()))
+        self.min_sequence = min(self.min_sequence, int(batch.sequences.min()))
+        self.max_sequence = max(self.max_sequence, int(batch.sequences.max()))
+
+    def offsets(self) -> npt.NDArray[np.int64]:
+        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.rows_per_series)])
+
+
+def _encode(metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _Facts) -> pa.Buffer:
     names = [*metadata.names, SEQUENCE_COLUMN, OP_TYPE_COLUMN]
-    rows = batch.to_arrow(metadata, names, tags_as="dictionary")
-    table = pa.Table.from_batches([rows])
     sink = pa.BufferOutputStream()
-    writer = pq.ParquetWriter(
-        sink,
-        table.schema,
-        compression="zstd",
-        compression_level=_COMPRESSION_LEVEL,
-        use_dictionary=[name for name in names if name not in (metadata.time.name, SEQUENCE_COLUMN)],
-        column_encoding={metadata.time.name: "DELTA_BINARY_PACKED", SEQUENCE_COLUMN: "DELTA_BINARY_PACKED"},
-        write_page_checksum=True,
-        # Statistics of dictionary columns are brought up to date once a batch, so one batch a row group is cheapest.
-        write_batch_size=row_group_rows,
-        store_schema=False,
-        sorting_columns=[
-            *(pq.SortingColumn(i, nulls_first=True) for i in range(len(metadata.tags) + 1)),
-            pq.SortingColumn(len(names) - 2, descending=True, nulls_first=True),
-        ],
-    )
-    writer.write_table(table, row_group_size=row_group_rows)
-    index = encode_series(batch.series, series_offsets(batch.codes, len(batch.series)))
+    writer = None
+    for batch in rows.slices(row_group_rows):
+        facts.add(batch)
+        table = pa.Table.from_batches([batch.to_arrow(metadata, names, tags_as="dictionary")])
+        writer = writer or _open_writer(sink, table.schema, metadata, row_group_rows)
+        writer.write_table(table, row_group_size=row_group_rows)
+    assert writer is not None
+    index = encode_series(rows.series, facts.offsets())
     index_offset = sink.tell()
     sink.write(index)
     writer.add_key_value_metadata(
@@ -105,7 +129,28 @@ def _encode(metadata: RegionMetadata, batch: Batch, row_group_rows: int) -> tupl
         }
     )
     writer.close()
-    return sink.getvalue(), -(-len(batch) // row_group_rows)
+    return sink.getvalue()
+
+
+def _open_writer(
+    sink: pa.BufferOutputStream, schema: pa.Schema, metadata: RegionMetadata, row_group_rows: int
+) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        compression_level=_COMPRESSION_LEVEL,
+        use_dictionary=[name for name in schema.names if name not in (metadata.time.name, SEQUENCE_COLUMN)],
+        column_encoding={metadata.time.name: "DELTA_BINARY_PACKED", SEQUENCE_COLUMN: "DELTA_BINARY_PACKED"},
+        write_page_checksum=True,
+        # Statistics of dictionary columns are brought up to date once a batch, so one batch a row group is cheapest.
+        write_batch_size=row_group_rows,
+        store_schema=False,
+        sorting_columns=[
+            *(pq.SortingColumn(i, nulls_first=True) for i in range(len(metadata.tags) + 1)),
+            pq.SortingColumn(len(schema.names) - 2, descending=True, nulls_first=True),
+        ],
+    )
 
 
 def _logical_schema(metadata: RegionMetadata, names: list[str]) -> str:

@@ -238,6 +238,43 @@ def test_a_record_of_right_checksum_in_the_wrong_place_is_damage():
         open_log(vfs)
 
 
+@pytest.mark.parametrize(
+    ("closed", "change", "message"),
+    [
+        (False, {"last_entry_id": 7}, "entry 8 stands where entry 6 belongs"),
+        (False, {"last_entry_id": 4}, "entry 5 stands where entry 6 belongs"),
+        (False, {"last_checksum": 7}, "does not follow"),
+        (True, {}, "follows the seal"),
+    ],
+)
+def test_a_whole_record_that_cannot_stand_there_is_damage(closed, change, message):
+    vfs = write_log(close=closed).crash(keep="all")
+    (path,) = segment_paths(vfs)
+    data = vfs.read(path)
+    chain, _ = log_segment.scan(data, log_segment.decode_header(data, path=path), boot=bytes(16))
+    overwrite(
+        vfs, path, data + log_segment.encode_record(replace(chain, **change), [], region_id=1, kind=0, synced_through=0)
+    )
+
+    with pytest.raises(CorruptionError, match=message) as caught:
+        open_log(vfs)
+
+    assert caught.value.offset == len(data)
+
+
+@pytest.mark.parametrize(("kind", "synced_through", "message"), [(2, 0, "unknown kind"), (0, 2**40, "already durable")])
+def test_a_whole_record_with_an_impossible_field_is_damage(kind, synced_through, message):
+    vfs = write_log(close=False).crash(keep="all")
+    (path,) = segment_paths(vfs)
+    data = vfs.read(path)
+    chain, _ = log_segment.scan(data, log_segment.decode_header(data, path=path), boot=bytes(16))
+    record = log_segment.encode_record(chain, [], region_id=1, kind=kind, synced_through=synced_through)
+    overwrite(vfs, path, data + record)
+
+    with pytest.raises(CorruptionError, match=message):
+        open_log(vfs)
+
+
 @pytest.mark.parametrize("harmed", [0, 1, 2])
 def test_accepted_damage_keeps_what_is_before_it_sets_the_rest_aside_and_gives_no_id_twice(harmed):
     vfs = three_segments()

@@ -211,13 +211,13 @@ def test_a_reader_notices_an_entry_that_was_undone_and_written_anew_at_the_same_
 
     header = log_segment.decode_header(without.read(path), path=path)
     chain, _ = log_segment.scan(without.read(path), header, boot=header.boot)
-    record = log_segment.encode_record(chain, [memoryview(b"new")], region_id=1, kind=0, synced_through=0)
+    record = log_segment.encode_record(chain, [memoryview(b"new")], region_id=2, kind=0, synced_through=0)
     file = vfs.append(path)
     file.truncate(chain.length)
     file.write(record + b"new")
     reader.refresh()
 
-    assert entries_of(reader) == {1: (1, b"a"), 2: (1, b"new")}
+    assert entries_of(reader) == {1: (1, b"a"), 2: (2, b"new")}
 
 
 class BeforeReading:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from oracles import NO_NULLS, int32s, int64s, uint64s
 
-from mitoframe.kernels import dedup, jit, keys, merge, series, sort, warm, window
+from mitoframe.kernels import dedup, jit, keys, merge, series, sort
+from mitoframe.testing import warm
 
 FIRST_CALLS = """
 import numpy as np
@@ -99,7 +100,6 @@ def samples():
         sort._keep_first: (codes, times[take], take),
         sort._sort_rows: (codes, count, times, sequences),
         sort.is_sorted: (codes[take], times[take], sequences[take]),
-        window._window_starts: (times, 7),
     }
 
 

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+from builders import file_of
+
+from mitoframe.model.request import CompactResult, FlushResult, VacuumResult, WriteResult
+
+ONE = file_of("a", 0, 9, row_count=1200, size_bytes=5000)
+TWO = file_of("b", 0, 9, row_count=300, size_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (WriteResult(table="cpu", rows=1), "wrote 1 row to 'cpu'"),
+        (WriteResult(table="cpu", rows=1234, created=True), "wrote 1,234 rows to 'cpu' (new table)"),
+        (FlushResult(), "nothing to flush"),
+        (FlushResult(files=(ONE,)), "flushed 1 file (1,200 rows, 5,000 bytes)"),
+        (CompactResult(), "nothing to compact: no files overlap"),
+        (
+            CompactResult(removed=(ONE, TWO), added=(TWO,)),
+            "merged 2 files (1,500 rows, 6,000 bytes) into 1 file (300 rows, 1,000 bytes)",
+        ),
+        (VacuumResult(), "deleted 0 files, 0 bytes"),
+        (VacuumResult(removed=("a",), size_bytes=5000), "deleted 1 file, 5,000 bytes"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_a_result_says_what_was_done(result, text):
+    assert repr(result) == text
+    assert result._repr_html_() == f"<span>{text.replace(chr(39), '&#x27;')}</span>"
+
+
+def test_a_tables_name_cannot_smuggle_html_into_a_notebook():
+    html = WriteResult(table="<script>", rows=1)._repr_html_()
+
+    assert "<script>" not in html

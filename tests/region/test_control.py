@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import replace
+
+from builders import file_of, metadata_of
+
+from mitoframe.model.edit import FileEdit, RegionState
+from mitoframe.model.ids import EntryId, ManifestVersion, Sequence
+from mitoframe.model.options import RegionOptions
+from mitoframe.region.control import VersionControl
+from mitoframe.region.version import Version
+from mitoframe.storage.memtable import Memtable
+
+A, B, C = (file_of(name, 0, 9) for name in "abc")
+
+
+def control_of(*files) -> VersionControl:
+    state = RegionState(metadata=metadata_of(), options=RegionOptions()).apply(FileEdit(added=files))
+    version = Version(state=state, manifest_version=ManifestVersion(0), mutable=Memtable(0))
+    return VersionControl(version, Sequence(5), EntryId(2))
+
+
+def editing(edit: FileEdit):
+    return lambda version: version.apply(edit, ManifestVersion(version.manifest_version + 1))
+
+
+def test_a_reader_takes_version_and_visible_sequence_together():
+    control = control_of(A)
+    before = control.current()
+
+    control.publish(Sequence(9), EntryId(3))
+    control.switch(editing(FileEdit(added=(B,))))
+
+    assert (before.visible, before.last_entry_id, set(before.version.state.files)) == (5, 2, {A.file_id})
+    after = control.current()
+    assert (after.visible, after.last_entry_id, set(after.version.state.files)) == (9, 3, {A.file_id, B.file_id})
+
+
+def test_switching_keeps_what_is_visible_and_publishing_keeps_the_version():
+    control = control_of(A)
+
+    switched = control.switch(editing(FileEdit(added=(B,))))
+    control.publish(Sequence(6), EntryId(3))
+
+    assert (switched.visible, switched.last_entry_id) == (5, 2)
+    assert control.current().version is switched.version
+
+
+def test_a_change_that_fails_changes_nothing():
+    control = control_of(A)
+    before = control.current()
+
+    try:
+        control.switch(lambda version: 1 / 0)
+    except ZeroDivisionError:
+        pass
+
+    assert control.current() is before
+    control.publish(Sequence(6), EntryId(3))  # The lock was given back.
+
+
+def test_a_file_is_pinned_while_a_version_that_lists_it_lives():
+    control = control_of(A, B)
+    held = control.current()
+
+    control.switch(editing(FileEdit(added=(C,), removed=(A.file_id, B.file_id))))
+    assert control.pinned_files() == {A.file_id, B.file_id, C.file_id}
+
+    del held
+    gc.collect()
+    assert control.pinned_files() == {C.file_id}
+
+
+def test_two_threads_lose_none_of_each_others_switches():
+    control = control_of()
+
+    def add(first: int) -> None:
+        for number in range(first, first + 200):
+            control.switch(editing(FileEdit(added=(file_of(f"{number:032x}", 0, 1),))))
+            control.publish(Sequence(number), EntryId(number))
+
+    threads = [threading.Thread(target=add, args=(first,)) for first in (0, 1000, 2000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    version = control.current().version
+    assert (len(version.state.files), version.manifest_version) == (600, 600)
+
+
+def test_freezing_gives_new_rows_a_new_memtable_and_keeps_the_old_one_in_order():
+    control = control_of(A)
+    first, second, third = control.current().version.mutable, Memtable(1), Memtable(2)
+
+    version = control.current().version.freeze(second).freeze(third)
+
+    assert version.immutables == (first, second)
+    assert version.mutable is third
+    assert version.memtables == (first, second, third)
+
+
+def test_an_edit_takes_away_the_memtables_it_flushed_and_no_others():
+    version = control_of(A).current().version.freeze(Memtable(1)).freeze(Memtable(2))
+
+    after = version.apply(FileEdit(added=(B,)), ManifestVersion(1), frozenset({0}))
+
+    assert [memtable.memtable_id for memtable in after.memtables] == [1, 2]
+    assert (after.manifest_version, set(after.state.files)) == (1, {A.file_id, B.file_id})
+    assert [memtable.memtable_id for memtable in version.memtables] == [0, 1, 2]
+
+
+def test_versions_that_look_alike_are_still_two_pins():
+    version = control_of(A).current().version
+
+    assert replace(version) != version

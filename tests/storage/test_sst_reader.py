@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import math
+from datetime import datetime, time, timedelta
+from typing import Any
+
+import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from builders import HOST, REGION, Row, batch_of, delete, file_id_of, metadata_of, newest, put, rows_of, with_field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from values import COLUMNS, FIELD_TYPES, ROWS, same_bits
+
+from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.model.batch import Batch
+from mitoframe.model.errors import ConfigError, CorruptionError
+from mitoframe.model.file import FileMeta
+from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, Opaque, to_arrow
+from mitoframe.model.schema import RegionMetadata
+from mitoframe.storage.paths import sst_key
+from mitoframe.storage.runs import sort_batches
+from mitoframe.storage.sst_reader import SstReader
+from mitoframe.storage.sst_writer import write_sst
+
+METADATA = metadata_of()
+KEY = sst_key(REGION, file_id_of("a"))
+
+
+def write(metadata: RegionMetadata, batch: Batch, row_group_rows: int = 2) -> tuple[MemoryObjectStore, FileMeta]:
+    store = MemoryObjectStore()
+    file = write_sst(
+        store,
+        metadata,
+        sort_batches([batch]),
+        file_id=file_id_of("a"),
+        level=0,
+        row_group_rows=row_group_rows,
+        created_ms=0,
+    )
+    return store, file
+
+
+def holding(data: bytes) -> MemoryObjectStore:
+    store = MemoryObjectStore()
+    store.put_if_absent(KEY, data)
+    return store
+
+
+def read_all(reader: SstReader, metadata: RegionMetadata, file: FileMeta) -> Batch:
+    return reader.read(metadata, file, range(file.row_group_count), [field.name for field in metadata.fields])
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[bytes, FileMeta]:
+    store, file = write(METADATA, batch_of(METADATA, [put(1, 1), put(2, 2, None), put(3, 3, "b"), delete(4, 5)]))
+    return store.get(KEY), file
+
+
+# --- rows -----------------------------------------------------------------------------------------------
+
+rows = st.lists(
+    st.tuples(st.integers(-5, 5), st.sampled_from([None, "", "a", "ß", "long" * 20]), st.none() | st.integers(-9, 9)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows, st.integers(1, 7), st.data())
+def test_any_row_groups_are_read_as_the_rows_they_hold(drawn, row_group_rows, data):
+    written = [put(n, time, host, cpu) for n, (time, host, cpu) in enumerate(drawn, start=1)]
+    store, file = write(METADATA, batch_of(METADATA, written), row_group_rows)
+    wanted = newest(written)
+    groups = data.draw(st.lists(st.integers(0, file.row_group_count - 1), unique=True).map(sorted))
+
+    batch = SstReader(store).read(METADATA, file, groups, ["cpu"])
+
+    parts = [wanted[group * row_group_rows : (group + 1) * row_group_rows] for group in groups]
+    assert rows_of(batch) == [row for part in parts for row in part]
+
+
+def test_every_kept_type_is_read_bit_by_bit():
+    metadata = metadata_of(fields=FIELD_TYPES)
+    numbers = batch_of(metadata, [Row(n + 1, n, fields=(None,) * len(COLUMNS)) for n in range(ROWS)])
+    fields = pa.RecordBatch.from_arrays(list(COLUMNS.values()), names=list(COLUMNS))
+    store, file = write(metadata, Batch(**{n: getattr(numbers, n) for n in numbers.__slots__} | {"fields": fields}))
+
+    found = read_all(SstReader(store), metadata, file)
+
+    assert [name for name in COLUMNS if not same_bits(found.fields.column(name), COLUMNS[name])] == []
+    assert found.fields.schema.names == list(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "keys"),
+    [(metadata_of({}), [(), ()]), (metadata_of(HOST, {}), [("a",), (None,)]), (metadata_of({}, {}), [(), ()])],
+)
+def test_a_region_without_tags_or_fields_is_read_too(metadata, keys):
+    written = [Row(n + 1, n, key, (n,) if metadata.fields else ()) for n, key in enumerate(keys)]
+    store, file = write(metadata, batch_of(metadata, written), row_group_rows=1)
+
+    assert rows_of(read_all(SstReader(store), metadata, file)) == newest(written)
+
+
+@pytest.mark.parametrize("tag_type", [pa.int8(), pa.uint64(), pa.bool_(), pa.date32()], ids=str)
+def test_tags_that_are_no_strings_are_read_too(tag_type):
+    metadata = metadata_of({"tag": tag_type})
+    values = pa.array([1, None, 0], pa.int64()).cast(pa.int32()).cast(tag_type).to_pylist()
+    written = [Row(n + 1, n, (value,)) for n, value in enumerate(values)]
+    store, file = write(metadata, batch_of(metadata, written))
+
+    assert rows_of(read_all(SstReader(store), metadata, file)) == newest(written)
+
+
+def test_fields_are_read_in_the_order_asked_for_and_no_others():
+    metadata = metadata_of(fields={"x": pa.int64(), "y": pa.string(), "x.y": pa.bool_()})
+    store, file = write(metadata, batch_of(metadata, [Row(1, 1, fields=(5, "five", True))]))
+    reader = SstReader(store)
+
+    for names, wanted in [(["y", "x"], ("five", 5)), (["x.y"], (True,)), (["x"], (5,)), ([], ())]:
+        [row] = rows_of(reader.read(metadata, file, [0], names))
+        assert row.fields == wanted
+
+
+def test_no_row_groups_are_no_rows(small):
+    data, file = small
+
+    batch = SstReader(holding(data)).read(METADATA, file, [], ["cpu"])
+
+    assert (len(batch), batch.fields.num_rows) == (0, 0)
+    assert batch.fields.schema.names == ["cpu"]
+
+
+def test_a_field_that_was_added_later_is_null(small):
+    data, file = small
+    metadata = with_field(METADATA, "mem", pa.list_(pa.float32()).value_type)
+
+    found = read_all(SstReader(holding(data)), metadata, file)
+
+    assert found.fields.schema == pa.schema({"cpu": pa.int64(), "mem": pa.float32()})
+    assert found.fields.column("mem").null_count == 4
+    assert found.fields.column("cpu").to_pylist() == [0, 0, None, 0]
+
+
+def test_a_field_that_was_dropped_is_not_looked_for(small):
+    data, file = small
+
+    assert read_all(SstReader(holding(data)), metadata_of(HOST, {}), file).fields.num_columns == 0
+
+
+def test_row_groups_of_a_file_without_the_field_are_never_skipped_by_it(small):
+    data, file = small
+    metadata = with_field(METADATA, "mem", pa.float32())
+
+    groups = SstReader(holding(data)).matching_row_groups(metadata, file, IsNull("mem"))
+
+    assert groups == [0, 1]
+
+
+# --- pruning --------------------------------------------------------------------------------------------
+
+
+def hosts_file() -> tuple[SstReader, FileMeta]:
+    """Row groups: (None, a), (b, c), (d, d)."""
+    written = [put(n + 1, n * 10, host, n) for n, host in enumerate([None, "a", "b", "c", "d", "d"])]
+    store, file = write(METADATA, batch_of(METADATA, written))
+    return SstReader(store), file
+
+
+@pytest.mark.parametrize(
+    ("predicate", "groups"),
+    [
+        (ALWAYS, [0, 1, 2]),
+        (Compare("host", "==", "c"), [1]),
+        (Compare("host", ">", "b"), [1, 2]),
+        (Compare("host", "==", "zz"), []),
+        (IsIn("host", ("a", "d")), [0, 2]),
+        (IsNull("host"), [0]),
+        (Compare("ts", ">=", 40), [2]),
+        (Compare("ts", "<", 20), [0]),
+        (And((Compare("ts", ">=", 15), Compare("ts", "<", 35))), [1]),
+        (Compare("cpu", "==", 5), [2]),
+        (Not(Compare("host", "==", "c")), [0, 1, 2]),
+        (Opaque(), [0, 1, 2]),
+    ],
+    ids=repr,
+)
+def test_row_groups_that_cannot_match_are_skipped(predicate, groups):
+    reader, file = hosts_file()
+
+    assert reader.matching_row_groups(METADATA, file, predicate) == groups
+
+
+PROBES: dict[str, list[Any]] = {
+    "bool": [True, False],
+    "float32": [0, 0.0, -0.0, 1, 1.5, math.inf],
+    "float64": [0, 0.0, 1, -math.inf, math.nan],
+    "timestamp_ms": [0, datetime(1970, 1, 1)],
+    "timestamp_us_utc": [0, 1],
+    "timestamp_ns_paris": [0, 2**62],
+    "duration_ms": [0, timedelta(0)],
+    "time_us": [time(0), time(0, 0, 0, 1), time(23, 59, 59, 999_999)],
+    "time_ns": [time(0), time(0, 0, 0, 1), time(23, 59, 59, 999_999)],
+}
+
+
+@pytest.mark.parametrize("name", [name for name, column in COLUMNS.items() if not pa.types.is_nested(column.type)])
+@pytest.mark.parametrize("operator", ["==", "!=", "<", "<=", ">", ">="])
+def test_no_row_group_with_a_matching_value_of_any_type_is_skipped(name, operator):
+    column = COLUMNS[name]
+    metadata = metadata_of(fields={name: column.type})
+    numbers = batch_of(metadata, [Row(n + 1, n, fields=(None,)) for n in range(ROWS)])
+    fields = pa.RecordBatch.from_arrays([column], names=[name])
+    batch = Batch(**{n: getattr(numbers, n) for n in numbers.__slots__} | {"fields": fields})
+    store, file = write(metadata, batch, row_group_rows=2)
+    reader = SstReader(store)
+
+    probes = PROBES.get(name) or [value for value in column.to_pylist() if value is not None]
+    for value in probes:
+        predicate = Compare(name, operator, value)
+        matching = (
+            pa.table(fields).append_column("row", pa.array(range(ROWS))).filter(to_arrow(predicate, fields.schema))
+        )
+        wanted = {row // 2 for row in matching.column("row").to_pylist()}
+        assert wanted <= set(reader.matching_row_groups(metadata, file, predicate)), value
+
+
+# --- damage ---------------------------------------------------------------------------------------------
+
+
+def test_any_flipped_byte_is_corruption_that_names_the_file(small):
+    data, file = small
+
+    for place in range(len(data)):
+        damaged = data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
+        with pytest.raises(CorruptionError, match=r"the file's bytes are not those") as caught:
+            read_all(SstReader(holding(damaged)), METADATA, file)
+        assert caught.value.path == KEY
+
+
+def test_any_other_length_is_corruption_that_names_the_file(small):
+    data, file = small
+
+    for size in [*range(len(data)), len(data) + 1]:
+        with pytest.raises(CorruptionError, match="the file has another size") as caught:
+            read_all(SstReader(holding((data + b"\0")[:size])), METADATA, file)
+        assert caught.value.path == KEY
+
+
+def test_a_missing_file_is_corruption_that_names_it(small):
+    _, file = small
+
+    with pytest.raises(CorruptionError, match="the manifest lists this file, but it is missing") as caught:
+        read_all(SstReader(MemoryObjectStore()), METADATA, file)
+    assert caught.value.path == KEY
+
+
+def test_damage_after_the_file_was_opened_is_never_returned_as_rows(small):
+    data, file = small
+    wanted = rows_of(read_all(SstReader(holding(data)), METADATA, file))
+    found_damaged = 0
+
+    for place in range(0, len(data), 7):
+        store = holding(data)
+        reader = SstReader(store)
+        reader.footer(METADATA, file)
+        store.delete(KEY)
+        store.put_if_absent(KEY, data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        try:
+            assert rows_of(read_all(reader, METADATA, file)) == wanted
+        except CorruptionError:
+            found_damaged += 1
+
+    assert found_damaged > 30
+
+
+def test_a_file_that_vanishes_after_it_was_opened_is_corruption(small):
+    data, file = small
+    store = holding(data)
+    reader = SstReader(store)
+    reader.footer(METADATA, file)
+
+    store.delete(KEY)
+
+    with pytest.raises(CorruptionError, match="a row group cannot be read"):
+        read_all(reader, METADATA, file)
+
+
+def resealed(file: FileMeta, data: bytes) -> tuple[MemoryObjectStore, FileMeta]:
+    """Describe other bytes as what was written, as a newer mitoframe or a foreign hand might."""
+    facts = file.to_json() | {"size_bytes": len(data), "checksum": google_crc32c.value(data)}
+    return holding(data), FileMeta.from_json(facts)
+
+
+def test_a_file_of_a_newer_format_asks_for_an_update(small):
+    data, file = small
+    newer = data.replace(b'{"format": 1, "metadata"', b'{"format": 2, "metadata"')
+    assert newer != data
+
+    store, file = resealed(file, newer)
+
+    with pytest.raises(ConfigError, match="SST format 2, newer than 1; update mitoframe"):
+        read_all(SstReader(store), METADATA, file)
+
+
+def test_a_parquet_file_that_is_no_sst_is_corruption(small):
+    _, file = small
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"ts": [1]}), sink)
+
+    for data in (sink.getvalue().to_pybytes(), b"", b"PAR1PAR1"):
+        store, other = resealed(file, data)
+        with pytest.raises(CorruptionError, match="not an SST that this mitoframe can read"):
+            read_all(SstReader(store), METADATA, other)
+
+
+def test_a_series_index_that_is_not_the_files_own_is_corruption(small):
+    data, file = small
+    offset = int(pq.ParquetFile(pa.BufferReader(data)).metadata.metadata[b"mitoframe.series"].split(b",")[0])
+
+    store, file = resealed(file, data[:offset] + bytes([data[offset] ^ 1]) + data[offset + 1 :])
+
+    with pytest.raises(CorruptionError, match="the series index does not match its checksum"):
+        read_all(SstReader(store), METADATA, file)
+
+
+# --- opening --------------------------------------------------------------------------------------------
+
+
+class CountingStore(MemoryObjectStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: list[tuple[int, int]] = []
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        self.ranges.append((start, length))
+        return super().get_range(key, start, length)
+
+
+def test_a_file_is_read_whole_once_and_in_parts_from_then_on():
+    written = [put(n, n * n, f"h{n % 50}", n * 7919) for n in range(1, 2001)]
+    store, file = CountingStore(), None
+    file = write_sst(
+        store,
+        METADATA,
+        sort_batches([batch_of(METADATA, written)]),
+        file_id=file_id_of("a"),
+        level=0,
+        row_group_rows=100,
+        created_ms=0,
+    )
+    reader = SstReader(store)
+
+    reader.read(METADATA, file, [0], ["cpu"])
+    opening = sum(length for _, length in store.ranges)
+    store.ranges.clear()
+    reader.read(METADATA, file, [3], ["cpu"])
+
+    assert opening >= file.size_bytes
+    assert 0 < sum(length for _, length in store.ranges) < file.size_bytes / 10
+
+
+def test_a_footer_that_was_pushed_out_is_read_again(small):
+    data, file = small
+
+    reader = SstReader(holding(data), footer_cache_bytes=1)
+
+    assert len(read_all(reader, METADATA, file)) == len(read_all(reader, METADATA, file)) == 4

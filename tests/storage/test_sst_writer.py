@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import io
+import json
+
+import google_crc32c
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from builders import HOST, REGION, Row, batch_of, delete, file_id_of, metadata_of, put
+from values import COLUMNS, FIELD_TYPES, ROWS, same_bits
+
+from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.model.batch import Batch
+from mitoframe.model.schema import RegionMetadata
+from mitoframe.storage.paths import sst_key
+from mitoframe.storage.runs import sort_batches
+from mitoframe.storage.sst_writer import REGION_KEY, SERIES_KEY, SST_FORMAT, write_sst
+
+METADATA = metadata_of({"host": pa.string(), "rack": pa.int16()}, {"cpu": pa.float64(), "note": pa.string()})
+FILE_SCHEMA = pa.schema([*METADATA.arrow_schema(), ("__sequence", pa.uint64()), ("__op_type", pa.uint8())])
+ROWS_WRITTEN = [
+    Row(1, 1000, ("b", 1), (1.5, "x")),
+    Row(2, 2000, (None, 2), (None, "")),
+    Row(3, -500, ("a", None), (float("nan"), None)),
+    Row(4, 500, ("a", None), (-0.0, "y")),
+    Row(9, 1500, ("a", None), (None, None), delete(0, 0).op_type),
+]
+
+
+def write(metadata: RegionMetadata, batch: Batch, row_group_rows: int = 2):
+    store = MemoryObjectStore()
+    file = write_sst(
+        store,
+        metadata,
+        sort_batches([batch]),
+        file_id=file_id_of("a"),
+        level=1,
+        row_group_rows=row_group_rows,
+        created_ms=77,
+    )
+    return file, store.get(sst_key(REGION, file_id_of("a")))
+
+
+@pytest.fixture(scope="module")
+def written():
+    return write(METADATA, batch_of(METADATA, ROWS_WRITTEN))
+
+
+def every_type():
+    metadata = metadata_of(fields=FIELD_TYPES)
+    rows = batch_of(metadata, [Row(n + 1, n, fields=(None,) * len(COLUMNS)) for n in range(ROWS)])
+    fields = pa.RecordBatch.from_arrays(list(COLUMNS.values()), names=list(COLUMNS))
+    return metadata, Batch(**{name: getattr(rows, name) for name in rows.__slots__} | {"fields": fields})
+
+
+def test_the_manifest_is_told_what_is_in_the_file(written):
+    file, data = written
+
+    assert (file.size_bytes, file.checksum) == (len(data), google_crc32c.value(data))
+    assert (file.row_count, file.delete_count, file.series_count, file.row_group_count) == (5, 1, 3, 3)
+    assert (file.min_time, file.max_time, file.min_sequence, file.max_sequence) == (-500, 2000, 1, 9)
+    assert (file.level, file.schema_version, file.created_ms) == (1, 1, 77)
+
+
+def test_rows_lie_in_the_order_of_tags_and_time(written):
+    _, data = written
+
+    table = pq.read_table(pa.BufferReader(data))
+
+    assert table.column("host").to_pylist() == [None, "a", "a", "a", "b"]
+    assert table.column("rack").to_pylist() == [2, None, None, None, 1]
+    assert table.column("ts").cast(pa.int64()).to_pylist() == [2000, -500, 500, 1500, 1000]
+    assert table.column("__sequence").to_pylist() == [2, 3, 4, 9, 1]
+    assert table.column("__op_type").to_pylist() == [1, 1, 1, 0, 1]
+
+
+def test_pyarrow_sees_plain_columns(written):
+    _, data = written
+
+    schema = pq.ParquetFile(pa.BufferReader(data)).schema_arrow
+
+    assert schema.names == ["host", "rack", "ts", "cpu", "note", "__sequence", "__op_type"]
+    assert schema.field("host").type == pa.large_string()
+    assert schema.field("__sequence").type == pa.uint64()
+    assert schema.field("__op_type").type == pa.uint8()
+
+
+def test_polars_sees_tags_as_strings(written):
+    _, data = written
+
+    frame = pl.read_parquet(io.BytesIO(data))
+
+    assert frame.schema == {
+        "host": pl.String,
+        "rack": pl.Int16,
+        "ts": pl.Datetime("ms"),
+        "cpu": pl.Float64,
+        "note": pl.String,
+        "__sequence": pl.UInt64,
+        "__op_type": pl.UInt8,
+    }
+    assert frame["host"].to_list() == [None, "a", "a", "a", "b"]
+
+
+def test_polars_skips_row_groups_by_a_tag(written):
+    _, data = written
+
+    found = pl.scan_parquet(io.BytesIO(data)).filter(pl.col("host") == "b").select("cpu").collect()
+
+    assert found["cpu"].to_list() == [1.5]
+
+
+def test_the_footer_says_how_the_rows_are_sorted(written):
+    _, data = written
+    parquet = pq.ParquetFile(pa.BufferReader(data)).metadata
+
+    for number in range(parquet.num_row_groups):
+        order, nulls = pq.SortingColumn.to_ordering(FILE_SCHEMA, parquet.row_group(number).sorting_columns)
+        assert order == (
+            ("host", "ascending"),
+            ("rack", "ascending"),
+            ("ts", "ascending"),
+            ("__sequence", "descending"),
+        )
+        assert nulls == "at_start"
+
+
+def test_a_list_field_does_not_shift_the_sorting_columns():
+    metadata = metadata_of(fields={"samples": pa.list_(pa.int64()), "cpu": pa.int64()})
+    _, data = write(metadata, batch_of(metadata, [Row(1, 1, fields=([1, 2], 5))]))
+    parquet = pq.ParquetFile(pa.BufferReader(data))
+
+    named = [
+        parquet.metadata.row_group(0).column(c.column_index).path_in_schema
+        for c in parquet.metadata.row_group(0).sorting_columns
+    ]
+
+    assert named == ["host", "ts", "__sequence"]
+
+
+def test_the_footer_holds_the_region_and_the_place_of_the_series_index(written):
+    _, data = written
+    entries = pq.ParquetFile(pa.BufferReader(data)).metadata.metadata
+
+    region = json.loads(entries[REGION_KEY.encode()])
+    offset, length, checksum = map(int, entries[SERIES_KEY.encode()].split(b","))
+
+    assert region["format"] == SST_FORMAT
+    assert RegionMetadata.from_json(region["metadata"]) == METADATA
+    assert google_crc32c.value(data[offset : offset + length]) == checksum
+
+
+def test_every_page_has_a_checksum():
+    metadata = metadata_of()
+    _, data = write(metadata, batch_of(metadata, [put(n, n, cpu=n * 7919) for n in range(1, 200)]), row_group_rows=200)
+    parquet = pq.ParquetFile(pa.BufferReader(data))
+    chunk = parquet.metadata.row_group(0).column(2)
+    found_by_checksum = 0
+
+    for place in range(chunk.dictionary_page_offset, chunk.dictionary_page_offset + chunk.total_compressed_size, 5):
+        damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        try:
+            rows = pq.ParquetFile(pa.BufferReader(damaged), page_checksum_verification=True).read(columns=["cpu"])
+        except OSError as error:
+            found_by_checksum += "CRC checksum" in str(error)
+        else:
+            # A page's header is not covered, but a wrong count of values in it does not go unnoticed.
+            assert rows.equals(parquet.read(columns=["cpu"])) or len(rows) != 199
+
+    assert found_by_checksum > 50
+
+
+def test_every_kept_type_is_read_by_pyarrow_bit_by_bit():
+    metadata, batch = every_type()
+    _, data = write(metadata, batch)
+
+    table = pq.read_table(pa.BufferReader(data))
+
+    assert table.schema.types[2:-2] == list(FIELD_TYPES.values())
+    assert [n for n in COLUMNS if not same_bits(table.column(n).combine_chunks(), COLUMNS[n])] == []
+
+
+def test_every_kept_type_is_read_by_polars_as_it_reads_arrow():
+    metadata, batch = every_type()
+    _, data = write(metadata, batch)
+
+    frame = pl.read_parquet(io.BytesIO(data))
+
+    wanted = pl.from_arrow(pa.table(COLUMNS))
+    assert frame.select(list(COLUMNS)).equals(wanted)
+    assert frame.select(list(COLUMNS)).schema == wanted.schema
+
+
+def test_a_group_of_rows_is_no_larger_than_asked_for():
+    metadata = metadata_of()
+    file, data = write(metadata, batch_of(metadata, [put(n, n) for n in range(1, 8)]), row_group_rows=3)
+    parquet = pq.ParquetFile(pa.BufferReader(data)).metadata
+
+    assert [parquet.row_group(i).num_rows for i in range(parquet.num_row_groups)] == [3, 3, 1]
+    assert file.row_group_count == 3
+
+
+@pytest.mark.parametrize("metadata", [metadata_of({}), metadata_of(HOST, {}), metadata_of({}, {})])
+def test_a_region_without_tags_or_fields_makes_a_file_too(metadata):
+    row = Row(1, 5, ("a",) if metadata.tags else (), (7,) if metadata.fields else ())
+
+    file, data = write(metadata, batch_of(metadata, [row]))
+
+    assert pl.read_parquet(io.BytesIO(data)).columns == [*metadata.names, "__sequence", "__op_type"]
+    assert (file.row_count, file.series_count) == (1, 1)
+
+
+def test_a_file_is_never_empty_and_never_written_twice():
+    store = MemoryObjectStore()
+    known = {"file_id": file_id_of("a"), "level": 0, "row_group_rows": 2, "created_ms": 0}
+    metadata = metadata_of()
+    write_sst(store, metadata, batch_of(metadata, [put(1, 1)]), **known)
+
+    with pytest.raises(AssertionError):
+        write_sst(store, metadata, batch_of(metadata, []), **known)
+    with pytest.raises(FileExistsError):
+        write_sst(store, metadata, batch_of(metadata, [put(1, 1)]), **known)
