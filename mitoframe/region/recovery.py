@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
-from mitoframe.model.ids import RegionId, Sequence
+from mitoframe.model.errors import CorruptionError
+from mitoframe.model.ids import EntryId, RegionId, Sequence
 from mitoframe.region.control import VersionControl
 from mitoframe.region.region import Region
 from mitoframe.region.version import Version
@@ -40,11 +41,23 @@ def open_region(
     """Open a region for writing."""
     manifest = Manifest.open(store, randomness, region_id, distance)
     reached("recover.version_built")
+    _check_log_reaches(wal, region_id, manifest.state.flushed_entry_id)
     control = _replay(wal, manifest.state, manifest.version)
     reached("recover.replayed")
     # A crash between the manifest and the log left entries that nobody needs.
     wal.obsolete(region_id, manifest.state.flushed_entry_id)
     return Region(region_id, control, manifest, wal, hooks)
+
+
+def _check_log_reaches(wal: Wal, region_id: RegionId, flushed_entry_id: EntryId) -> None:
+    """Refuse a log that lost its newest end: entries written to it from now on would get ids that count as flushed."""
+    if wal.last_id() < flushed_entry_id:
+        raise CorruptionError(
+            f"the log ends with entry {wal.last_id()}, but the manifest of region {region_id} says that entries up to "
+            f"{flushed_entry_id} are in files: newer parts of the log are missing",
+            path="wal",
+            fix='Restore them; or read the table with mode="r", which needs no log for what is in files.',
+        )
 
 
 def open_region_for_reading(store: ObjectStore, wal: Wal, hooks: Hooks, region_id: RegionId) -> Region:

@@ -93,6 +93,10 @@ class Region:
         with self.control.edit_lock:
             self.check_writable()
             try:
+                if isinstance(edit, FileEdit) and edit.flushed_entry_id is not None:
+                    # With a lazy sync policy a power loss could cut the log below what the manifest calls flushed. New
+                    # entries would then get old ids, and the next replay would skip them.
+                    self._wal.sync()
                 number = self._manifest.append(edit)
             except (ConflictError, DiskFullError):
                 raise  # Nothing was stored, and that is certain.

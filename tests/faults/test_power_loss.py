@@ -8,14 +8,29 @@ one by one.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
 import pytest
-from scenarios import SCENARIOS, History, Scenario, check, recovered_rows
+from scenarios import (
+    CONFIG,
+    REGION,
+    SCENARIOS,
+    History,
+    Scenario,
+    check,
+    connect,
+    create,
+    recovered_rows,
+    state_after,
+    visible,
+    write,
+)
 
+from mitoframe.model.errors import CorruptionError
 from mitoframe.testing.vfs_faults import KillVfs
-from mitoframe.testing.vfs_memory import MemoryVfs
+from mitoframe.testing.vfs_memory import Keep, MemoryVfs
 
 NIGHTLY = bool(os.environ.get("MITOFRAME_NIGHTLY"))
 STRIDE = 1 if NIGHTLY else 9
@@ -65,3 +80,46 @@ def test_no_acknowledged_row_is_lost(name: str) -> None:
             check(history, recovered_rows(image))
 
     assert points >= 5
+
+
+@pytest.mark.parametrize("keep", ["none", "random"])
+@pytest.mark.parametrize("flush_after", [1, 3, 5])
+def test_a_log_that_is_never_synced_loses_only_its_end_and_never_a_later_write(keep: Keep, flush_after: int) -> None:
+    disk = MemoryVfs()
+    unsynced = replace(CONFIG, sync="never", wal_segment_size_bytes=1_000_000)
+    connection = connect(disk, unsynced)
+    create(connection)
+    for number in range(8):
+        write(connection, number)
+        if number == flush_after:
+            connection.engine.flush(REGION)
+    written = [state_after(list(range(count))) for count in range(9)]
+
+    image = disk.crash(np.random.default_rng(flush_after), keep=keep)
+
+    connection = connect(image, unsynced)
+    found = visible(connection)
+    assert found in written[flush_after + 1 :], "what was flushed is there, and of the rest a beginning"
+    survived = list(range(written.index(found)))
+    for number in range(20, 22):
+        write(connection, number)
+    connection.close()
+    assert recovered_rows(image) == state_after([*survived, 20, 21])
+
+
+def test_a_log_that_ends_below_what_was_flushed_is_refused() -> None:
+    disk = MemoryVfs()
+    connection = connect(disk)
+    create(connection)
+    for number in range(3):
+        write(connection, number)
+    connection.engine.flush(REGION)
+    connection.close()
+
+    for name in disk.list("wal"):
+        disk.unlink(f"wal/{name}")
+
+    connection = connect(disk)
+    with pytest.raises(CorruptionError, match=r"log.*ends with entry 0.*manifest.*3"):
+        connection.engine.region(REGION)
+    connection.close()

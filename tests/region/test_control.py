@@ -4,6 +4,7 @@ import gc
 import threading
 from dataclasses import replace
 
+import pytest
 from builders import file_of, metadata_of
 
 from mitoframe.model.edit import FileEdit, RegionState
@@ -52,10 +53,8 @@ def test_a_change_that_fails_changes_nothing():
     control = control_of(A)
     before = control.current()
 
-    try:
+    with pytest.raises(ZeroDivisionError):
         control.switch(lambda version: 1 / 0)
-    except ZeroDivisionError:
-        pass
 
     assert control.current() is before
     control.publish(Sequence(6), EntryId(3))  # The lock was given back.

@@ -211,7 +211,6 @@ def test_sequences_are_not_given_twice_when_everything_is_flushed():
     disk.write(engine, put(0, 1), put(0, 2))
     engine.flush(REGION)
     engine.close()
-    disk.log = MemoryLog()
 
     assert disk.start().write(REGION, batch_of(METADATA, [put(0, 4)])) == 3
 
