@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import EntryId, ManifestVersion, RegionId
     from mitoframe.model.schema import RegionMetadata
+
+Result = TypeVar("Result")
 
 Bytes: TypeAlias = "bytes | memoryview | object"
 """Anything with the buffer protocol; ``pyarrow.Buffer`` included."""
@@ -276,7 +278,8 @@ class MetaStore(Protocol):
 class Scheduler(Protocol):
     """Runs background jobs. Lanes do not wait for each other: a long compaction never holds up a flush."""
 
-    def submit(self, lane: str, job: Callable[[], None]) -> Future[None]: ...
+    def submit(self, lane: str, job: Callable[[], Result]) -> Future[Result]:
+        """Run a job in its lane; what it returns or raises is in the future."""
 
     def drain(self) -> None:
         """Return when every submitted job has ended."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from mitoframe.model.errors import ClosedError
 
-Job = Callable[[], None]
+Result = TypeVar("Result")
 
 
 class InlineScheduler:
@@ -21,17 +22,17 @@ class InlineScheduler:
     def __init__(self) -> None:
         self._closed = False
 
-    def submit(self, lane: str, job: Job) -> Future[None]:
+    def submit(self, lane: str, job: Callable[[], Result]) -> Future[Result]:
         if self._closed:
             raise _closed(lane)
-        future: Future[None] = Future()
+        future: Future[Result] = Future()
         future.set_running_or_notify_cancel()
         try:
-            job()
+            result = job()
         except Exception as error:  # noqa: BLE001 - a background job's failure belongs to its Future
             future.set_exception(error)
         else:
-            future.set_result(None)
+            future.set_result(result)
         return future
 
     def drain(self) -> None:
@@ -56,7 +57,7 @@ class ThreadScheduler:
         self._closed = False
         self._running = threading.local()
 
-    def submit(self, lane: str, job: Job) -> Future[None]:
+    def submit(self, lane: str, job: Callable[[], Result]) -> Future[Result]:
         assert lane in self._workers_per_lane, f"there is no lane {lane!r}"
         with self._state:
             if self._closed:
@@ -86,14 +87,14 @@ class ThreadScheduler:
         for pool in self._pools.values():
             pool.shutdown()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Callable[[], Result]) -> Result:
         self._running.inside = True
         try:
-            job()
+            return job()
         finally:
             self._running.inside = False
 
-    def _finished(self, _: Future[None]) -> None:
+    def _finished(self, _: Future[Result]) -> None:
         with self._state:
             self._unfinished -= 1
             if self._unfinished == 0:

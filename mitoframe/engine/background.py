@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mitoframe.failpoints import reached
 from mitoframe.jobs.compact import compact_files
@@ -20,6 +20,7 @@ from mitoframe.jobs.flush import flush_memtable, flushed
 from mitoframe.jobs.gc import collectable, delete_files, forgettable
 from mitoframe.jobs.twcs import CompactionTask, pick_overlapping, window_ms
 from mitoframe.model.edit import FileEdit
+from mitoframe.model.ids import FileId
 from mitoframe.model.request import CompactResult, FlushResult, VacuumResult
 from mitoframe.model.timerange import PER_SECOND
 from mitoframe.storage.paths import sst_folder
@@ -42,14 +43,24 @@ COMPACT_LANE = "compact"
 WRITE_LANE = "write"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SstWrite:
+    """A frozen memtable on its way to a file that no version lists yet."""
+
+    file_id: FileId
+    result: Future[FileMeta]
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Lanes:
-    """What runs for one region."""
+    """What runs for one region. ``writes`` is by memtable id."""
 
     flush_lock: Lock = field(default_factory=Lock)
     compact_lock: Lock = field(default_factory=Lock)
+    write_lock: Lock = field(default_factory=Lock)
+    writes: dict[int, _SstWrite] = field(default_factory=dict)
     flush: Future[None] | None = None
-    compaction: Future[None] | None = None
+    compaction: Future[CompactResult] | None = None
 
 
 class Background:
@@ -78,6 +89,7 @@ class Background:
         lanes = self._lanes_of(region)
         self._freeze(region)
         reached("flush.frozen")
+        self._start_writes(region)
         with self._lock:
             running = lanes.flush
         if running is not None and not running.done() and not running.running():
@@ -94,41 +106,50 @@ class Background:
         return future
 
     def flush(self, region: Region, reason: str) -> FlushResult:
-        """Write everything that is frozen to SSTs, one a memtable, and return when that is committed."""
-        with self._lanes_of(region).flush_lock:
+        """Bring everything that is frozen to SSTs, one a memtable, and return when that is committed."""
+        self._start_writes(region)
+        lanes = self._lanes_of(region)
+        with lanes.flush_lock:
             region.check_writable()
             version = region.control.current().version
             memtables = version.immutables
             if not memtables:
                 return FlushResult()
-            metadata = version.state.metadata
-            files = self._write_memtables(metadata, memtables)
-            self._hooks.sst_files_written(metadata, files)
+            self._start_writes(region)  # Those frozen meanwhile, and those whose write failed the last time.
+            files = self._written(lanes, memtables)
+            self._hooks.sst_files_written(version.state.metadata, files)
             region.commit_edit(flushed(memtables, files, at_ms=self._clock.now_ms(), reason=reason), memtables)
+            with lanes.write_lock:
+                for memtable in memtables:
+                    del lanes.writes[memtable.memtable_id]
             return FlushResult(files=tuple(files))
 
-    def _write_memtables(self, metadata: RegionMetadata, memtables: Sequence[Memtable]) -> list[FileMeta]:
-        """Write the SSTs side by side; the first error is raised when all have ended."""
-        files: dict[int, FileMeta] = {}
+    def _start_writes(self, region: Region) -> None:
+        """Begin to write every frozen memtable that is not being written; they are written side by side."""
+        lanes = self._lanes_of(region)
+        with lanes.write_lock:
+            for memtable in region.control.current().version.immutables:
+                if memtable.memtable_id not in lanes.writes:
+                    file_id = FileId(self._randomness.hex128())
+                    job = partial(self._write_sst, region.metadata, memtable, file_id)
+                    result = self._scheduler.submit(WRITE_LANE, job)
+                    lanes.writes[memtable.memtable_id] = _SstWrite(file_id=file_id, result=result)
 
-        def write(memtable: Memtable) -> None:
-            files[memtable.memtable_id] = flush_memtable(
-                metadata,
-                memtable,
-                store=self._store,
-                clock=self._clock,
-                randomness=self._randomness,
-                config=self._config,
-            )
+    def _write_sst(self, metadata: RegionMetadata, memtable: Memtable, file_id: FileId) -> FileMeta:
+        return flush_memtable(
+            metadata, memtable, store=self._store, file_id=file_id, config=self._config, now_ms=self._clock.now_ms()
+        )
 
-        jobs = [self._scheduler.submit(WRITE_LANE, partial(write, memtable)) for memtable in memtables[1:]]
-        try:
-            write(memtables[0])
-        finally:
-            wait(jobs)
-        for job in jobs:
-            job.result()
-        return [files[memtable.memtable_id] for memtable in memtables]
+    def _written(self, lanes: _Lanes, memtables: Sequence[Memtable]) -> list[FileMeta]:
+        """Wait for the SSTs of all memtables; after the first error is told, the failed ones can be begun anew."""
+        with lanes.write_lock:
+            writes = {memtable.memtable_id: lanes.writes[memtable.memtable_id] for memtable in memtables}
+        wait([write.result for write in writes.values()])
+        with lanes.write_lock:
+            for memtable_id, write in writes.items():
+                if write.result.exception() is not None:
+                    del lanes.writes[memtable_id]
+        return [write.result.result() for write in writes.values()]
 
     def compact(self, region: Region, *, files_min: int = 2, reason: str) -> CompactResult:
         """Merge overlapping files window by window and return when all are committed."""
@@ -175,7 +196,7 @@ class Background:
                 return
         trigger = self._config.compaction_trigger_files
         future = self._scheduler.submit(
-            COMPACT_LANE, lambda: _discard(self.compact(region, files_min=trigger, reason="automatic"))
+            COMPACT_LANE, partial(self.compact, region, files_min=trigger, reason="automatic")
         )
         with self._lock:
             lanes.compaction = future
@@ -188,7 +209,9 @@ class Background:
         with lanes.compact_lock, lanes.flush_lock:
             stored = self._store.list(sst_folder(region.region_id))
             state = region.control.current().version.state
-            pinned = region.control.pinned_files()
+            with lanes.write_lock:
+                being_written = {write.file_id for write in lanes.writes.values()}
+            pinned = region.control.pinned_files() | being_written
             chosen = collectable(state, stored, pinned, now_ms=self._clock.now_ms(), grace_ms=grace_ms)
             deleted = delete_files(self._store, region.region_id, chosen)
             gone = forgettable(state.removed_files, deleted, stored)
@@ -201,11 +224,7 @@ class Background:
             return self._lanes.setdefault(region.region_id, _Lanes())
 
 
-def _discard(_: object) -> None:
-    """Turn a result into nothing, for a scheduler that takes jobs without one."""
-
-
-def _log_failure(future: Future[None]) -> None:
+def _log_failure(future: Future[Any]) -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None:
         _log.error("background job failed error=%r", error, exc_info=error)

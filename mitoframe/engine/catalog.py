@@ -125,6 +125,11 @@ class Catalog:
         revision, changes = self._meta.changes(*_folder(_TABLES), after=after)
         return revision, tuple(sorted(_name_of(change.key) for change in changes))
 
+    def last_table_id(self) -> TableId:
+        """Return the highest id ever given out, 0 if there was none."""
+        seen = self._one(_ALLOCATED)
+        return TableId(_decode(seen, last=int)["last"] if seen else 0)
+
     # --- changing --------------------------------------------------------------------------------------
 
     def allocate_table_id(self) -> TableId:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.file import LEVEL_FLUSHED
-from mitoframe.model.ids import FileId
 from mitoframe.storage.runs import sort_rows_of
 from mitoframe.storage.sst_writer import write_sst
 
@@ -15,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Many
 
     from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import FileId
     from mitoframe.model.options import MitoConfig
     from mitoframe.model.schema import RegionMetadata
-    from mitoframe.ports import Clock, ObjectStore, Randomness
+    from mitoframe.ports import ObjectStore
     from mitoframe.storage.memtable import Memtable
 
 
@@ -26,9 +26,9 @@ def flush_memtable(
     memtable: Memtable,
     *,
     store: ObjectStore,
-    clock: Clock,
-    randomness: Randomness,
+    file_id: FileId,
     config: MitoConfig,
+    now_ms: int,
 ) -> FileMeta:
     """Write the rows of a frozen memtable, the newest of each key, delete markers included.
 
@@ -38,10 +38,10 @@ def flush_memtable(
         store,
         metadata,
         sort_rows_of(memtable.snapshot(memtable.stats.max_sequence)),
-        file_id=FileId(randomness.hex128()),
+        file_id=file_id,
         level=LEVEL_FLUSHED,
         row_group_rows=config.row_group_rows,
-        created_ms=clock.now_ms(),
+        created_ms=now_ms,
     )
     reached("flush.sst_stored")
     return file

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from mitoframe.model.ids import FileId, ManifestVersion, RegionId, region_number_of, table_id_of
+from mitoframe.model.ids import FileId, ManifestVersion, RegionId, region_id, region_number_of, table_id_of
 
 STORE_FILE = "mitoframe.json"
 LOCK_FILE = "writer.lock"
@@ -26,17 +26,24 @@ REGIONS_FOLDER = "regions"
 
 ManifestKind = Literal["json", "checkpoint"]
 
+_REGION = re.compile(r"(\d{1,10})_(\d{10})")
 _SST = re.compile(r"([0-9a-f]{32})\.parquet")
 _MANIFEST = re.compile(r"([0-9]{20})\.(json|checkpoint)")
 
 
-def region_folder(region_id: RegionId) -> str:
+def region_folder(region: RegionId) -> str:
     """Name a region's folder.
 
     >>> region_folder(RegionId((7 << 32) + 1))
     'regions/7_0000000001'
     """
-    return f"{REGIONS_FOLDER}/{table_id_of(region_id)}_{region_number_of(region_id):010}"
+    return f"{REGIONS_FOLDER}/{table_id_of(region)}_{region_number_of(region):010}"
+
+
+def parse_region_folder(name: str) -> RegionId | None:
+    """Return the region whose folder has this name (without ``regions/``), or None for a name we did not make."""
+    match = _REGION.fullmatch(name)
+    return None if match is None else region_id(int(match[1]), int(match[2]))
 
 
 def manifest_folder(region_id: RegionId) -> str:

@@ -9,6 +9,7 @@ from mitoframe.storage.paths import (
     manifest_folder,
     manifest_key,
     parse_manifest_key,
+    parse_region_folder,
     parse_sst_key,
     region_folder,
     sst_folder,
@@ -78,3 +79,15 @@ def test_manifest_keys_sort_as_their_versions_do(versions):
 def test_a_name_that_is_not_ours_is_told_by_none(name):
     assert parse_sst_key(f"regions/1_0000000000/sst/{name}") is None
     assert parse_manifest_key(f"regions/1_0000000000/manifest/{name}") is None
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_a_region_folder_is_parsed_back(table: int, number: int) -> None:
+    region = region_id(table, number)
+
+    assert parse_region_folder(region_folder(region).rpartition("/")[2]) == region
+
+
+@pytest.mark.parametrize("name", ["", "1", "1_2", "x_0000000001", "1_0000000001.tmp", "-1_0000000001"])
+def test_a_folder_of_another_name_is_no_region(name: str) -> None:
+    assert parse_region_folder(name) is None

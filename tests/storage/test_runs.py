@@ -5,7 +5,7 @@ from builders import DELETE, PUT, Row, batch_of, delete, metadata_of, newest, pu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.storage.runs import merge_batches, sort_batches
+from mitoframe.storage.runs import merge_batches, merge_rows_of, sort_batches, sort_rows_of
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int64()}, {"cpu": pa.int64(), "note": pa.string()})
 
@@ -79,3 +79,20 @@ def test_a_single_run_still_loses_its_delete_markers():
 
     assert rows_of(merge_batches([run], drop_deletes=True)) == [put(1, 1), put(3, 3)]
     assert rows_of(merge_batches([run], drop_deletes=False)) == [put(1, 1), delete(2, 2), put(3, 3)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(batches(), st.integers(1, 5), st.booleans())
+def test_rows_gathered_in_slices_are_the_rows_gathered_at_once(parts, rows_max, merge):
+    given_batches = [batch_of(METADATA, part) for part in parts]
+    if merge:
+        rows = merge_rows_of([sort_batches([batch]) for batch in given_batches], drop_deletes=True)
+    else:
+        rows = sort_rows_of(given_batches)
+
+    slices = list(rows.slices(rows_max))
+
+    assert [row for part in slices for row in rows_of(part)] == rows_of(rows.gather())
+    assert [len(part) for part in slices[:-1]] == [rows_max] * (len(slices) - 1)
+    assert sum(map(len, slices)) == len(rows)
+    assert all(part.series is rows.series for part in slices)
