@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
 from html import escape
 from types import TracebackType
@@ -32,7 +33,7 @@ from mitoframe.model.request import CreateRequest, WriteResult
 from mitoframe.model.schema import RegionMetadata, build_metadata
 from mitoframe.model.timerange import DurationLike, TimeLike, parse_duration_ms
 from mitoframe.ports import RegionHook
-from mitoframe.registry import Connection, Mode, canonical_url, connect
+from mitoframe.registry import Connection, Mode, canonical_url, connect, one_at_a_time
 from mitoframe.scan import Scan
 from mitoframe.table import Table, read_only
 
@@ -82,14 +83,17 @@ def open(  # noqa: A001 - mitoframe.open is the name, as in zarr.open or shelve.
     """
     if mode not in ("rw", "r"):
         raise ConfigError(f"mode={mode!r} is not one of 'rw', 'r'.")
-    url = canonical_url(path)
-    shared = _shared.get(url)
-    if shared is not None and (mode == "r" or shared.mode == "rw"):
+    url, wanted = canonical_url(path), _config(config, settings)
+    with one_at_a_time():
+        shared = _shared.get(url)
+        if shared is not None and (mode == "r" or shared.mode == "rw"):
+            if hooks or ((config or settings) and wanted != shared.connection.engine.config):
+                raise ConfigError(f"{url} is open already in this process, with other settings; close it there first.")
+            return _handle(shared, mode)
+        shared = _Shared(url=url, connection=connect(url, mode, wanted, hooks), mode=mode)
+        if url != "memory://" and (mode == "rw" or url not in _shared):
+            _shared[url] = shared
         return _handle(shared, mode)
-    shared = _Shared(url=url, connection=connect(url, mode, _config(config, settings), hooks), mode=mode)
-    if url != "memory://" and (mode == "rw" or url not in _shared):
-        _shared[url] = shared
-    return _handle(shared, mode)
 
 
 def _handle(shared: _Shared, mode: Mode) -> Database:
@@ -113,8 +117,9 @@ def _config(config: MitoConfig | None, settings: Mapping[str, Any]) -> MitoConfi
 
 @atexit.register
 def _close_all() -> None:
-    for shared in list(_shared.values()):
-        shared.connection.close()
+    with ExitStack() as stack:  # Each is closed, also if another fails.
+        for shared in _shared.values():
+            stack.callback(shared.connection.close)
     _shared.clear()
 
 
@@ -135,8 +140,6 @@ def current() -> Database:
         ClosedError: none is.
 
     """
-    while _default and _default[-1].closed:
-        _default.pop()
     if not _default:
         raise ClosedError('no store is open; call mitoframe.open("folder") first.')
     return _default[-1]
@@ -290,16 +293,19 @@ class Database:
 
     def close(self) -> None:
         """Let the store go. The last handle flushes and ends background work. Closing twice is fine."""
-        if self.closed:
-            return
-        self.closed = True
-        if self._is_of_a_parent():
-            return
-        self._shared.handles -= 1
-        if self._shared.handles == 0:
-            if _shared.get(self._shared.url) is self._shared:
-                del _shared[self._shared.url]
-            self._shared.connection.close()
+        with one_at_a_time():
+            if self.closed:
+                return
+            self.closed = True
+            with suppress(ValueError):
+                _default.remove(self)
+            if self._is_of_a_parent():
+                return
+            self._shared.handles -= 1
+            if self._shared.handles == 0:
+                if _shared.get(self._shared.url) is self._shared:
+                    del _shared[self._shared.url]
+                self._shared.connection.close()
 
     def __enter__(self) -> Database:
         return self

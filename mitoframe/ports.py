@@ -305,12 +305,10 @@ class Randomness(Protocol):
 
 
 class RegionHook(Protocol):
-    """Told what a region did. Must be fast; an exception is logged and never harms the region.
+    """Told what a region did. Must be fast; an exception is logged and never harms the region."""
 
-    `on_sst_files_written` comes after SSTs are stored and before the manifest knows them; `on_manifest_updated`
-    comes after an edit is durable and visible, outside every lock.
-    """
+    def on_sst_files_written(self, metadata: RegionMetadata, files: Sequence[FileMeta]) -> None:
+        """Come after SSTs are stored, and before the manifest knows them."""
 
-    def on_sst_files_written(self, metadata: RegionMetadata, files: Sequence[FileMeta]) -> None: ...
-
-    def on_manifest_updated(self, metadata: RegionMetadata, edit: Edit, version: ManifestVersion) -> None: ...
+    def on_manifest_updated(self, metadata: RegionMetadata, edit: Edit, version: ManifestVersion) -> None:
+        """Come after an edit is durable and visible, outside every lock."""

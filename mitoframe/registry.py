@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mitoframe.drivers.clock import SystemClock, SystemRandomness
 from mitoframe.drivers.failures import is_disk_full, unavailable
-from mitoframe.drivers.lock_file import WriterLock
+from mitoframe.drivers.lock_file import WriterLock, one_at_a_time
 from mitoframe.drivers.log_file import SegmentLog
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.meta_sqlite import SqliteMetaStore
@@ -36,11 +36,31 @@ from mitoframe.model.errors import (
     MitoError,
     UnavailableError,
 )
-from mitoframe.storage.paths import CATALOG_FILE, HOLDER_FILE, LOCK_FILE, LOG_FOLDER, REGIONS_FOLDER, STORE_FILE
+from mitoframe.model.ids import RegionId, table_id_of
+from mitoframe.storage.paths import (
+    CATALOG_FILE,
+    HOLDER_FILE,
+    LOCK_FILE,
+    LOG_FOLDER,
+    REGIONS_FOLDER,
+    STORE_FILE,
+    parse_region_folder,
+)
 
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
     from mitoframe.ports import LogDamage, ObjectStore, Randomness, RegionHook, Scheduler, Vfs
+
+__all__ = [
+    "STORE_FORMAT",
+    "Connection",
+    "Mode",
+    "canonical_url",
+    "connect",
+    "connect_vfs",
+    "is_memory",
+    "one_at_a_time",
+]
 
 _log = logging.getLogger("mitoframe")
 
@@ -148,6 +168,7 @@ def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
         )
         _tell_damage(log.damage)
         meta = SqliteMetaStore(_catalog_path(vfs))
+        _check_catalog(vfs, Catalog(meta))
     except BaseException:
         lock.release(in_good_order=False)
         raise
@@ -191,6 +212,7 @@ def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
     )
     _tell_damage(log.damage)
     meta = SqliteMetaStore(_catalog_path(vfs), read_only=True)
+    _check_catalog(vfs, Catalog(meta))
     engine = MitoEngine(
         object_store=store,
         log=log,
@@ -216,6 +238,24 @@ def _scheduler() -> ThreadScheduler:
 def _catalog_path(vfs: Vfs) -> str:
     # sqlite3 opens its own file: its durability is its own, and well tested. A root that is no path is in memory.
     return os.path.join(vfs.root, CATALOG_FILE) if os.path.isabs(vfs.root) else ":memory:"
+
+
+def _check_catalog(vfs: Vfs, catalog: Catalog) -> None:
+    """Refuse a catalog that was emptied or exchanged: it would show no tables, and give their ids away again."""
+    if not os.path.isabs(vfs.root):
+        return
+    try:
+        found = [parse_region_folder(name) for name in vfs.list(REGIONS_FOLDER)]
+    except FileNotFoundError:
+        return
+    newest = max((region for region in found if region is not None), default=RegionId(0))
+    known = catalog.last_table_id()
+    if table_id_of(newest) > known:
+        raise CorruptionError(
+            f"the catalog has given out table ids up to {known}, but there are files of table {table_id_of(newest)}: "
+            "it was lost or exchanged",
+            path=CATALOG_FILE,
+        )
 
 
 def _refuse_foreign(vfs: Vfs) -> None:

@@ -131,6 +131,7 @@ class _Source:
         self.last_plan: ScanPlan | None = None
 
     def resolve(self, predicate: Predicate) -> _Resolved:
+        self._check_open()
         self.last_plan = self._engine.plan(self._region_id, ScanRequest(predicate=predicate))
         return _Resolved(self._engine, self.last_plan)
 

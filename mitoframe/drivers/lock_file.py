@@ -4,6 +4,9 @@ The holder's file is there from `acquire` to a `release` in good order. Whoever 
 writer that was killed or failed (``after_crash``), and has to make durable and clean up what that one left. After a
 power loss the file may be missing, but then what can be read is durable. Its content is for messages only: it may be
 stale or torn, and nothing is decided by it.
+
+Within a process, threads that open or let go of stores take turns (`one_at_a_time`), since only all of them together
+hold the lock.
 """
 
 from __future__ import annotations
@@ -11,14 +14,36 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from mitoframe.model.errors import StoreLockedError
 
 if TYPE_CHECKING:
     from mitoframe.ports import Clock, FileLock, Vfs
+
+
+_turn = RLock()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let no other thread of this process open or close a store meanwhile."""
+    with _turn:
+        yield
+
+
+def _begin_anew() -> None:
+    """Free the turn in a forked child: a thread that stayed with the parent may have had it."""
+    global _turn  # noqa: PLW0603 - one turn for the process is the point of it
+    _turn = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class WriterLock:

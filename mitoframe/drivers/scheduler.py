@@ -25,15 +25,7 @@ class InlineScheduler:
     def submit(self, lane: str, job: Callable[[], Result]) -> Future[Result]:
         if self._closed:
             raise _closed(lane)
-        future: Future[Result] = Future()
-        future.set_running_or_notify_cancel()
-        try:
-            result = job()
-        except Exception as error:  # noqa: BLE001 - a background job's failure belongs to its Future
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-        return future
+        return _run_here(job)
 
     def drain(self) -> None:
         pass
@@ -45,7 +37,7 @@ class InlineScheduler:
 class ThreadScheduler:
     """Runs each lane in a pool of its own, made at the lane's first job.
 
-    Python waits at exit for jobs already submitted; a job submitted after that is refused with `ClosedError`.
+    Python waits at exit for jobs already submitted; a job submitted after that runs inside `submit`.
     """
 
     def __init__(self, workers_per_lane: Mapping[str, int]) -> None:
@@ -64,10 +56,13 @@ class ThreadScheduler:
                 raise _closed(lane)
             try:
                 future = self._pool_locked(lane).submit(self._run, job)
-            except RuntimeError as error:
-                # The interpreter is on its way out and takes no more work.
-                raise _closed(lane) from error
-            self._unfinished += 1
+            except RuntimeError:
+                future = None
+            else:
+                self._unfinished += 1
+        if future is None:
+            # The interpreter is on its way out and starts no more threads: what a store flushes then, its closer does.
+            return _run_here(job)
         # Outside the lock: the callback takes it, and runs here and now if the job has ended already.
         future.add_done_callback(self._finished)
         return future
@@ -108,6 +103,18 @@ class ThreadScheduler:
             workers = self._workers_per_lane[lane]
             self._pools[lane] = ThreadPoolExecutor(workers, thread_name_prefix=f"mitoframe-{lane}")
         return self._pools[lane]
+
+
+def _run_here(job: Callable[[], Result]) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()
+    try:
+        result = job()
+    except Exception as error:  # noqa: BLE001 - a background job's failure belongs to its Future
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+    return future
 
 
 def _closed(lane: str) -> ClosedError:

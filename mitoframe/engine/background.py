@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from mitoframe.failpoints import reached
 from mitoframe.jobs.compact import compact_files
@@ -27,7 +28,6 @@ from mitoframe.storage.paths import sst_folder
 
 if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import RegionId
     from mitoframe.model.options import MitoConfig
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.ports import Clock, ObjectStore, Randomness, Scheduler
@@ -81,7 +81,8 @@ class Background:
         self._store, self._reader, self._scheduler = store, reader, scheduler
         self._clock, self._randomness, self._config, self._hooks = clock, randomness, config, hooks
         self._freeze = freeze
-        self._lanes: dict[RegionId, _Lanes] = {}
+        # By the opened region, not by its number: one that is opened anew counts its memtables from 0 again.
+        self._lanes: WeakKeyDictionary[Region, _Lanes] = WeakKeyDictionary()
         self._lock = Lock()
 
     def start_flush(self, region: Region, reason: str) -> Future[None]:
@@ -107,6 +108,7 @@ class Background:
 
     def flush(self, region: Region, reason: str) -> FlushResult:
         """Bring everything that is frozen to SSTs, one a memtable, and return when that is committed."""
+        region.check_writable()
         self._start_writes(region)
         lanes = self._lanes_of(region)
         with lanes.flush_lock:
@@ -221,7 +223,7 @@ class Background:
 
     def _lanes_of(self, region: Region) -> _Lanes:
         with self._lock:
-            return self._lanes.setdefault(region.region_id, _Lanes())
+            return self._lanes.setdefault(region, _Lanes())
 
 
 def _log_failure(future: Future[Any]) -> None:

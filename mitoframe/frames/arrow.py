@@ -381,5 +381,4 @@ def _offsets(column: pa.Array) -> npt.NDArray[Any]:
     buffer = column.buffers()[1]
     if buffer is None or not buffer.size:  # Arrow allows that for a column without rows.
         return np.zeros(1, dtype)
-    offsets = np.frombuffer(buffer, dtype, count=len(column) + 1, offset=column.offset * dtype.itemsize)
-    return np.require(offsets, requirements="A")  # Foreign buffers may begin anywhere.
+    return np.frombuffer(buffer, dtype, count=len(column) + 1, offset=column.offset * dtype.itemsize)

@@ -68,10 +68,10 @@ def is_lazy(data: object) -> bool:
 
 
 def to_table(frame: pl.DataFrame) -> pa.Table:
-    """Convert a frame; Polars never changes its memory, so it is shared where the layouts agree."""
+    """Convert a frame. Memory is shared where the layouts agree."""
     for name, dtype in frame.schema.items():
-        if dtype == pl.Object:
-            raise InvalidInputError(f"column {name!r} holds Python objects; cast it to one type.")
+        if dtype in (pl.Object, pl.Int128, pl.UInt128):
+            raise InvalidInputError(f"column {name!r} has type {dtype}, which Arrow does not know; cast it.")
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 

@@ -35,6 +35,13 @@ class MitoConfig:
         gc_grace_ms: how long a file stays after the last version that needs it, for readers in other processes.
         flush_on_close: whether closing writes the memtable to Parquet, so that the folder holds plain files.
 
+    Example:
+        >>> MitoConfig(sync="interval", sync_interval_ms=50).sync
+        'interval'
+        >>> MitoConfig(sync="sometimes")
+        Traceback (most recent call last):
+        mitoframe.model.errors.ConfigError: sync='sometimes' is not one of 'always', 'interval', 'never'.
+
     """
 
     sync: Sync = "always"

@@ -96,6 +96,10 @@ class WriteResult:
         first_sequence: the sequence of the first row; the others follow. 0 if nothing was written.
         created: whether the table was made by this write.
 
+    Example:
+        >>> WriteResult(table="cpu", rows=2, first_sequence=1, created=True)
+        wrote 2 rows to 'cpu' (new table)
+
     """
 
     table: str
@@ -118,6 +122,10 @@ class FlushResult:
     Attributes:
         files: the SSTs written, none if there was nothing to flush.
 
+    Example:
+        >>> FlushResult()
+        nothing to flush
+
     """
 
     files: tuple[FileMeta, ...] = ()
@@ -136,6 +144,10 @@ class CompactResult:
     Attributes:
         removed: the SSTs that were merged.
         added: the SSTs that hold their rows now.
+
+    Example:
+        >>> CompactResult()
+        nothing to compact: no files overlap
 
     """
 
@@ -158,6 +170,10 @@ class VacuumResult:
     Attributes:
         removed: identifiers of the deleted files.
         size_bytes: the space given back.
+
+    Example:
+        >>> VacuumResult(removed=("0" * 32,), size_bytes=2456)
+        deleted 1 file, 2,456 bytes
 
     """
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from mitoframe.model.errors import InvalidInputError
+from mitoframe.model.errors import InvalidInputError, unknown_name
 from mitoframe.model.ids import RegionId
 from mitoframe.model.timerange import TimeUnit
 from mitoframe.model.types import normalise, type_from_text, type_to_text
@@ -156,8 +156,7 @@ def check_roles(names: Sequence[str], time: str, tags: Sequence[str]) -> None:
         raise InvalidInputError(f"tags={tags!r} is a string; give a list, such as tags=[{tags!r}].")
     for role, name in [("time", time), *(("tag", tag) for tag in tags)]:
         if name not in names:
-            listed = ", ".join(map(repr, names))
-            raise InvalidInputError(f"the {role} column {name!r} is not in the frame; it has {listed}.")
+            raise InvalidInputError(f"{role}={name!r}: {unknown_name('column', name, names)}")
     if time in tags:
         raise InvalidInputError(f"column {time!r} is both the time and a tag; leave it out of tags.")
     if len(set(tags)) != len(tags):

@@ -26,7 +26,7 @@ REGIONS_FOLDER = "regions"
 
 ManifestKind = Literal["json", "checkpoint"]
 
-_REGION = re.compile(r"(\d{1,10})_(\d{10})")
+_REGION = re.compile(r"([0-9]{1,10})_([0-9]{10})")
 _SST = re.compile(r"([0-9a-f]{32})\.parquet")
 _MANIFEST = re.compile(r"([0-9]{20})\.(json|checkpoint)")
 
@@ -43,7 +43,10 @@ def region_folder(region: RegionId) -> str:
 def parse_region_folder(name: str) -> RegionId | None:
     """Return the region whose folder has this name (without ``regions/``), or None for a name we did not make."""
     match = _REGION.fullmatch(name)
-    return None if match is None else region_id(int(match[1]), int(match[2]))
+    if match is None or max(int(match[1]), int(match[2])) >= 2**32:
+        return None
+    region = region_id(int(match[1]), int(match[2]))
+    return region if region_folder(region) == f"{REGIONS_FOLDER}/{name}" else None
 
 
 def manifest_folder(region_id: RegionId) -> str:

@@ -1,4 +1,4 @@
-"""What a frame becomes before the log sees it: series, exact values, memory of its own, or an error that names the row."""
+"""What a frame becomes before the log sees it: series, exact values, own memory, or an error that names the row."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ TAG_VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
 
 @st.composite
 def tag_tables(draw: Callable[[Any], Any]) -> tuple[pa.Table, list[tuple[Any, ...]]]:
-    """Tags free, constant, or following from another one that may come after it; encoded or not, in one chunk or more."""
+    """Tags free, constant, or following from one that may come after; encoded or not, in one chunk or more."""
     size = draw(st.integers(0, 30))
     names = [f"tag{number}" for number in range(draw(st.integers(0, 12)))]
     group = draw(st.lists(st.integers(0, 4), min_size=size, max_size=size))
@@ -113,6 +113,24 @@ def test_a_slice_takes_part_with_its_own_rows_only(start: int) -> None:
     assert found == table.select(["host", "region"]).to_pylist()
 
 
+def test_a_slice_is_not_judged_by_the_rows_before_it() -> None:
+    values = pa.array(["a"] * 5 + ["a", "b", "a", "b", "a"], pa.large_string())
+    table = with_time({"region": pa.array(["eu"] * 10, pa.large_string()), "host": values}, 10).slice(5)
+
+    batch = arrow.to_batch(metadata_of({"region": pa.string(), "host": pa.string()}, ("region", "host")), table)
+
+    assert batch.codes.tolist() == [0, 1, 0, 1, 0]
+
+
+def test_a_dictionary_that_holds_null_and_a_value_twice_makes_one_series_of_each() -> None:
+    untidy = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, None, 3]), pa.array(["a", None, "a", "unused"]))
+
+    batch = arrow.to_batch(metadata_of({"host": pa.string()}, ("host",)), with_time({"host": untidy}, 5))
+
+    assert batch.codes.tolist() == [0, 1, 0, 1, 2]
+    assert batch.series.column("host").to_pylist() == ["a", None, "unused"]
+
+
 @pytest.mark.parametrize("at", range(12))
 def test_one_different_row_among_many_makes_a_series_of_its_own(at: int) -> None:
     rows = 5000
@@ -129,15 +147,30 @@ def test_one_different_row_among_many_makes_a_series_of_its_own(at: int) -> None
 # --- memory --------------------------------------------------------------------------------------------
 
 Frame = Callable[[np.ndarray[Any, Any]], Any]
+
+
+def arrow_frame(values: np.ndarray[Any, Any]) -> pa.Table:
+    return with_time({"x": pa.array(values)}, len(values))
+
+
+def pandas_frame(values: Any) -> pd.DataFrame:
+    return pd.DataFrame({"ts": pd.to_datetime(range(len(values))), "x": values}, copy=False)
+
+
+def masked(values: np.ndarray[Any, Any]) -> pd.DataFrame:
+    none = np.zeros(len(values), np.bool_)
+    return pandas_frame(pd.arrays.FloatingArray(values, none) if values.dtype.kind == "f" else values)
+
+
 SHARING: dict[str, Frame] = {
-    "arrow": lambda x: with_time({"x": pa.array(x)}, len(x)),
-    "arrow in chunks": lambda x: pa.concat_tables([with_time({"x": pa.array(x)}, len(x)), with_time({"x": pa.array(x)}, 0 + len(x)).slice(0, 0)]),
-    "polars of arrow": lambda x: pl.from_arrow(with_time({"x": pa.array(x)}, len(x))),
+    "arrow": arrow_frame,
+    "arrow and an empty chunk": lambda x: pa.concat_tables([arrow_frame(x), arrow_frame(x[:0])]),
+    "polars of arrow": lambda x: pl.from_arrow(arrow_frame(x)),
     "polars": lambda x: pl.DataFrame({"ts": pl.Series(range(len(x))).cast(pl.Datetime("us")), "x": x}),
-    "pandas": lambda x: pd.DataFrame({"ts": pd.to_datetime(range(len(x))), "x": x}, copy=False),
-    "pandas masked": lambda x: pd.DataFrame({"ts": pd.to_datetime(range(len(x))), "x": pd.arrays.FloatingArray(x, np.zeros(len(x), bool)) if x.dtype.kind == "f" else x}, copy=False),
-    "pandas arrow": lambda x: pd.DataFrame({"ts": pd.to_datetime(range(len(x))), "x": pd.arrays.ArrowExtensionArray(pa.array(x))}),
-}  # fmt: skip
+    "pandas": pandas_frame,
+    "pandas masked": masked,
+    "pandas arrow": lambda x: pandas_frame(pd.arrays.ArrowExtensionArray(pa.array(x))),
+}
 
 
 @pytest.mark.parametrize("name", SHARING)
@@ -270,6 +303,20 @@ def test_a_cast_that_loses_something_names_column_and_row(
 def test_a_column_of_another_kind_is_refused_and_both_types_are_named(kept: pa.DataType, given: pa.Array) -> None:
     with pytest.raises(SchemaMismatchError, match=r"column 'x' is .*, the table has .*; convert it"):
         batch_of(kept, given)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pa.timestamp("us", zone) for zone in ("Mars/Base", "America", "../UTC")),
+        *(pa.decimal128(5, -2), pa.decimal256(50, 2), pa.struct({"a": pa.int64()}), pa.map_(pa.string(), pa.int64())),
+        *(pa.list_(pa.int64(), 2), pa.list_(pa.timestamp("us", "Mars/Base")), pa.month_day_nano_interval()),
+    ],
+    ids=str,
+)
+def test_a_type_that_cannot_be_kept_is_refused_by_column_and_type(kind: pa.DataType) -> None:
+    with pytest.raises(InvalidInputError, match=r"column 'x' has type .*, which cannot be kept; cast it or leave"):
+        metadata_of({"x": kind})
 
 
 # --- time ----------------------------------------------------------------------------------------------

@@ -251,15 +251,16 @@ def keys_of(table: pa.Table) -> list[dict[str, Any]]:
 
 def plain(table: pa.Table) -> list[dict[str, Any]]:
     """Rows as Python values; floats as their bits, so that NaN is compared too."""
-    exact = [
-        pa.chunked_array([chunk.view(f"int{chunk.type.bit_width}") for chunk in column.chunks], f"int{column.type.bit_width}")
-        if pa.types.is_floating(column.type)
-        else column.cast(pa.int64())
-        if pa.types.is_timestamp(column.type)
-        else column
-        for column in table.columns
-    ]  # fmt: skip
-    return pa.table(exact, names=table.column_names).to_pylist()
+    return pa.table([exact(column) for column in table.columns], names=table.column_names).to_pylist()
+
+
+def exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.int64())
+    if not pa.types.is_floating(column.type):
+        return column
+    bits = f"int{column.type.bit_width}"
+    return pa.chunked_array([chunk.view(bits) for chunk in column.chunks], bits)
 
 
 @pytest.mark.parametrize("name", CONSTRUCTORS)
@@ -354,6 +355,7 @@ def test_a_null_among_integers_or_booleans_changes_no_value_in_pandas(kind: pa.D
 
     frame = from_table(table)
 
+    assert isinstance(frame["value"].dtype, pd.api.extensions.ExtensionDtype)
     assert [None if value is pd.NA else value for value in frame["value"]] == extremes
 
 
@@ -407,7 +409,8 @@ def test_a_named_index_level_that_is_no_key_is_left_behind() -> None:
 
 
 def test_an_empty_frame_makes_the_table_and_no_rows() -> None:
-    for data in (SCHEMA.empty_table(), pl.from_arrow(SCHEMA.empty_table()), SCHEMA.empty_table().to_pandas(types_mapper=pd.ArrowDtype)):  # fmt: skip
+    empty = SCHEMA.empty_table()
+    for data in (empty, pl.from_arrow(empty), empty.to_pandas(types_mapper=pd.ArrowDtype)):
         with mito.open("memory://") as database:
             result = database.write(data, "rows", time="ts", tags=list(TAGS))
 

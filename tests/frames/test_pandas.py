@@ -98,7 +98,7 @@ def test_categories_that_no_row_has_and_nulls_stay_what_they_are() -> None:
 
 @pytest.mark.parametrize("names", [[1], [("a", "b")], [None], [1.5], [pd.Timestamp(0)]])
 def test_a_column_name_that_is_no_string_is_refused(names: list[Any]) -> None:
-    with pytest.raises(InvalidInputError, match="column name .* is a .*; rename it to a string"):
+    with pytest.raises(InvalidInputError, match=r"column name .* is a .*; rename it to a string"):
         to_table(pd.DataFrame([[1]], columns=pd.Index(names, dtype=object)), [])
 
 

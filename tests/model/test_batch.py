@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from builders import CPU, DELETE, HOST, Row, batch_of, delete, metadata_of, put, rows_of
 
-from mitoframe.model.batch import concat_fields, take_fields
+from mitoframe.model.batch import concat_fields, gather
 from mitoframe.model.ids import Sequence
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 
@@ -127,8 +127,23 @@ def test_fields_put_together_do_not_keep_the_parts_alive():
     assert together.column(0).to_pylist() == [8, 9]
 
 
-def test_taking_rows_of_fields_that_do_not_exist_counts_them():
-    assert take_fields(batch_of(metadata_of(HOST, {}), [put(1, 1)]).fields, np.array([0, 0, 0])).num_rows == 3
+def test_gathering_keeps_the_type_and_gives_memory_of_its_own():
+    values = np.array([5, 7, 9], dtype=np.uint64)
+
+    found = gather(values, pa.array([2, 0, 2]))
+
+    assert found.tolist() == [9, 5, 9]
+    assert found.dtype == np.uint64
+    assert not np.shares_memory(found, values)
+
+
+def test_a_batch_comes_in_slices_of_a_bounded_length(metadata):
+    rows = shaped(metadata, 5)
+
+    slices = [rows_of(part) for part in batch_of(metadata, rows).slices(2)]
+
+    assert slices == [rows[:2], rows[2:4], rows[4:]]
+    assert list(batch_of(metadata, []).slices(2)) == []
 
 
 def test_a_batch_knows_the_memory_it_holds():

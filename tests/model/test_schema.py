@@ -7,7 +7,7 @@ import pytest
 from builders import REGION, metadata_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_types import kept_types
+from values import kept_types
 
 from mitoframe.model.errors import InvalidInputError
 from mitoframe.model.schema import RegionMetadata, SemanticType, build_metadata, check_names
@@ -80,8 +80,8 @@ def test_metadata_survives_being_json(types):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"time": "when"}, r"the time column 'when' is not in the frame; it has 'cpu', 'ts', 'host', 'rack'"),
-        ({"tags": ["hots"]}, "the tag column 'hots' is not in the frame"),
+        ({"time": "when"}, r"time='when': no column 'when'. There are 'cpu', 'ts', 'host', 'rack'"),
+        ({"tags": ["hots"]}, "tag='hots': no column 'hots'; did you mean 'host'"),
         ({"tags": ["host", "ts"]}, "column 'ts' is both the time and a tag"),
         ({"tags": ["host", "host"]}, r"tags=\['host', 'host'\] names a column twice"),
         ({"tags": "host"}, r"tags='host' is a string; give a list, such as tags=\['host'\]"),

@@ -3,26 +3,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from values import kept_types
 
 from mitoframe.model.types import normalise, type_from_text, type_to_text
-
-SIMPLE = [
-    pa.bool_(),
-    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
-    *(pa.float32(), pa.float64(), pa.large_string(), pa.large_binary(), pa.date32()),
-]
-units = st.sampled_from(["ms", "us", "ns"])
-zones = st.sampled_from([None, "UTC", "Europe/Paris", "America/Argentina/Buenos_Aires"])
-decimals = st.integers(1, 38).flatmap(lambda precision: st.integers(0, precision).map(lambda s: (precision, s)))
-scalar_types = (
-    st.sampled_from(SIMPLE)
-    | st.builds(pa.timestamp, units, zones)
-    | st.builds(pa.duration, units)
-    | st.sampled_from([pa.time64("us"), pa.time64("ns")])
-    | decimals.map(lambda pair: pa.decimal128(*pair))
-)
-kept_types = st.recursive(scalar_types, lambda items: items.map(pa.large_list), max_leaves=3)
 
 
 @settings(deadline=None)

@@ -1,0 +1,115 @@
+"""The surface: exactly these names, each explained, each shown by an example that runs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+
+import mitoframe as mito
+
+mpl.use("agg")
+
+NAMES = [
+    "BusyError", "ClosedError", "CompactResult", "ConfigError", "ConflictError", "CorruptionError", "DamageWarning",
+    "Database", "DiskFullError", "FencedError", "FlushResult", "InvalidInputError", "LimitExceededError", "MitoConfig",
+    "MitoEngine", "MitoError", "PoisonedError", "ReadOnlyError", "RegionHook", "Scan", "SchemaMismatchError",
+    "SnapshotExpiredError", "StoreLockedError", "Table", "TableExistsError", "TableNotFoundError", "UnavailableError",
+    "UnknownOutcomeError", "VacuumResult", "WriteResult", "open", "scan", "write",
+]  # fmt: skip
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+WITHOUT_EXAMPLE = {"MitoEngine", "RegionHook"}
+"""For those who build on the engine: the page of the ports and the engine's own tests show them."""
+EXPLAINED_WHOLE = {"RegionHook"}
+"""Protocols whose docstring says what each method is told."""
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(mito.__path__, "mitoframe.")
+    return ["mitoframe", *(module.name for module in found if not module.name.endswith("__main__"))]
+
+
+def is_error(item: object) -> bool:
+    return isinstance(item, type) and issubclass(item, (Exception, Warning))
+
+
+def public_parts(name: str, item: Any) -> Iterator[tuple[str, Any]]:
+    """The thing and, of a class, the methods and properties it defines itself."""
+    yield name, item
+    if not inspect.isclass(item) or is_error(item) or name in EXPLAINED_WHOLE:
+        return
+    for part, value in vars(item).items():
+        plain = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if not part.startswith("_") and inspect.isfunction(plain):
+            yield f"{name}.{part}", plain
+
+
+def without_docstring(name: str, item: Any) -> list[str]:
+    return [part for part, value in public_parts(name, item) if not (value.__doc__ or "").strip()]
+
+
+def examples_of(item: Any) -> int:
+    return sum(len(test.examples) for test in doctest.DocTestFinder(recurse=True).find(item, "item"))
+
+
+def failures_in(module: Any) -> list[str]:
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    for test in doctest.DocTestFinder().find(module):
+        runner.run(test, out=said.append)
+    return said if runner.summarize(verbose=False).failed else []
+
+
+def test_the_names_are_these_and_sorted() -> None:
+    assert mito.__all__ == sorted(NAMES)
+    assert all(hasattr(mito, name) for name in NAMES)
+
+
+def test_nothing_else_can_be_seen_but_the_rooms() -> None:
+    rooms = {name.split(".")[1] for name in modules() if "." in name}
+
+    seen = {name for name in vars(mito) if not name.startswith("_")}
+
+    assert seen - set(NAMES) - rooms == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_is_explained(name: str) -> None:
+    assert without_docstring(name, getattr(mito, name)) == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not is_error(getattr(mito, name))])
+def test_every_public_name_has_an_example(name: str) -> None:
+    assert examples_of(getattr(mito, name)) or name in WITHOUT_EXAMPLE
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_example_runs(name: str) -> None:
+    assert failures_in(importlib.import_module(name)) == []
+
+
+def test_the_checks_see_a_method_without_docstring_and_an_example_that_is_wrong() -> None:
+    class Silent:
+        """Wrong.
+
+        >>> 1 + 1
+        3
+        """
+
+        def method(self) -> None: ...
+
+        @property
+        def part(self) -> None: ...
+
+    assert without_docstring("Silent", Silent) == ["Silent.method", "Silent.part"]
+    assert examples_of(Silent) == 1
+    assert examples_of(Callable) == 0
+    runner = doctest.DocTestRunner()
+    [test] = doctest.DocTestFinder().find(Silent, "Silent")
+    assert runner.run(test, out=lambda _: None).failed == 1
