@@ -168,7 +168,7 @@ class Harness:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stride", type=int, default=1, help="kill at every n-th effect only")
-    parser.add_argument("--double-every", type=int, default=100, help="kill the recovery of every n-th point as well")
+    parser.add_argument("--double-every", type=int, default=80, help="kill the recovery of every n-th point as well")
     arguments = parser.parse_args()
     logging.getLogger("mitoframe").setLevel(logging.ERROR)
     pa.set_cpu_count(1)

@@ -20,7 +20,7 @@ DOUBLE_POINTS_MIN = 500
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.timeout(600)
 def test_killed_at_every_effect_and_again_while_recovering() -> None:
-    double_every = "4" if os.environ.get("MITOFRAME_NIGHTLY") else "100"
+    double_every = "4" if os.environ.get("MITOFRAME_NIGHTLY") else "80"
 
     run = subprocess.run(
         [sys.executable, str(HARNESS), "--double-every", double_every], capture_output=True, text=True, check=False
