@@ -1,4 +1,4 @@
-"""A column of every type that is kept, with the values that break things.
+"""Every type that is kept, as a strategy; and a column of each with the values that break things.
 
 Nulls, NaN with a payload, -0.0, the ends of ranges, empty and long strings.
 """
@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import strategies as st
 
 ROWS = 6
 """Rows of each column."""
@@ -67,6 +68,24 @@ COLUMNS: dict[str, pa.Array] = {
     "all_null": pa.nulls(ROWS, pa.float64()),
 }
 FIELD_TYPES = {name: column.type for name, column in COLUMNS.items()}
+
+
+SIMPLE = [
+    pa.bool_(),
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+    *(pa.float32(), pa.float64(), pa.large_string(), pa.large_binary(), pa.date32()),
+]
+units = st.sampled_from(["ms", "us", "ns"])
+zones = st.sampled_from([None, "UTC", "Europe/Paris", "America/Argentina/Buenos_Aires"])
+decimals = st.integers(1, 38).flatmap(lambda precision: st.integers(0, precision).map(lambda s: (precision, s)))
+scalar_types = (
+    st.sampled_from(SIMPLE)
+    | st.builds(pa.timestamp, units, zones)
+    | st.builds(pa.duration, units)
+    | st.sampled_from([pa.time64("us"), pa.time64("ns")])
+    | decimals.map(lambda pair: pa.decimal128(*pair))
+)
+kept_types = st.recursive(scalar_types, lambda items: items.map(pa.large_list), max_leaves=3)
 
 
 def same_bits(left: pa.Array, right: pa.Array) -> bool:

@@ -8,12 +8,17 @@ from builders import REGION, Row, batch_of, create, delete, metadata_of, newest,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mitoframe.drivers.clock import ManualClock
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.failpoints import watching
 from mitoframe.model.errors import CorruptionError, ReadOnlyError
+from mitoframe.model.ids import EntryId
 from mitoframe.model.request import ScanRequest
+from mitoframe.region.hooks import Hooks
+from mitoframe.region.recovery import open_region_for_reading
+from mitoframe.storage.wal import Wal
 
 METADATA = metadata_of()
 EPOCH, MILLISECOND = datetime(1970, 1, 1), timedelta(milliseconds=1)
@@ -28,7 +33,7 @@ class Killed(BaseException):
 class Disk:
     """What outlives a process, and the rows that were acknowledged, by their sequences."""
 
-    store: MemoryObjectStore = field(default_factory=MemoryObjectStore)
+    store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore(ManualClock()))
     log: MemoryLog = field(default_factory=MemoryLog)
     rows: list[Row] = field(default_factory=list)
     seed: int = 0
@@ -190,6 +195,8 @@ def test_a_flush_cut_short_anywhere_gives_each_row_once(point):
 
     engine = disk.start()
     assert seen(engine) == disk.expected()
+    version = engine.region(REGION).control.current().version
+    assert sum(file.row_count for file in version.state.files.values()) + version.mutable.stats.row_count == 2
     disk.write(engine, put(0, 1, cpu=3))
     engine.flush(REGION)
     assert seen(disk.start()) == disk.expected()
@@ -210,9 +217,21 @@ def test_sequences_are_not_given_twice_when_everything_is_flushed():
     engine = disk.start()
     disk.write(engine, put(0, 1), put(0, 2))
     engine.flush(REGION)
-    engine.close()
+    assert list(disk.log.read(REGION, EntryId(0))) == []
 
     assert disk.start().write(REGION, batch_of(METADATA, [put(0, 4)])) == 3
+
+
+def test_a_log_that_lost_its_newest_end_is_not_written_to():
+    disk = new_disk()
+    engine = disk.start()
+    disk.write(engine, put(0, 1))
+    engine.flush(REGION)
+    disk.log = MemoryLog()
+
+    with pytest.raises(CorruptionError, match=r"the log ends with entry 0, but the manifest .* up to 1 are in files"):
+        disk.start().region(REGION)
+    assert seen(disk.start(read_only=True)) == disk.expected()
 
 
 # --- reading what another process writes ----------------------------------------------------------------
@@ -280,6 +299,21 @@ def test_a_flush_while_a_reader_looks_hides_no_row(moment, opened):
 
     assert found in (acknowledged, disk.expected())
     assert seen(reader) == disk.expected()
+
+
+def test_a_flush_between_reading_the_manifest_and_reading_the_log_hides_no_row():
+    log = BusyLog()
+    disk = Disk(log=log)
+    create(disk.start(), METADATA)
+    writer = disk.start()
+    disk.write(writer, put(0, 1, cpu=1))
+    log.before.append(lambda: writer.flush(REGION))
+
+    region = open_region_for_reading(disk.store, Wal(log), Hooks(), REGION)
+
+    version = region.control.current().version
+    assert [file.row_count for file in version.state.files.values()] == [1]
+    assert region.control.current().visible == 1
 
 
 def test_a_reader_writes_nothing():

@@ -16,6 +16,10 @@ from mitoframe.storage.paths import (
     sst_key,
 )
 
+FOREIGN_FOLDERS = [
+    *("", "1", "1_2", "x_0000000001", "1_0000000001.tmp", "-1_0000000001"),
+    *("01_0000000001", "4294967296_0000000001", "1_4294967296", "٣_0000000001"),
+]
 numbers = st.integers(0, 2**32 - 1)
 regions = st.builds(region_id, numbers, numbers)
 file_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
@@ -88,6 +92,6 @@ def test_a_region_folder_is_parsed_back(table: int, number: int) -> None:
     assert parse_region_folder(region_folder(region).rpartition("/")[2]) == region
 
 
-@pytest.mark.parametrize("name", ["", "1", "1_2", "x_0000000001", "1_0000000001.tmp", "-1_0000000001"])
+@pytest.mark.parametrize("name", FOREIGN_FOLDERS)
 def test_a_folder_of_another_name_is_no_region(name: str) -> None:
     assert parse_region_folder(name) is None

@@ -1,1 +1,0 @@
-"""Makes this folder importable, so that every test may say ``from builders import …``."""

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import pytest
+from builders import (
+    REGION,
+    Row,
+    batch_of,
+    create,
+    delete,
+    file_id_of,
+    metadata_of,
+    newest,
+    open_engine,
+    put,
+    read,
+    rows_of,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mitoframe.drivers.clock import ManualClock, SeededRandomness
+from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.jobs.compact import compact_files
+from mitoframe.jobs.twcs import CompactionTask
+from mitoframe.model.errors import CorruptionError
+from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
+from mitoframe.model.options import MitoConfig
+from mitoframe.storage.paths import sst_folder, sst_key
+from mitoframe.storage.runs import sort_batches
+from mitoframe.storage.sst_reader import SstReader
+from mitoframe.storage.sst_writer import write_sst
+
+METADATA = metadata_of()
+COLUMNS = ("host", "ts", "cpu", "__sequence")
+
+keys = st.tuples(st.integers(0, 4), st.sampled_from([None, "a", "b"]))
+
+
+@st.composite
+def files_of_rows(draw: st.DrawFn) -> list[list[Row]]:
+    drawn = draw(st.lists(st.lists(st.tuples(keys, st.booleans()), min_size=1, max_size=6), min_size=2, max_size=4))
+    numbers = iter(draw(st.permutations(range(1, 1 + sum(map(len, drawn))))))
+    return [
+        [put(next(numbers), *key, 7) if is_put else delete(next(numbers), *key) for key, is_put in part]
+        for part in drawn
+    ]
+
+
+def store_file(store: MemoryObjectStore, name: str, rows: list[Row]) -> FileMeta:
+    batch = sort_batches([batch_of(METADATA, rows)])
+    return write_sst(store, METADATA, batch, file_id=file_id_of(name), level=0, row_group_rows=2, created_ms=0)
+
+
+def compact(store: MemoryObjectStore, inputs, *, drop_deletes: bool):
+    return compact_files(
+        METADATA,
+        CompactionTask(window_start=0, inputs=tuple(inputs), drop_deletes=drop_deletes),
+        store=store,
+        reader=SstReader(store),
+        clock=ManualClock(9000),
+        randomness=SeededRandomness(3),
+        config=MitoConfig(row_group_rows=3),
+        window_ms=3_600_000,
+        reason="test",
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(files_of_rows(), st.booleans())
+def test_the_merged_file_holds_the_newest_row_of_each_key_with_its_own_sequence(parts, drop_deletes):
+    store = MemoryObjectStore()
+    inputs = [store_file(store, "abcd"[n], rows) for n, rows in enumerate(parts)]
+
+    edit = compact(store, inputs, drop_deletes=drop_deletes)
+
+    wanted = newest((row for rows in parts for row in rows), drop_deletes=drop_deletes)
+    found = [
+        row
+        for file in edit.added
+        for row in rows_of(SstReader(store).read(METADATA, file, range(file.row_group_count), ["cpu"]))
+    ]
+    assert found == wanted
+    assert edit.removed == tuple(file.file_id for file in inputs)
+    assert len(edit.added) == (1 if wanted else 0)
+
+
+def test_the_edit_exchanges_files_and_leaves_the_log_alone():
+    store = MemoryObjectStore()
+    inputs = [store_file(store, "a", [put(1, 1)]), store_file(store, "b", [put(2, 1)])]
+
+    edit = compact(store, inputs, drop_deletes=True)
+
+    assert (edit.flushed_entry_id, edit.flushed_sequence, edit.forgotten) == (None, None, ())
+    assert (edit.compaction_window_ms, edit.at_ms, edit.reason) == (3_600_000, 9000, "test")
+    assert (edit.added[0].level, edit.added[0].row_group_count) == (LEVEL_COMPACTED, 1)
+
+
+def test_the_inputs_stay_as_they_are():
+    store = MemoryObjectStore()
+    inputs = [store_file(store, "a", [put(1, 1)]), store_file(store, "b", [put(2, 1)])]
+    before = {name: store.get(sst_key(REGION, file_id_of(name))) for name in "ab"}
+
+    compact(store, inputs, drop_deletes=True)
+
+    assert {name: store.get(sst_key(REGION, file_id_of(name))) for name in "ab"} == before
+    assert len(store.list(sst_folder(REGION))) == 3
+
+
+def test_an_input_that_cannot_be_read_leaves_nothing_behind():
+    store = MemoryObjectStore()
+    inputs = [store_file(store, "a", [put(1, 1)]), store_file(store, "b", [put(2, 1)])]
+    store.delete(sst_key(REGION, file_id_of("b")))
+
+    with pytest.raises(CorruptionError, match=file_id_of("b")):
+        compact(store, inputs, drop_deletes=True)
+
+    assert [item.key for item in store.list(sst_folder(REGION))] == [sst_key(REGION, file_id_of("a"))]
+
+
+# --- as the engine does it ------------------------------------------------------------------------------
+
+HOUR_MS = 3_600_000
+times = st.integers(0, 3) | st.integers(0, 3).map(lambda n: HOUR_MS + n) | st.just(HOUR_MS - 1)
+writes = st.lists(
+    st.lists(st.builds(put, st.just(0), times, st.sampled_from([None, "a"]), st.integers(0, 9)), min_size=1, max_size=4)
+    | st.lists(st.builds(delete, st.just(0), times, st.sampled_from([None, "a"])), min_size=1, max_size=4),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(writes, st.lists(st.booleans(), min_size=8, max_size=8))
+def test_what_is_visible_is_the_same_before_and_after(drawn, flushes):
+    engine = open_engine()
+    create(engine, METADATA, compaction_window_ms=HOUR_MS)
+    for rows, then_flush in zip(drawn, flushes, strict=False):
+        engine.write(REGION, batch_of(METADATA, rows))
+        if then_flush:
+            engine.flush(REGION)
+    before = read(engine, columns=COLUMNS)
+
+    engine.compact(REGION)
+
+    assert read(engine, columns=COLUMNS) == before
+    assert engine.compact(REGION).removed == ()
+
+
+def test_a_delete_marker_stays_while_another_file_may_hold_what_it_hides():
+    """The old row lies in a file of the window after: it reaches into this one but is not in its merge."""
+    engine = open_engine()
+    create(engine, METADATA, compaction_window_ms=1000)
+    for rows in ([put(0, 500), put(0, 1500)], [delete(0, 500), delete(0, 400)], [put(0, 450), put(0, 510)]):
+        engine.write(REGION, batch_of(METADATA, rows[:1] if rows[0].op_type else rows))
+        if rows[0].op_type:
+            engine.write(REGION, batch_of(METADATA, rows[1:]))
+        engine.flush(REGION)
+    before = read(engine, columns=("ts",))
+
+    [merged] = engine.compact(REGION).added
+
+    assert merged.delete_count == 2
+    assert read(engine, columns=("ts",)) == before
+
+
+def test_a_delete_marker_goes_when_everything_it_could_hide_is_in_the_merge():
+    engine = open_engine()
+    create(engine, METADATA)
+    for rows in ([put(0, 500), put(0, 600)], [delete(0, 500)]):
+        engine.write(REGION, batch_of(METADATA, rows))
+        engine.flush(REGION)
+
+    [merged] = engine.compact(REGION).added
+
+    assert (merged.row_count, merged.delete_count) == (1, 0)
+
+
+def test_files_whose_rows_are_all_deleted_vanish_without_a_successor():
+    engine = open_engine()
+    create(engine, METADATA)
+    for rows in ([put(0, 500)], [delete(0, 500)]):
+        engine.write(REGION, batch_of(METADATA, rows))
+        engine.flush(REGION)
+
+    result = engine.compact(REGION)
+
+    assert (len(result.removed), result.added) == (2, ())
+    assert read(engine) == []

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+from builders import REGION, file_id_of, file_of, metadata_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.jobs.gc import collectable, delete_files, forgettable
+from mitoframe.model.edit import FileEdit, RegionState
+from mitoframe.model.file import RemovedFile
+from mitoframe.model.options import RegionOptions
+from mitoframe.ports import ObjectMeta
+from mitoframe.storage.paths import sst_folder, sst_key
+
+EMPTY = RegionState(metadata=metadata_of(), options=RegionOptions())
+NOW_MS, GRACE_MS = 10_000, 1000
+
+
+def stored(name: str, modified_ms: int = 0) -> ObjectMeta:
+    return ObjectMeta(key=sst_key(REGION, file_id_of(name)), size_bytes=10, modified_ms=modified_ms)
+
+
+def state_of(*, listed: str = "", removed: dict[str, int] | None = None) -> RegionState:
+    """List some files, and some that were removed at a time."""
+    removed = removed or {}
+    state = EMPTY.apply(FileEdit(added=tuple(file_of(name, 0, 1) for name in {*listed, *removed})))
+    for name, at_ms in removed.items():
+        state = state.apply(FileEdit(removed=(file_id_of(name),), at_ms=at_ms))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "item", "pinned", "goes"),
+    [
+        (state_of(listed="a"), stored("a"), "", False),
+        (state_of(removed={"a": 9_000}), stored("a"), "", True),
+        (state_of(removed={"a": 9_001}), stored("a"), "", False),
+        (state_of(removed={"a": 0}), stored("a"), "a", False),
+        (state_of(removed={"a": 0}), stored("a", 9_999), "", True),
+        (state_of(), stored("a", 9_000), "", True),
+        (state_of(), stored("a", 9_001), "", False),
+        (state_of(), stored("a", 0), "a", False),
+        (state_of(), stored("a", 20_000), "", False),
+    ],
+    ids=[
+        "listed",
+        "removed and old enough",
+        "removed a moment ago",
+        "removed and pinned",
+        "removed long after it was written",
+        "left by a crash",
+        "perhaps about to be committed",
+        "never listed and pinned",
+        "the store's clock is ahead",
+    ],
+)
+def test_a_file_goes_when_nobody_needs_it_and_the_grace_is_over(state, item, pinned, goes):
+    pins = frozenset(map(file_id_of, pinned))
+
+    chosen = collectable(state, [item], pins, now_ms=NOW_MS, grace_ms=GRACE_MS)
+
+    assert chosen == ((item,) if goes else ())
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "a.parquet", "0" * 32 + ".parquet.tmp", "0" * 31 + "G.parquet", ""])
+def test_a_name_that_we_did_not_make_is_never_chosen(name):
+    item = ObjectMeta(key=f"{sst_folder(REGION)}/{name}", size_bytes=1, modified_ms=0)
+
+    assert collectable(EMPTY, [item], frozenset(), now_ms=10**15, grace_ms=0) == ()
+
+
+names = st.sampled_from("abcdef")
+
+
+@settings(deadline=None)
+@given(
+    st.sets(names),
+    st.dictionaries(names, st.integers(0, 20_000)),
+    st.dictionaries(names, st.integers(0, 20_000)),
+    st.sets(names),
+    st.integers(0, 5000),
+)
+def test_whatever_is_listed_or_pinned_stays(listed, removed, there, pinned, grace_ms):
+    removed = {name: at_ms for name, at_ms in removed.items() if name not in listed}
+    state = state_of(listed="".join(listed), removed=removed)
+    objects = [stored(name, modified_ms) for name, modified_ms in there.items()]
+
+    chosen = collectable(state, objects, frozenset(map(file_id_of, pinned)), now_ms=NOW_MS, grace_ms=grace_ms)
+
+    gone = {item.key.rpartition("/")[2][0] for item in chosen}
+    assert gone == {
+        name for name in there if name not in listed | pinned and NOW_MS - removed.get(name, there[name]) >= grace_ms
+    }
+
+
+def test_chosen_files_are_deleted_and_named():
+    store = MemoryObjectStore()
+    for name in "abc":
+        store.put_if_absent(sst_key(REGION, file_id_of(name)), b"x")
+
+    deleted = delete_files(store, REGION, [stored("a"), stored("c")])
+
+    assert deleted == (file_id_of("a"), file_id_of("c"))
+    assert [item.key for item in store.list(sst_folder(REGION))] == [sst_key(REGION, file_id_of("b"))]
+
+
+def test_a_foreign_name_is_never_deleted():
+    store = MemoryObjectStore()
+    key = f"{sst_folder(REGION)}/notes.txt"
+    store.put_if_absent(key, b"mine")
+
+    with pytest.raises(AssertionError):
+        delete_files(store, REGION, [ObjectMeta(key=key, size_bytes=4, modified_ms=0)])
+
+    assert store.get(key) == b"mine"
+
+
+def test_the_manifest_forgets_what_is_deleted_now_or_gone_already():
+    removed = tuple(RemovedFile(file_id=file_id_of(name), removed_ms=0) for name in "abc")
+
+    gone = forgettable(removed, [file_id_of("a")], [stored("a"), stored("b"), stored("f")])
+
+    assert gone == (file_id_of("a"), file_id_of("c"))
