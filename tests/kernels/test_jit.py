@@ -61,7 +61,7 @@ def test_every_module_of_kernels_is_warmed_up():
 
 def test_warm_up_leaves_nothing_to_load():
     ran = run(
-        "from mitoframe.kernels import jit, warm\n"
+        "from mitoframe.kernels import jit; from mitoframe.testing import warm\n"
         "print(warm.warm_up() == len(jit.kernels()) > 10, all(kernel._compiled for kernel in jit.kernels()))"
     )
 
