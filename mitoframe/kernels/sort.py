@@ -6,8 +6,8 @@ themselves by merging the runs they consist of, and merged back. Rows in order c
 more, and the worst input O(n log n).
 
 Promises: the sort is stable, so rows alike in all three keep the order they came in. `sort_and_keep_last` is
-`sort_rows` followed by `dedup.keep_last`; it is here because the times lie in order at the end of a repair, and
-fetching them again would cost as much as the counting sort.
+`sort_rows` followed by `dedup.keep_last`; it is here because the times lie in order at the end of a repair: fetching
+them again would cost as much as the counting sort, and fresh memory for the answer nearly as much.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ def sort_rows(codes: Int32Array, count: int, times: Int64Array, sequences: Uint6
     assert codes.size == times.size == sequences.size
     if is_sorted(codes, times, sequences):
         return np.arange(codes.size, dtype=np.int64)
-    take, _ = _sort_rows(codes, count, times, sequences)
-    return take
+    return _sort_rows(codes, count, times, sequences, False)
 
 
 def sort_and_keep_last(codes: Int32Array, count: int, times: Int64Array, sequences: Uint64Array) -> Int64Array:
@@ -55,28 +54,25 @@ def sort_and_keep_last(codes: Int32Array, count: int, times: Int64Array, sequenc
     """
     assert codes.size == times.size == sequences.size
     if is_sorted(codes, times, sequences):
-        return _keep_first(codes, times, np.arange(codes.size, dtype=np.int64))
-    take, aligned = _sort_rows(codes, count, times, sequences)
-    return _keep_first(codes, aligned, take) if aligned.size else take
+        return _first_of_each_key(codes, times)
+    return _sort_rows(codes, count, times, sequences, True)
 
 
 @kernel
-def _keep_first(codes: Int32Array, aligned: Int64Array, take: Int64Array) -> Int64Array:
-    """Return the first of the rows that share series and time; ``aligned`` are the times of ``take``."""
-    kept = np.empty(take.size, np.int64)
+def _first_of_each_key(codes: Int32Array, times: Int64Array) -> Int64Array:
+    """Return the first of the rows that share series and time, of rows in order."""
+    kept = np.empty(codes.size, np.int64)
     count = 0
-    for at in range(take.size):
-        if at == 0 or aligned[at] != aligned[at - 1] or codes[take[at]] != codes[take[at - 1]]:
-            kept[count] = take[at]
+    for row in range(codes.size):
+        if row == 0 or times[row] != times[row - 1] or codes[row] != codes[row - 1]:
+            kept[count] = row
             count += 1
-    return kept[:count].copy()
+    return kept[:count]
 
 
 @kernel
-def _sort_rows(
-    codes: Int32Array, count: int, times: Int64Array, sequences: Uint64Array
-) -> tuple[Int64Array, Int64Array]:
-    """Return the rows in order and their times, or no times if those of every series rise strictly as they came."""
+def _sort_rows(codes: Int32Array, count: int, times: Int64Array, sequences: Uint64Array, keep_last: bool) -> Int64Array:
+    """Return the rows in order; with ``keep_last`` only the first of those that share series and time."""
     starts = np.zeros(count + 1, np.int64)
     for row in range(codes.size):
         starts[codes[row] + 1] += 1
@@ -97,7 +93,7 @@ def _sort_rows(
         ends[code] = end + 1
     longest = _longest(starts, rising)
     if longest == 0:
-        return take, np.empty(0, np.int64)
+        return take  # Times that rise strictly are all different.
     # Repair compares every row several times: worth having the times in the order of `take`, side by side.
     aligned = np.empty(codes.size, np.int64)
     for code in range(count):
@@ -112,10 +108,18 @@ def _sort_rows(
     for code in range(count):
         if not rising[code]:
             start, stop = starts[code], starts[code + 1]
-            kept = _set_late_apart(take, aligned, start, stop, late, late_times, sequences)
-            _sort_runs(late, late_times, stop - kept, spare, spare_times, runs, sequences)
-            _put_late_back(take, aligned, start, kept, stop, late, late_times, sequences)
-    return take, aligned
+            in_order = _set_late_apart(take, aligned, start, stop, late, late_times, sequences)
+            _sort_runs(late, late_times, stop - in_order, spare, spare_times, runs, sequences)
+            _put_late_back(take, aligned, start, in_order, stop, late, late_times, sequences)
+    if not keep_last:
+        return take
+    kept = 0
+    for code in range(count):
+        for at in range(starts[code], starts[code + 1]):
+            if at == starts[code] or aligned[at] != aligned[at - 1]:
+                take[kept] = take[at]
+                kept += 1
+    return take[:kept]
 
 
 @device

@@ -97,8 +97,8 @@ def samples():
         merge._merge_runs: (np.zeros(size, np.int32), halves, sequences * np.uint64(0), int64s([0, size // 2, size])),
         series.codes_from_offsets: (int64s([0, 2, 2, 5]), 1, 5),
         series.series_offsets: (np.sort(codes), count),
-        sort._keep_first: (codes, times[take], take),
-        sort._sort_rows: (codes, count, times, sequences),
+        sort._first_of_each_key: (codes[take], times[take]),
+        sort._sort_rows: (codes, count, times, sequences, True),
         sort.is_sorted: (codes[take], times[take], sequences[take]),
     }
 
@@ -153,7 +153,7 @@ def test_an_annotation_that_names_no_array_is_a_mistake():
 
 
 def test_threads_that_call_first_at_once_share_one_kernel():
-    fresh = jit.Kernel(sort._keep_first.python)
+    fresh = jit.Kernel(sort._first_of_each_key.python)
     barrier = threading.Barrier(4)
     loaded, answers = [], []
 
