@@ -22,6 +22,8 @@ nightly: $(VENV)/test.stamp  ## the same tests with larger numbers, for hours
 
 bench: $(VENV)/bench.stamp $(PEERS)/peers.stamp  ## side by side with peers; writes benchmarks/RESULTS.md
 	$(RUN) benchmarks/ingest.py --peers-python $(PEERS)/bin/python --write-results
+	$(RUN) benchmarks/startup.py --write-results
+	$(RUN) benchmarks/report.py
 
 clean:  ## remove environments and outputs
 	rm -rf $(VENV) $(PEERS) demo-out benchmarks/.data

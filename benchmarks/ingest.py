@@ -204,22 +204,19 @@ def _row(
 
 
 def _targets(medians: dict[str, dict[str, float] | None]) -> list[report.Target]:
-    ours = medians.get(OURS)
-    targets = []
-    for name in ("chDB", "chDB fastest"):
-        theirs = medians.get(name)
-        if ours is None or theirs is None:
-            continue
-        ratio = ours["rows_per_second"] / theirs["rows_per_second"]
-        targets.append(
-            report.Target(
-                what=f"rows per second, mitoframe over {name}",
-                wanted=f"at least {SPEED_TARGET} times",
-                found=f"{ratio:.2f} times",
-                is_met=ratio >= SPEED_TARGET,
-            )
+    """Compare with chDB at the same durability; unsynced chDB is in the table, with its ratio."""
+    ours, theirs = medians.get(OURS), medians.get("chDB")
+    if ours is None or theirs is None:
+        return []
+    ratio = ours["rows_per_second"] / theirs["rows_per_second"]
+    return [
+        report.Target(
+            what="rows per second, mitoframe over chDB, both synced",
+            wanted=f"at least {SPEED_TARGET} times",
+            found=f"{ratio:.2f} times",
+            is_met=ratio >= SPEED_TARGET,
         )
-    return targets
+    ]
 
 
 def _settled_note(name: str, runs: list[dict[str, Any]]) -> str:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from mitoframe.kernels.keys import NULL, combine_codes, split_codes, strings_follow
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.errors import InvalidInputError, SchemaMismatchError, unknown_name
+from mitoframe.model.memory import POOL
 from mitoframe.model.schema import RegionMetadata, check_names
 from mitoframe.model.timerange import TIME_MAX, TIME_MIN
 from mitoframe.model.types import normalise, type_to_text
@@ -246,7 +247,7 @@ def _fields(metadata: RegionMetadata, table: pa.Table) -> pa.RecordBatch:
 
 def _copy(values: pa.ChunkedArray) -> pa.Array:
     # One array is handed back as it is, more than one are copied: so there is always one more, an empty one.
-    return pa.concat_arrays([*values.chunks, pa.nulls(0, values.type)])
+    return pa.concat_arrays([*values.chunks, pa.nulls(0, values.type)], memory_pool=POOL)
 
 
 # --- casts -----------------------------------------------------------------------------------------------
@@ -312,7 +313,7 @@ def _cast_exactly(values: pa.ChunkedArray, data_type: pa.DataType) -> pa.Chunked
     """Cast, or raise ``pa.ArrowInvalid`` if a value would change."""
     if _is_list(values.type):
         values = pa.chunked_array([_copy(values)])  # Arrow casts also the items of rows that a slice leaves out.
-    kept = values.cast(data_type)
+    kept = pc.cast(values, data_type, memory_pool=POOL)
     if _may_round(values.type, data_type) and not _is_equal(values, kept.cast(values.type)):
         raise pa.ArrowInvalid("the value would be rounded")
     return kept

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from mitoframe.model.memory import POOL
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 
 if TYPE_CHECKING:
@@ -137,7 +139,7 @@ def _encode_tag(tag: pa.Array, codes: Codes) -> pa.DictionaryArray:
 
 def gather(values: npt.NDArray[Number], rows: pa.Array) -> npt.NDArray[Number]:
     """Take elements by position. Arrow's memory is used again from call to call, where NumPy's is fresh each time."""
-    taken: npt.NDArray[Number] = pa.array(values).take(rows).to_numpy()
+    taken: npt.NDArray[Number] = pc.take(pa.array(values), rows, memory_pool=POOL).to_numpy()
     return taken
 
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mitoframe.kernels.dedup import keep_last_visible
 from mitoframe.kernels.merge import merge_runs
 from mitoframe.kernels.sort import sort_and_keep_last
 from mitoframe.model.batch import Batch, fields_without_columns, gather
+from mitoframe.model.memory import POOL
 from mitoframe.storage.series import unify
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class SortedRows:
 
     def _gather(self, rows: Take) -> Batch:
         indices = pa.array(rows)
-        columns = [_one_chunk(column.take(indices)) for column in self.fields]
+        columns = [_one_chunk(pc.take(column, indices, memory_pool=POOL)) for column in self.fields]
         return Batch(
             series=self.series,
             codes=gather(self.codes, indices),

@@ -26,6 +26,7 @@ from mitoframe.kernels.series import series_offsets
 from mitoframe.model.batch import OpType
 from mitoframe.model.file import FileMeta
 from mitoframe.model.ids import FileId, Sequence
+from mitoframe.model.memory import POOL
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 from mitoframe.model.timerange import TIME_MAX, TIME_MIN
 from mitoframe.storage.paths import sst_key
@@ -110,7 +111,7 @@ class _Facts:
 
 def _encode(metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _Facts) -> pa.Buffer:
     names = [*metadata.names, SEQUENCE_COLUMN, OP_TYPE_COLUMN]
-    sink = pa.BufferOutputStream()
+    sink = pa.BufferOutputStream(POOL)
     writer = None
     for batch in rows.slices(row_group_rows):
         facts.add(batch)

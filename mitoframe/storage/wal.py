@@ -22,6 +22,7 @@ import pyarrow as pa
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.errors import ConfigError, CorruptionError
 from mitoframe.model.ids import EntryId, RegionId, Sequence
+from mitoframe.model.memory import POOL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +163,7 @@ def _fields_of(metadata: RegionMetadata, rows: pa.RecordBatch) -> pa.RecordBatch
 
 
 def _to_stream(batch: pa.RecordBatch) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
+    sink = pa.BufferOutputStream(POOL)
     with pa.ipc.new_stream(sink, batch.schema, options=_LZ4) as writer:
         writer.write_batch(batch)
     return sink.getvalue()
