@@ -159,7 +159,7 @@ def test_threads_that_call_first_at_once_share_one_kernel():
 
     def call():
         barrier.wait()
-        answers.append(fresh(int32s([0, 0]), int64s([5, 5]), int64s([0, 1])).tolist())
+        answers.append(fresh(int32s([0, 0]), int64s([5, 5])).tolist())
         loaded.append(fresh.load())
 
     threads = [threading.Thread(target=call) for _ in range(4)]
