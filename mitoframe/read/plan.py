@@ -11,6 +11,7 @@ Pruning only ever skips. The whole predicate is applied once, at the end, by who
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,8 @@ def _show_values(metadata: RegionMetadata) -> Callable[[str, Any], str]:
     def show(name: str, value: Any) -> str:
         if name != time.name or not isinstance(value, int):
             return repr(value)
-        return str(pc.cast(pa.scalar(value, time.type), pa.string()))
+        text = str(pc.cast(pa.scalar(value, time.type), pa.string()))
+        return re.sub(r"\.0+(?=\D|$)", "", text)
 
     return show
 
