@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from datetime import datetime, timedelta
@@ -157,11 +158,12 @@ def _assert_same_rows(found: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert left.equals(right), f"found {left}\nexpected {right}"
 
 
+NIGHTLY = bool(os.environ.get("MITOFRAME_NIGHTLY"))
 StoreMachine.TestCase.settings = settings(
-    max_examples=40,
-    stateful_step_count=30,
+    max_examples=2_000 if NIGHTLY else 40,
+    stateful_step_count=60 if NIGHTLY else 30,
     deadline=None,
-    derandomize=True,
+    derandomize=not NIGHTLY,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 TestStore = StoreMachine.TestCase
