@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from mitoframe.model.file import LEVEL_FLUSHED
-from mitoframe.model.timerange import PER_SECOND
+from mitoframe.model.timerange import PER_SECOND, connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +67,7 @@ def pick_overlapping(files: Iterable[FileMeta], window: int, files_min: int) -> 
     groups = [
         (number, group)
         for number, members in groupby(everything, key=lambda file: file.max_time // window)
-        for group in _connected(list(members))
+        for group in connected(members, lambda file: file.min_time, lambda file: file.max_time)
         if len(group) >= max(files_min, 2)
     ]
     return tuple(
@@ -78,20 +78,6 @@ def pick_overlapping(files: Iterable[FileMeta], window: int, files_min: int) -> 
         )
         for number, group in reversed(groups)
     )
-
-
-def _connected(files: list[FileMeta]) -> list[list[FileMeta]]:
-    """Split files, ordered by their first time, where a gap separates all before from all after."""
-    groups: list[list[FileMeta]] = []
-    last = 0
-    for file in files:
-        if groups and file.min_time <= last:
-            groups[-1].append(file)
-            last = max(last, file.max_time)
-        else:
-            groups.append([file])
-            last = file.max_time
-    return groups
 
 
 def _others_overlap(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:

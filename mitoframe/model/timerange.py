@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from mitoframe.model.errors import InvalidInputError
 
+Item = TypeVar("Item")
 TimeUnit: TypeAlias = Literal["ms", "us", "ns"]
 TimeLike: TypeAlias = "str | date | datetime | int"
 """A point in time as users say it: ISO text, date, datetime, ``pd.Timestamp``, or an integer in the column's unit."""
@@ -48,6 +50,25 @@ class TimeRange:
 
 
 EVERYTHING = TimeRange()
+
+
+def connected(items: Iterable[Item], first: Callable[[Item], int], last: Callable[[Item], int]) -> list[list[Item]]:
+    """Group items by their closed intervals [first, last]: no two groups have a time in common, and no group is larger
+    than that takes. Groups and their items come in the order of their first times.
+
+    >>> connected([(5, 6), (0, 2), (2, 4)], lambda item: item[0], lambda item: item[1])
+    [[(0, 2), (2, 4)], [(5, 6)]]
+    """
+    groups: list[list[Item]] = []
+    end = 0
+    for item in sorted(items, key=first):
+        if groups and first(item) <= end:
+            groups[-1].append(item)
+            end = max(end, last(item))
+        else:
+            groups.append([item])
+            end = last(item)
+    return groups
 
 
 def parse_time(value: TimeLike, unit: TimeUnit, zone: str | None, what: str) -> int:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mitoframe.model.predicate import Compare, conjunction, describe, key_part, time_range
-from mitoframe.model.timerange import EVERYTHING, TimeRange
+from mitoframe.model.timerange import EVERYTHING, TimeRange, connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
     predicate = key_part(_with_range(request, metadata), metadata.key_names)
     direct: list[FileMeta] = []
     groups: list[MergeGroup] = []
-    for group in _overlapping(sources):
+    for group in connected(sources, lambda source: source.first, lambda source: source.last):
         alone = group[0].file if len(group) == 1 else None
         if alone is not None and not alone.delete_count and alone.max_sequence <= visible:
             direct.append(alone)
@@ -119,20 +119,6 @@ def _memtable_sources(memtables: Many[Memtable], wanted: TimeRange, visible: Seq
         if wanted.touches(stats.min_time, stats.max_time):
             sources.append(_Source(first=stats.min_time, last=stats.max_time, memtable=memtable))
     return sources
-
-
-def _overlapping(sources: list[_Source]) -> list[list[_Source]]:
-    """Group sources that are connected by having a time in common."""
-    groups: list[list[_Source]] = []
-    last = 0
-    for source in sorted(sources, key=lambda source: source.first):
-        if groups and source.first <= last:
-            groups[-1].append(source)
-            last = max(last, source.last)
-        else:
-            groups.append([source])
-            last = source.last
-    return groups
 
 
 def _merge_group(sources: list[_Source], key_predicate: Predicate) -> MergeGroup:
