@@ -5,15 +5,17 @@ Keys are written again and again and some are deleted, so that each answer needs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
 import mitoframe as mito
 from mitoframe.frames.arrow import to_batch
+from mitoframe.frames.polars import _merge_scan
 from mitoframe.model.batch import OpType
 from mitoframe.model.request import ScanRequest
 
@@ -133,10 +135,15 @@ def test_a_query_agrees_with_brute_force(lazy: pl.LazyFrame, name: str, engine: 
 
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
-def test_head_with_a_field_filter_after_it_is_cut_before_the_filter(lazy: pl.LazyFrame, engine: str) -> None:
-    count = lazy.head(1000).filter(pl.col("value") > 2000).select(pl.len()).collect(engine=engine).item()
+@pytest.mark.parametrize("count", [1, 5, 17, 1000])
+def test_head_is_cut_before_a_filter_that_follows_it(lazy: pl.LazyFrame, count: int, engine: str) -> None:
+    first = lazy.head(count).collect(engine=engine)
+    condition = pl.col("value") > 2000
 
-    assert count == truth().filter(pl.col("value") > 2000).height
+    found = lazy.head(count).filter(condition).collect(engine=engine)
+
+    assert first.height == min(count, truth().height)
+    assert_same(found, first.filter(condition))
 
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
@@ -170,3 +177,19 @@ def test_a_self_join_reads_the_store_once(lazy: pl.LazyFrame) -> None:
     plan = lazy.join(lazy, on=KEYS).explain()
 
     assert "CACHE" in plan
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_a_merged_source_cuts_before_it_filters(engine: str) -> None:
+    """Polars hands both a limit and a condition to a source for ``head`` followed by ``filter``: the limit comes first."""
+    numbers = pl.DataFrame({"number": range(100), "other": range(100)})
+
+    def merge(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for start in range(0, 100, 7):
+            yield from numbers.slice(start, 7).select(columns).to_arrow().combine_chunks().to_batches()
+
+    source = _merge_scan(merge, numbers.schema)
+
+    assert source.head(10).filter(pl.col("number") >= 5).collect(engine=engine)["number"].to_list() == [5, 6, 7, 8, 9]
+    assert source.filter(pl.col("number") >= 5).head(3).collect(engine=engine)["number"].to_list() == [5, 6, 7]
+    assert source.filter(pl.col("other") > 97).select("number").collect(engine=engine).columns == ["number"]
