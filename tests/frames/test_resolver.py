@@ -181,7 +181,7 @@ def test_a_self_join_reads_the_store_once(lazy: pl.LazyFrame) -> None:
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
 def test_a_merged_source_cuts_before_it_filters(engine: str) -> None:
-    """Polars hands both a limit and a condition to a source for ``head`` followed by ``filter``: the limit comes first."""
+    """For ``head`` and then ``filter`` Polars hands a source both a limit and a condition: the limit comes first."""
     numbers = pl.DataFrame({"number": range(100), "other": range(100)})
 
     def merge(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
