@@ -31,7 +31,7 @@ from mitoframe.model.ids import region_id
 from mitoframe.model.options import MitoConfig, RegionOptions
 from mitoframe.model.request import CreateRequest, WriteResult
 from mitoframe.model.schema import RegionMetadata, build_metadata
-from mitoframe.model.timerange import DurationLike, TimeLike, parse_duration_ms
+from mitoframe.model.timerange import TimeLike, parse_duration_ms
 from mitoframe.ports import RegionHook
 from mitoframe.registry import Connection, Mode, canonical_url, connect, one_at_a_time
 from mitoframe.scan import Scan
@@ -48,6 +48,8 @@ class _Shared:
     process_id: int = field(default_factory=os.getpid)
     handles: int = 0
 
+
+_TABLE_OPTIONS = ("compaction_window",)
 
 _shared: dict[str, _Shared] = {}
 _default: list[Database] = []
@@ -201,7 +203,7 @@ class Database:
         *,
         time: str,
         tags: Sequence[str] = (),
-        compaction_window: DurationLike | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Table:
         """Make an empty table.
 
@@ -210,7 +212,8 @@ class Database:
             schema: column names and types, as a Polars schema or an Arrow schema.
             time: the time column, a timestamp; never null.
             tags: the columns that, with the time, make a row's key. May be null.
-            compaction_window: the time window whose files are merged together; found from the data if None.
+            options: ``"compaction_window"``: the time window whose files are merged together, such as ``"7d"``; found
+                from the data if absent.
 
         Raises:
             TableExistsError: the name is taken.
@@ -219,7 +222,7 @@ class Database:
         arrow_schema = schema if isinstance(schema, pa.Schema) else to_arrow_schema(schema)
         self._check_writable()
         self._check_free(name)
-        return self._create(name, _metadata(arrow_schema, time, tags), _options(compaction_window))
+        return self._create(name, _metadata(arrow_schema, time, tags), _options(options or {}))
 
     def _check_free(self, name: str) -> None:
         validate_table_name(name)
@@ -343,10 +346,14 @@ def _metadata(schema: pa.Schema, time: str, tags: Sequence[str]) -> RegionMetada
     return build_metadata(region_id(0, 0), schema, time=time, tags=tags)
 
 
-def _options(compaction_window: DurationLike | None) -> RegionOptions:
-    if compaction_window is None:
+def _options(options: Mapping[str, Any]) -> RegionOptions:
+    for name in options:
+        if name not in _TABLE_OPTIONS:
+            raise ConfigError(unknown_name("option", name, _TABLE_OPTIONS))
+    window = options.get("compaction_window")
+    if window is None:
         return RegionOptions()
-    return RegionOptions(compaction_window_ms=parse_duration_ms(compaction_window, "compaction_window"))
+    return RegionOptions(compaction_window_ms=parse_duration_ms(window, "compaction_window"))
 
 
 def _check_same_key(table: Table, time: str | None, tags: Sequence[str] | None) -> None:

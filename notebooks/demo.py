@@ -44,7 +44,7 @@ table = db.create_table(
     flights.drop("day").schema,
     time="scheduled_departure",
     tags=KEY,
-    compaction_window="7d",
+    options={"compaction_window": "7d"},
 )
 yesterday = None
 for today in days:

@@ -241,11 +241,18 @@ def test_a_schema_that_is_none_is_refused(memory: mito.Database, schema: object)
     assert memory.tables().height == 0
 
 
+def test_an_unknown_option_is_refused_with_the_near_miss(memory: mito.Database) -> None:
+    with pytest.raises(mito.ConfigError, match="no option 'compaction_windows'; did you mean 'compaction_window'"):
+        memory.create_table("x", {"ts": pl.Datetime("ms")}, time="ts", options={"compaction_windows": "1h"})
+
+    assert "x" not in memory
+
+
 def test_a_compaction_window_is_a_duration(memory: mito.Database) -> None:
-    memory.create_table("x", {"ts": pl.Datetime("ms")}, time="ts", compaction_window="1h")
+    memory.create_table("x", {"ts": pl.Datetime("ms")}, time="ts", options={"compaction_window": "1h"})
 
     with pytest.raises(mito.InvalidInputError, match="compaction_window='1 fortnight' is not a duration"):
-        memory.create_table("y", {"ts": pl.Datetime("ms")}, time="ts", compaction_window="1 fortnight")
+        memory.create_table("y", {"ts": pl.Datetime("ms")}, time="ts", options={"compaction_window": "1 fortnight"})
 
 
 def test_handles_show_what_they_are(tmp_path: Path) -> None:
