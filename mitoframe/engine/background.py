@@ -216,6 +216,8 @@ class Background:
             pinned = region.control.pinned_files() | being_written
             chosen = collectable(state, stored, pinned, now_ms=self._clock.now_ms(), grace_ms=grace_ms)
             deleted = delete_files(self._store, region.region_id, chosen)
+            for file_id in deleted:
+                self._reader.forget(file_id)
             gone = forgettable(state.removed_files, deleted, stored)
             if gone:
                 region.commit_edit(FileEdit(forgotten=gone, at_ms=self._clock.now_ms(), reason="gc"))

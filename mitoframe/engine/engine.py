@@ -15,7 +15,6 @@ from mitoframe.engine.commit import Committer
 from mitoframe.engine.pressure import Pressure, pressure
 from mitoframe.engine.sync import make_sync_policy
 from mitoframe.failpoints import reached
-from mitoframe.model.batch import OpType
 from mitoframe.model.edit import Change
 from mitoframe.model.errors import BusyError, ClosedError, InvalidInputError, ReadOnlyError
 from mitoframe.model.options import MitoConfig
@@ -193,8 +192,7 @@ class MitoEngine:
         """
         self._check_writable()
         region = self.region(region_id)
-        if int(batch.op_types[0]) == OpType.PUT:
-            self._make_room(region)
+        self._make_room(region)
         first = self._committer.commit(region, encode_write(region.metadata, batch), batch)
         if pressure(region.control.current().version, self.config) is not Pressure.GO:
             self._background.start_flush(region, "buffer full")

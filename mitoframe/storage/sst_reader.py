@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import FileId
     from mitoframe.model.schema import Column, RegionMetadata
     from mitoframe.ports import ObjectStore
 
@@ -92,6 +93,11 @@ class SstReader:
                 found=f"{checksum:08x}",
             )
         self._verified.add(file.file_id)
+
+    def forget(self, file_id: FileId) -> None:
+        """Drop what is kept of a file that was deleted."""
+        self._footers.discard(file_id)
+        self._verified.discard(file_id)
 
     def _checksum(self, key: str, size_bytes: int) -> int:
         checksum = 0

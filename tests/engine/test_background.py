@@ -188,6 +188,36 @@ def test_a_write_waits_for_a_flush_while_the_buffers_are_over_the_limit():
     engine.close()
 
 
+def test_deletes_wait_for_room_like_any_other_rows():
+    store = GatedStore()
+    limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": 1, "write_stall_ms": 30}
+    engine = started(store, scheduler=threads(), **limits)
+    store.gate.close()
+    write(engine, put(0, 1, cpu=1))
+    store.gate.reached()
+
+    with pytest.raises(BusyError, match="waited 30 ms"):
+        write(engine, delete(0, 1))
+
+    store.gate.open()
+    engine.close()
+
+
+def test_what_is_kept_of_a_deleted_file_is_dropped():
+    engine = started(gc_grace_ms=10**9)
+    for cpu in (1, 2):
+        write(engine, put(0, 1, cpu=cpu))
+        engine.flush(REGION)
+    inputs = [file.file_id for file in files(engine)]
+    engine.compact(REGION)
+    assert all(engine.reader._footers.get(file_id) for file_id in inputs)
+
+    engine.vacuum(REGION, grace_ms=0)
+
+    assert not any(engine.reader._footers.get(file_id) for file_id in inputs)
+    assert engine.reader._verified.isdisjoint(inputs)
+
+
 def test_a_write_that_waited_too_long_is_refused_and_nothing_is_written():
     store, log = GatedStore(), MemoryLog()
     limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": 1, "write_stall_ms": 30}
@@ -203,21 +233,6 @@ def test_a_write_that_waited_too_long_is_refused_and_nothing_is_written():
     store.gate.open()
     engine.drain()
     assert write(engine, put(0, 2, cpu=2)) == 2
-    engine.close()
-
-
-def test_a_delete_never_waits_for_it_makes_room():
-    store = GatedStore()
-    limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": 1, "write_stall_ms": 30}
-    engine = started(store, scheduler=threads(), **limits)
-    store.gate.close()
-    write(engine, put(0, 1, cpu=1))
-    store.gate.reached()
-
-    write(engine, delete(0, 1))
-
-    assert values(engine) == []
-    store.gate.open()
     engine.close()
 
 
