@@ -1,7 +1,6 @@
 """`Region`: what is true now of one region, and the one way to change it for good.
 
-metadata, files, memtables      control.current()
-an edit                         commit_edit: manifest, then version, then log
+The state is `control.current()`; an edit goes through `commit_edit`: manifest, then version, then log.
 """
 
 from __future__ import annotations
@@ -107,13 +106,19 @@ class Region:
             version = self.control.switch(lambda before: before.apply(edit, number, gone)).version
         reached("edit.switched")
         self._hooks.manifest_updated(version.state.metadata, edit, number)
-        if isinstance(edit, FileEdit) and edit.flushed_entry_id is not None:
-            self._wal.obsolete(self.region_id, edit.flushed_entry_id)
-            reached("edit.obsoleted")
-        with self.control.edit_lock:
-            try:
-                self._manifest.checkpoint_if_due()
-            except UnavailableError as error:
-                # The edit stands without it, and the next edit tries again.
-                _log.warning("checkpoint failed region=%d version=%d error=%r", self.region_id, number, error)
+        self._tidy_up(edit, self._manifest)
         return version
+
+    def _tidy_up(self, edit: Edit, manifest: Manifest) -> None:
+        """Drop what the edit made superfluous. The edit stands without that, and the next one tries again."""
+        try:
+            if isinstance(edit, FileEdit) and edit.flushed_entry_id is not None:
+                self._wal.obsolete(self.region_id, edit.flushed_entry_id)
+                reached("edit.obsoleted")
+        except UnavailableError as error:
+            _log.warning("log not trimmed region=%d error=%r", self.region_id, error)
+        try:
+            with self.control.edit_lock:
+                manifest.checkpoint_if_due()
+        except UnavailableError as error:
+            _log.warning("checkpoint failed region=%d error=%r", self.region_id, error)

@@ -169,6 +169,23 @@ def test_a_checkpoint_that_fails_does_not_undo_the_edit_and_is_tried_again(caplo
     assert set(load(store, REGION).state.files) == {A.file_id, B.file_id}
 
 
+class LogThatForgetsNothing(MemoryLog):
+    def obsolete(self, region_id, through):
+        raise UnavailableError("removing wal/1: Input/output error")
+
+
+def test_a_log_that_cannot_forget_does_not_undo_the_edit(caplog):
+    store = MemoryObjectStore()
+    region = region_in(store, LogThatForgetsNothing(), distance=1)
+
+    with caplog.at_level(logging.WARNING, "mitoframe"):
+        version = region.commit_edit(FileEdit(added=(A,), flushed_entry_id=EntryId(0), flushed_sequence=Sequence(0)))
+
+    assert set(version.state.files) == {A.file_id}
+    assert "log not trimmed" in caplog.text
+    assert load(store, REGION).checkpoints == (1,), "what follows is done all the same"
+
+
 # --- freezing -------------------------------------------------------------------------------------------
 
 
