@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,15 @@ class OpType(IntEnum):
 
     DELETE = 0
     PUT = 1
+
+
+class Rows(Protocol):
+    """Sorted, deduplicated rows that can be had in pieces: a sorted `Batch`, or an order that gathers when asked."""
+
+    @property
+    def series(self) -> pa.RecordBatch: ...
+    def __len__(self) -> int: ...
+    def slices(self, rows_max: int) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

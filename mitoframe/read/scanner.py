@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mitoframe.model.batch import Batch
 from mitoframe.model.predicate import columns_of, to_arrow
 from mitoframe.model.timerange import EVERYTHING, TIME_MAX
-from mitoframe.storage.runs import merge_batches
+from mitoframe.storage.runs import merge_rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Sequence as Many
 
+    from mitoframe.model.batch import Batch, Rows
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import Sequence
     from mitoframe.model.predicate import Predicate
@@ -45,14 +45,14 @@ def read_group(plan: ScanPlan, group: MergeGroup, reader: SstReader, columns: Ma
             runs.append(run.select_fields(fields))
     runs = [run for run in runs if len(run)]
     if runs:
-        yield from _slices(plan, merge_batches(runs, drop_deletes=True), columns)
+        yield from _laid_out(plan, merge_rows_of(runs, drop_deletes=True), columns)
 
 
 def read_file(plan: ScanPlan, file: FileMeta, reader: SstReader, columns: Many[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a direct file, row group by row group; here every condition may skip."""
     fields = _field_names(plan, columns)
     for row_group in reader.matching_row_groups(plan.metadata, file, plan.request.predicate):
-        yield from _slices(plan, reader.read(plan.metadata, file, [row_group], fields), columns)
+        yield from _laid_out(plan, reader.read(plan.metadata, file, [row_group], fields), columns)
 
 
 def run_plan(plan: ScanPlan, reader: SstReader) -> Iterator[pa.RecordBatch]:
@@ -79,9 +79,9 @@ def _visible(batch: Batch, visible: Sequence) -> Batch:
     return batch.take(np.nonzero(batch.sequences <= np.uint64(visible))[0])
 
 
-def _slices(plan: ScanPlan, batch: Batch, columns: Many[str]) -> Iterator[pa.RecordBatch]:
-    for start in range(0, len(batch), BATCH_ROWS):
-        yield batch.slice(start, min(BATCH_ROWS, len(batch) - start)).to_arrow(plan.metadata, columns)
+def _laid_out(plan: ScanPlan, rows: Rows, columns: Many[str]) -> Iterator[pa.RecordBatch]:
+    for batch in rows.slices(BATCH_ROWS):
+        yield batch.to_arrow(plan.metadata, columns)
 
 
 def _filtered(rows: pa.RecordBatch, time: str, wanted: TimeRange, predicate: Predicate) -> pa.RecordBatch:

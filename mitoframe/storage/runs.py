@@ -98,11 +98,6 @@ def sort_batches(batches: Sequence[Batch]) -> Batch:
     return sort_rows_of(batches).gather()
 
 
-def merge_batches(runs: Sequence[Batch], *, drop_deletes: bool) -> Batch:
-    """`merge_rows_of`, gathered."""
-    return merge_rows_of(runs, drop_deletes=drop_deletes).gather()
-
-
 def _keys(batches: Sequence[Batch]) -> tuple[pa.RecordBatch, Codes, Times, Sequences]:
     """Put the keys of batches after each other, with codes that point into one sorted series table."""
     series, ranks = unify([batch.series for batch in batches])

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import google_crc32c
 import numpy as np
@@ -35,7 +34,7 @@ from mitoframe.storage.series import encode_series
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from mitoframe.model.batch import Batch
+    from mitoframe.model.batch import Batch, Rows
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.ports import ObjectStore
 
@@ -43,15 +42,6 @@ SST_FORMAT = 1
 REGION_KEY = "mitoframe.region"
 SERIES_KEY = "mitoframe.series"
 _COMPRESSION_LEVEL = 1
-
-
-class Rows(Protocol):
-    """Sorted, deduplicated rows that can be had in pieces: a sorted `Batch`, or `SortedRows`."""
-
-    @property
-    def series(self) -> pa.RecordBatch: ...
-    def __len__(self) -> int: ...
-    def slices(self, rows_max: int) -> Iterator[Batch]: ...
 
 
 def write_sst(

@@ -173,6 +173,16 @@ def test_a_frame_made_before_a_write_sees_it(tmp_path) -> None:
         assert frame.collect().height == 9
 
 
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_one_query_may_scan_twice_with_different_conditions(lazy: pl.LazyFrame, engine: str) -> None:
+    def query(frame: pl.LazyFrame) -> pl.LazyFrame:
+        early, late = frame.filter(pl.col("ts") < minute(6)), frame.filter(pl.col("ts") >= minute(17))
+        both = pl.concat([early, late, frame])
+        return both.join(early.select("host", pl.col("value").alias("early")), on="host")
+
+    assert_same(query(lazy).collect(engine=engine), query(truth().lazy()).collect(engine="in-memory"))
+
+
 def test_a_self_join_reads_the_store_once(lazy: pl.LazyFrame) -> None:
     plan = lazy.join(lazy, on=KEYS).explain()
 

@@ -5,7 +5,8 @@ from builders import DELETE, PUT, Row, batch_of, delete, metadata_of, newest, pu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.storage.runs import merge_batches, merge_rows_of, sort_batches, sort_rows_of
+from mitoframe.model.batch import Batch
+from mitoframe.storage.runs import merge_rows_of, sort_batches, sort_rows_of
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int64()}, {"cpu": pa.int64(), "note": pa.string()})
 
@@ -13,6 +14,10 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 tags = st.tuples(st.sampled_from([None, "", "a", "b"]), st.sampled_from([None, -1, 0, 5]))
 ops = st.sampled_from([PUT, PUT, DELETE])
 unnumbered = st.tuples(tags, st.integers(-2, 3), ops, st.none() | INT64, st.none() | st.text(max_size=2))
+
+
+def merge_batches(runs: list[Batch], *, drop_deletes: bool) -> Batch:
+    return merge_rows_of(runs, drop_deletes=drop_deletes).gather()
 
 
 @st.composite
