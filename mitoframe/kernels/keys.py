@@ -3,8 +3,8 @@
 Tag columns come dictionary-encoded: an array of int32 codes, -1 for null, and how many values the dictionary has.
 `combine_codes` turns any number of them into one array of dense codes, numbered in order of first appearance, and tells
 for each the row where it first appears: its representative. A column whose value follows from the tuple so far (the
-region of a host) splits nothing and costs one pass; `strings_follow` and `integers_follow` answer that question before
-anybody spends time on dictionary-encoding the column. `rank_rows` and `dense_ranks` put tuples in their order.
+region of a host) splits nothing and costs one pass; `strings_follow` answers that question before anybody spends time
+on dictionary-encoding the column. `dense_ranks` puts tuples in their order.
 
 Promises: no limit on the number of columns or on their cardinalities below 2^31, null is a value of its own, and the
 time is linear in the rows.
@@ -62,21 +62,6 @@ def codes_follow(column: Int32Array, codes: Int32Array, representatives: Int64Ar
         expected[code] = column[representatives[code]]
     for row in range(codes.size):  # noqa: SIM110 - numba compiles no generator expressions
         if column[row] != expected[codes[row]]:
-            return False
-    return True
-
-
-@kernel
-def integers_follow(values: Int64Array, valid: BoolArray, codes: Int32Array, representatives: Int64Array) -> bool:
-    """Tell whether each row has the value, or the null, of its representative. No ``valid`` means no nulls."""
-    for row in range(codes.size):
-        representative = representatives[codes[row]]
-        if valid.size > 0:
-            if valid[row] != valid[representative]:
-                return False
-            if not valid[row]:
-                continue
-        if values[row] != values[representative]:
             return False
     return True
 
@@ -203,16 +188,6 @@ def _slot_of(slots: Int32Array, pairs: Int64Array, pair: int) -> np.int64:
 def _fill_slots(slots: Int32Array, pairs: Int64Array, found: int) -> None:
     for code in range(found):
         slots[_slot_of(slots, pairs, pairs[code])] = code
-
-
-def rank_rows(columns: Sequence[Int32Array], rows: int) -> Int64Array:
-    """Return the rows in lexicographic order of their ranks; -1, the rank of null, comes first.
-
-    Requires: no two rows are alike.
-    """
-    _, order = dense_ranks(columns, rows)
-    assert order.size == rows, "rank_rows is for distinct tuples; dense_ranks takes duplicates"
-    return order
 
 
 def dense_ranks(columns: Sequence[Int32Array], rows: int) -> tuple[Int32Array, Int64Array]:

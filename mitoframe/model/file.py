@@ -34,10 +34,6 @@ class FileMeta:
     schema_version: int
     created_ms: int
 
-    def overlaps(self, other: FileMeta) -> bool:
-        """Tell whether the two files have a time in common."""
-        return self.min_time <= other.max_time and other.min_time <= self.max_time
-
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -100,7 +100,7 @@ def test_no_overlap_within_a_window_is_left_behind(files, window):
     task_of = {file: n for n, task in enumerate(pick_overlapping(files, window, 2)) for file in task.inputs}
 
     for left, right in combinations(files, 2):
-        if left.overlaps(right) and left.max_time // window == right.max_time // window:
+        if overlap(left, right) and left.max_time // window == right.max_time // window:
             assert task_of[left] == task_of[right]
 
 
@@ -142,11 +142,15 @@ def test_what_was_merged_is_not_picked_again(files, window):
     assert pick_overlapping(files, window, 2) == ()
 
 
+def overlap(left: FileMeta, right: FileMeta) -> bool:
+    return left.min_time <= right.max_time and right.min_time <= left.max_time
+
+
 def is_connected(files: tuple[FileMeta, ...]) -> bool:
     reached, waiting = {files[0]}, [files[0]]
     while waiting:
         file = waiting.pop()
-        near = [other for other in files if other not in reached and other.overlaps(file)]
+        near = [other for other in files if other not in reached and overlap(other, file)]
         reached.update(near)
         waiting += near
     return len(reached) == len(files)

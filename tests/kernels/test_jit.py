@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles import NO_NULLS, int32s, int64s, uint64s
+from oracles import int32s, int64s, uint64s
 
 from mitoframe.kernels import dedup, jit, keys, merge, series, sort
 from mitoframe.testing import warm
@@ -90,7 +90,6 @@ def samples():
         dedup.keep_last: (codes, times, take),
         dedup._keep_last_puts: (codes, times, op_types, take),
         keys.codes_follow: (codes, codes, np.unique(codes, return_index=True)[1]),
-        keys.integers_follow: (times, NO_NULLS, codes, representatives),
         keys.strings_follow: (offsets, np.zeros(12 * size, np.uint8), times != 0, codes, representatives),
         keys._split_by_hash: (codes, column, 2**31 - 1),
         keys._split_by_table: (codes, count, column % 5, 5),

@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import INT64_MAX, INT64_MIN, NO_NULLS, int32s, int64s
+from oracles import NO_NULLS, int32s, int64s
 
 from mitoframe.kernels.keys import (
     NULL,
     codes_follow,
     combine_codes,
     dense_ranks,
-    integers_follow,
-    rank_rows,
     split_codes,
     strings_follow,
 )
@@ -165,18 +163,6 @@ def test_strings_follow_looks_at_no_byte_beyond_the_value(size, room):
         assert follow(offsets, data, NO_NULLS, int32s([0, 1, 0]), int64s([0, 1]))
 
 
-@given(grouped(st.one_of(st.none(), st.sampled_from([0, 1, -1, INT64_MIN, INT64_MAX]))), st.booleans())
-@settings(deadline=None, max_examples=200)
-def test_integers_follow_says_whether_the_column_splits_a_series(drawn, always_valid):
-    values, codes, representatives = drawn
-    # What lies under a null is anything.
-    filled = int64s([value if value is not None else row for row, value in enumerate(values)])
-
-    answer = integers_follow(filled, validity(values, always_valid), int32s(codes), int64s(representatives))
-
-    assert answer == follows(values, codes, representatives)
-
-
 @given(grouped(st.integers(NULL, 2)))
 @settings(deadline=None, max_examples=200)
 def test_codes_follow_says_whether_the_column_splits_a_series(drawn):
@@ -199,20 +185,3 @@ def test_dense_ranks_are_places_among_the_sorted_distinct_tuples(drawn):
     assert (ranks.dtype, first_rows.dtype) == (np.int32, np.int64)
     assert ranks.tolist() == [distinct.index(tuple_) for tuple_ in tuples]
     assert first_rows.tolist() == [tuples.index(tuple_) for tuple_ in distinct]
-
-
-@given(tag_columns())
-@settings(deadline=None, max_examples=200)
-def test_distinct_tuples_are_ranked_with_nulls_first(drawn):
-    size, columns = drawn
-    tuples = list(dict.fromkeys(tuples_of(size, columns)))
-    ranks = [int32s([tuple_[column] for tuple_ in tuples]) for column in range(len(columns))]
-
-    order = rank_rows(ranks, len(tuples))
-
-    assert order.tolist() == sorted(range(len(tuples)), key=tuples.__getitem__)
-
-
-def test_ranking_duplicates_as_distinct_is_a_mistake():
-    with pytest.raises(AssertionError, match="distinct"):
-        rank_rows([int32s([1, 1])], 2)

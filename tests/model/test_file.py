@@ -3,20 +3,8 @@ from __future__ import annotations
 import json
 
 from builders import file_id_of, file_of
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mitoframe.model.file import FileMeta, RemovedFile
-
-
-@settings(deadline=None)
-@given(st.integers(0, 8), st.integers(0, 4), st.integers(0, 8), st.integers(0, 4))
-def test_files_overlap_when_they_have_a_time_in_common(first, length, other_first, other_length):
-    left, right = file_of("a", first, first + length), file_of("b", other_first, other_first + other_length)
-
-    common = set(range(first, first + length + 1)) & set(range(other_first, other_first + other_length + 1))
-
-    assert left.overlaps(right) == right.overlaps(left) == bool(common)
 
 
 def test_what_is_known_of_a_file_survives_being_json():
