@@ -12,6 +12,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -49,7 +50,7 @@ from mitoframe.storage.paths import (
 
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
-    from mitoframe.ports import LogDamage, ObjectStore, Randomness, RegionHook, Scheduler, Vfs
+    from mitoframe.ports import LogDamage, LogStore, MetaStore, ObjectStore, Randomness, RegionHook, Scheduler, Vfs
 
 __all__ = [
     "STORE_FORMAT",
@@ -108,22 +109,36 @@ def connect(url: str, mode: Mode, config: MitoConfig, hooks: Sequence[RegionHook
 
 
 def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
-    meta = SqliteMetaStore(":memory:")
+    with ExitStack() as opened:
+        meta = SqliteMetaStore(":memory:")
+        opened.callback(meta.close)
+        return _connection(opened, MemoryObjectStore(), MemoryLog(), meta, _scheduler(), config, hooks)
+
+
+def _connection(
+    opened: ExitStack,
+    store: ObjectStore,
+    log: LogStore,
+    meta: MetaStore,
+    scheduler: Scheduler,
+    config: MitoConfig,
+    hooks: Sequence[RegionHook],
+    *,
+    read_only: bool = False,
+) -> Connection:
+    """Join the parts; closing the connection closes the engine, with it the log, then all that was ``opened``."""
     engine = MitoEngine(
-        object_store=MemoryObjectStore(),
-        log=MemoryLog(),
-        scheduler=_scheduler(),
+        object_store=store,
+        log=log,
+        scheduler=scheduler,
         clock=SystemClock(),
         randomness=SystemRandomness(),
         config=config,
         hooks=hooks,
+        read_only=read_only,
     )
-
-    def close() -> None:
-        engine.close()
-        meta.close()
-
-    return Connection(engine=engine, catalog=Catalog(meta), close=close)
+    opened.callback(engine.close)
+    return Connection(engine=engine, catalog=Catalog(meta), close=opened.pop_all().close)
 
 
 def connect_vfs(
@@ -154,44 +169,26 @@ def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
     vfs.make_dirs("")
     _refuse_foreign(vfs)
     randomness = SystemRandomness()
-    lock = WriterLock.acquire(vfs, SystemClock(), lock_path=LOCK_FILE, holder_path=HOLDER_FILE)
-    try:
+    with ExitStack() as opened:
+        lock = WriterLock.acquire(vfs, SystemClock(), lock_path=LOCK_FILE, holder_path=HOLDER_FILE)
+        # Left in good order only if nothing raised, neither while opening nor while closing.
+        opened.push(lambda kind, *_: lock.release(in_good_order=kind is None))
         store = LocalObjectStore(vfs, randomness)
         if lock.after_crash:
             store.sweep()
+        store_id = _make_store(store, randomness)
+        meta = SqliteMetaStore(_catalog_path(vfs))
+        opened.callback(meta.close)
+        _check_catalog(vfs, Catalog(meta))
         log = SegmentLog(
             vfs,
             LOG_FOLDER,
-            store_id=_make_store(store, randomness),
+            store_id=store_id,
             segment_size_bytes=config.wal_segment_size_bytes,
             accept_damage=config.wal_recovery == "point_in_time",
         )
         _tell_damage(log.damage)
-        meta = SqliteMetaStore(_catalog_path(vfs))
-        _check_catalog(vfs, Catalog(meta))
-    except BaseException:
-        lock.release(in_good_order=False)
-        raise
-    engine = MitoEngine(
-        object_store=store,
-        log=log,
-        scheduler=scheduler,
-        clock=SystemClock(),
-        randomness=randomness,
-        config=config,
-        hooks=hooks,
-    )
-
-    def close() -> None:
-        in_good_order = False
-        try:
-            engine.close()
-            in_good_order = True
-        finally:
-            meta.close()
-            lock.release(in_good_order=in_good_order)
-
-    return Connection(engine=engine, catalog=Catalog(meta), close=close)
+        return _connection(opened, store, log, meta, scheduler, config, hooks)
 
 
 def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler) -> Connection:
@@ -202,33 +199,20 @@ def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
         if isinstance(error, UnavailableError) and not isinstance(error.__cause__, NotADirectoryError):
             raise
         raise InvalidInputError(f'there is no store in {vfs.root}; mode="rw" makes one.') from None
-    log = SegmentLog(
-        vfs,
-        LOG_FOLDER,
-        store_id=store_id,
-        segment_size_bytes=config.wal_segment_size_bytes,
-        read_only=True,
-        accept_damage=True,
-    )
-    _tell_damage(log.damage)
-    meta = SqliteMetaStore(_catalog_path(vfs), read_only=True)
-    _check_catalog(vfs, Catalog(meta))
-    engine = MitoEngine(
-        object_store=store,
-        log=log,
-        scheduler=scheduler,
-        clock=SystemClock(),
-        randomness=SystemRandomness(),
-        config=config,
-        hooks=hooks,
-        read_only=True,
-    )
-
-    def close() -> None:
-        engine.close()
-        meta.close()
-
-    return Connection(engine=engine, catalog=Catalog(meta), close=close)
+    with ExitStack() as opened:
+        meta = SqliteMetaStore(_catalog_path(vfs), read_only=True)
+        opened.callback(meta.close)
+        _check_catalog(vfs, Catalog(meta))
+        log = SegmentLog(
+            vfs,
+            LOG_FOLDER,
+            store_id=store_id,
+            segment_size_bytes=config.wal_segment_size_bytes,
+            read_only=True,
+            accept_damage=True,
+        )
+        _tell_damage(log.damage)
+        return _connection(opened, store, log, meta, scheduler, config, hooks, read_only=True)
 
 
 def _scheduler() -> ThreadScheduler:

@@ -130,3 +130,30 @@ def test_a_catalog_that_was_emptied_is_refused_and_not_taken_for_a_new_one(tmp_p
     for mode in ("rw", "r"):
         with pytest.raises(mito.MitoError, match="catalog"):
             mito.open(tmp_path / "store", mode=mode)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list open files")
+@pytest.mark.parametrize("damaged", ["catalog.sqlite3", "wal/00000000000000000001.wal"])
+def test_a_store_that_cannot_be_opened_is_let_go_of_whole(damaged: str, tmp_path: Path) -> None:
+    with mito.open(tmp_path / "store", flush_on_close=False) as db:
+        table = db.create_table("cpu", {"ts": pl.Datetime("ms")}, time="ts")
+        table.write(pl.DataFrame({"ts": [0]}, schema={"ts": pl.Datetime("ms")}))
+    good = (tmp_path / "store" / damaged).read_bytes()
+    (tmp_path / "store" / damaged).write_bytes(b"\0" + good[1:] if damaged.startswith("wal") else b"")
+
+    with pytest.raises(mito.CorruptionError) as told:
+        mito.open(tmp_path / "store")
+
+    # The error keeps the frames it passed through alive: what they forgot to close is open still.
+    held = [path for path in map(_target, Path("/proc/self/fd").glob("*")) if str(tmp_path) in path]
+    assert held == [], told.value
+    (tmp_path / "store" / damaged).write_bytes(good)
+    with mito.open(tmp_path / "store") as db:
+        assert db["cpu"].scan().count() == 1
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:  # The folder was being listed through it.
+        return ""
