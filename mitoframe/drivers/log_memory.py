@@ -18,16 +18,39 @@ def _bytes(part: Bytes) -> bytes:
     return bytes(memoryview(part))  # type: ignore[arg-type]  # anything with the buffer protocol
 
 
-class MemoryLog:
-    """A log for tests, and for stores in memory."""
+class _Undurable:
+    """What the two have in common: a last id, and nothing that could be synced, damaged or read anew."""
 
     damage: LogDamage | None = None
 
-    def __init__(self) -> None:
-        self._last_id = NO_ENTRY
-        self._entries: dict[RegionId, list[LogEntry]] = {}
+    def __init__(self, last_id: EntryId) -> None:
+        self._last_id = last_id
         self._closed = False
         self._mutex = threading.Lock()
+
+    def sync(self) -> None:
+        self._check_open()
+
+    def last_id(self) -> EntryId:
+        return self._last_id
+
+    def refresh(self) -> None:
+        self._check_open()
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the log was closed. Open the store again.")
+
+
+class MemoryLog(_Undurable):
+    """A log for tests, and for stores in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(NO_ENTRY)
+        self._entries: dict[RegionId, list[LogEntry]] = {}
 
     def append(self, entries: Sequence[tuple[RegionId, Sequence[Bytes]]]) -> EntryId:
         assert entries, "an empty append is a caller's mistake"
@@ -41,9 +64,6 @@ class MemoryLog:
                 self._entries.setdefault(region_id, []).append(entry)
             return self._last_id
 
-    def sync(self) -> None:
-        self._check_open()
-
     def read(self, region_id: RegionId, after: EntryId) -> Iterator[LogEntry]:
         self._check_open()
         entries = list(self._entries.get(region_id, ()))
@@ -55,30 +75,13 @@ class MemoryLog:
             entries = self._entries.get(region_id, [])
             del entries[: bisect_right(entries, through, key=_entry_id)]
 
-    def last_id(self) -> EntryId:
-        return self._last_id
 
-    def refresh(self) -> None:
-        self._check_open()
-
-    def close(self) -> None:
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("the log was closed. Open the store again.")
-
-
-class NoopLog:
+class NoopLog(_Undurable):
     """Counts entries and forgets them: for data that can be loaded again after a crash."""
-
-    damage: LogDamage | None = None
 
     def __init__(self, last_id: EntryId = NO_ENTRY) -> None:
         """``last_id`` is the newest id that anything durable refers to: ids are not given twice."""
-        self._last_id = last_id
-        self._closed = False
-        self._mutex = threading.Lock()
+        super().__init__(last_id)
 
     def append(self, entries: Sequence[tuple[RegionId, Sequence[Bytes]]]) -> EntryId:
         assert entries, "an empty append is a caller's mistake"
@@ -87,25 +90,9 @@ class NoopLog:
             self._last_id = EntryId(self._last_id + len(entries))
             return self._last_id
 
-    def sync(self) -> None:
-        self._check_open()
-
     def read(self, region_id: RegionId, after: EntryId) -> Iterator[LogEntry]:  # noqa: ARG002 - the port's signature
         self._check_open()
         return iter(())
 
     def obsolete(self, region_id: RegionId, through: EntryId) -> None:  # noqa: ARG002 - the port's signature
         self._check_open()
-
-    def last_id(self) -> EntryId:
-        return self._last_id
-
-    def refresh(self) -> None:
-        self._check_open()
-
-    def close(self) -> None:
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("the log was closed. Open the store again.")
