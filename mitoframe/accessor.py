@@ -10,7 +10,7 @@ import polars as pl
 from mitoframe.database import Database, current
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mitoframe.model.request import WriteResult
 
@@ -22,10 +22,21 @@ class ToMito:
         self._frame = frame
 
     def __call__(
-        self, table: str, *, time: str | None = None, tags: Sequence[str] | None = None, db: Database | None = None
+        self,
+        table: str,
+        *,
+        time: str | None = None,
+        tags: Sequence[str] | None = None,
+        key: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        db: Database | None = None,
     ) -> WriteResult:
-        """Write the frame to ``table`` of ``db``, or of the store that was opened last."""
-        return (db or current()).write(self._frame, table, time=time, tags=tags)
+        """Write the frame to ``table`` of ``db``, or of the store that was opened last.
+
+        Index levels of a pandas frame that have the name of the time or a tag are columns; a DatetimeIndex without a
+        name is the time, if the frame has no such column. Any other index is left behind.
+        """
+        return (db or current()).write(self._frame, table, time=time, tags=tags, key=key, options=options)
 
 
 def register() -> None:

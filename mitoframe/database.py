@@ -6,7 +6,7 @@ import atexit
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from html import escape
 from types import TracebackType
 from typing import Any
@@ -14,11 +14,13 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from mitoframe import inspection, writing
+from mitoframe.altering import region_options
 from mitoframe.engine.catalog import TableEntry, validate_table_name
 from mitoframe.failpoints import reached
 from mitoframe.frames import arrow
 from mitoframe.frames.polars import from_table, to_arrow_schema
-from mitoframe.ingest import to_table
+from mitoframe.ingest import to_batches
 from mitoframe.model.errors import (
     ClosedError,
     ConfigError,
@@ -31,7 +33,7 @@ from mitoframe.model.ids import region_id
 from mitoframe.model.options import MitoConfig, RegionOptions
 from mitoframe.model.request import CreateRequest, WriteResult
 from mitoframe.model.schema import RegionMetadata, build_metadata
-from mitoframe.model.timerange import TimeLike, parse_duration_ms
+from mitoframe.model.timerange import TimeLike
 from mitoframe.ports import RegionHook
 from mitoframe.registry import Connection, Mode, canonical_url, connect, one_at_a_time
 from mitoframe.scan import Scan
@@ -48,8 +50,6 @@ class _Shared:
     process_id: int = field(default_factory=os.getpid)
     handles: int = 0
 
-
-_TABLE_OPTIONS = ("compaction_window",)
 
 _shared: dict[str, _Shared] = {}
 _default: list[Database] = []
@@ -212,8 +212,7 @@ class Database:
             schema: column names and types, as a Polars schema or an Arrow schema.
             time: the time column, a timestamp; never null.
             tags: the columns that, with the time, make a row's key. May be null.
-            options: ``"compaction_window"``: the time window whose files are merged together, such as ``"7d"``; found
-                from the data if absent.
+            options: as in `Table.alter`, such as ``{"dedup": "merge", "compaction_window": "7d"}``.
 
         Raises:
             TableExistsError: the name is taken.
@@ -222,7 +221,45 @@ class Database:
         arrow_schema = schema if isinstance(schema, pa.Schema) else to_arrow_schema(schema)
         self._check_writable()
         self._check_free(name)
-        return self._create(name, _metadata(arrow_schema, time, tags), _options(options or {}))
+        return self._create(name, _metadata(arrow_schema, time, tags), _region_options(options or {}))
+
+    def drop_table(self, name: str) -> None:
+        """Give a table up for good, rows and all. Its files go after the grace period (``gc_grace_ms``).
+
+        The name is free again when this returns.
+
+        Raises:
+            TableNotFoundError: there is no table of that name.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl
+            >>> with mito.open("memory://") as db:
+            ...     _ = db.create_table("cpu", {"ts": pl.Datetime("ms")}, time="ts")
+            ...     db.drop_table("cpu")
+            ...     "cpu" in db
+            False
+
+        """
+        self._check_writable()
+        entry = self._shared.connection.catalog.get(name)
+        for region in entry.regions:
+            self._shared.connection.engine.drop(region)
+        self._shared.connection.catalog.drop_table(entry)
+        reached("drop.unnamed")
+
+    def maintain(self) -> None:
+        """Do now what the store does by itself now and then: flushes by age, compactions, deletions. Waits for it."""
+        self._check_writable()
+        self._shared.connection.engine.maintain()
+
+    def health(self) -> pl.DataFrame:
+        """Return one row per lane of background work and per open table: what runs, what waits, what went wrong.
+
+        Columns: kind ("lane" or "table"), name, ok, running, waiting, finished, failed (jobs), buffered_bytes, error.
+        """
+        self._check_open()
+        names = {region: entry.name for entry in self._shared.connection.catalog.tables() for region in entry.regions}
+        return from_table(inspection.health(self._shared.connection.engine.health(), names))
 
     def _check_free(self, name: str) -> None:
         validate_table_name(name)
@@ -241,12 +278,32 @@ class Database:
         return self._table(entry)
 
     def _table(self, entry: TableEntry) -> Table:
-        return Table(entry, self._shared.connection.engine, self._check_open, self._check_writable)
+        return Table(
+            entry,
+            self._shared.connection.engine,
+            self._check_open,
+            self._check_writable,
+            lambda metadata: self._remember_schema(entry.name, metadata),
+        )
+
+    def _remember_schema(self, name: str, metadata: RegionMetadata) -> None:
+        """Let the catalog know the schema that a table has by now; the table's manifest is what counts."""
+        catalog = self._shared.connection.catalog
+        entry = catalog.get(name)
+        if entry.schema != metadata.to_json():
+            catalog.update_schema(entry, metadata.to_json())
 
     # --- rows -------------------------------------------------------------------------------------------
 
     def write(
-        self, data: Any, table: str, *, time: str | None = None, tags: Sequence[str] | None = None
+        self,
+        data: Any,
+        table: str,
+        *,
+        time: str | None = None,
+        tags: Sequence[str] | None = None,
+        key: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> WriteResult:
         """Write rows to a table, making it on the first write.
 
@@ -255,6 +312,8 @@ class Database:
             table: the table's name.
             time: the time column; needed on the first write.
             tags: the columns that, with the time, make a row's key; none if left out on the first write.
+            key: a name for this write, so that it is done only once; see `Table.write`.
+            options: of the table, if this makes it; see `Table.alter`.
 
         Raises:
             InvalidInputError: a column or value does not fit, the table is new and ``time`` is missing, or the table
@@ -266,19 +325,30 @@ class Database:
         if entry is not None:
             existing = self._table(entry)
             _check_same_key(existing, time, tags)
-            return existing.write(data)
+            if options:
+                existing.check_options(region_options(options))
+            return existing.write(data, key=key)
         validate_table_name(table)
         if time is None:
             raise InvalidInputError(f"table {table!r} is new; say which column is the time, as in time='ts'.")
-        return self._write_first(data, table, time, tags or ())
+        writing.check_key(key)
+        return self._write_first(data, table, time, tags or (), key, _region_options(options or {}))
 
-    def _write_first(self, data: Any, name: str, time: str, tags: Sequence[str]) -> WriteResult:
-        rows = to_table(data, [time, *tags])
-        template = _metadata(rows.schema, time, tags)
-        batch = arrow.to_batch(template, rows)  # Everything is checked before anything is made.
-        table = self._create(name, template, RegionOptions())
-        first = self._shared.connection.engine.write(table.region_id, batch) if len(batch) else 0
-        return WriteResult(table=name, rows=len(batch), first_sequence=first, created=True)
+    def _write_first(
+        self, data: Any, name: str, time: str, tags: Sequence[str], key: str | None, options: RegionOptions
+    ) -> WriteResult:
+        # The table is made of the first rows, when they were found to be good; if a later one is not, it goes again.
+        drawn = to_batches(data, [time, *tags], writing.PIECE_ROWS)
+        first = next(drawn)
+        template = _metadata(first.schema, time, tags)
+        arrow.to_batch(template, first)
+        table = self._create(name, template, options)
+        try:
+            written = table.write(writing.Drawn(first, drawn), key=key)
+        except BaseException:
+            self.drop_table(name)
+            raise
+        return replace(written, created=True)
 
     def scan(
         self,
@@ -346,14 +416,8 @@ def _metadata(schema: pa.Schema, time: str, tags: Sequence[str]) -> RegionMetada
     return build_metadata(region_id(0, 0), schema, time=time, tags=tags)
 
 
-def _options(options: Mapping[str, Any]) -> RegionOptions:
-    for name in options:
-        if name not in _TABLE_OPTIONS:
-            raise ConfigError(unknown_name("option", name, _TABLE_OPTIONS))
-    window = options.get("compaction_window")
-    if window is None:
-        return RegionOptions()
-    return RegionOptions(compaction_window_ms=parse_duration_ms(window, "compaction_window"))
+def _region_options(options: Mapping[str, Any]) -> RegionOptions:
+    return RegionOptions(**region_options(options))
 
 
 def _check_same_key(table: Table, time: str | None, tags: Sequence[str] | None) -> None:
@@ -365,7 +429,15 @@ def _check_same_key(table: Table, time: str | None, tags: Sequence[str] | None) 
         raise SchemaMismatchError(f"table {table.name!r} has the tags {list(table.tags)!r}, not {list(tags)!r}.")
 
 
-def write(data: Any, table: str, *, time: str | None = None, tags: Sequence[str] | None = None) -> WriteResult:
+def write(
+    data: Any,
+    table: str,
+    *,
+    time: str | None = None,
+    tags: Sequence[str] | None = None,
+    key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> WriteResult:
     """Write rows to a table of the store that was opened last; see `Database.write`.
 
     Example:
@@ -376,7 +448,7 @@ def write(data: Any, table: str, *, time: str | None = None, tags: Sequence[str]
         wrote 1 row to 'cpu' (new table)
 
     """
-    return current().write(data, table, time=time, tags=tags)
+    return current().write(data, table, time=time, tags=tags, key=key, options=options)
 
 
 def scan(

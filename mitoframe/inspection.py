@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mitoframe.engine.engine import Health
     from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import RegionId
     from mitoframe.region.version import Version
     from mitoframe.storage.memtable import MemtableStats
 
@@ -25,6 +29,54 @@ def files(version: Version, *, with_memtable: bool = False) -> pa.Table:
     if with_memtable:
         rows += [_memtable_row(memtable.stats) for memtable in version.memtables if not memtable.is_empty()]
     return pa.Table.from_pylist(rows, schema=_files_schema(version.state.metadata.time.type))
+
+
+def health(found: Health, names: Mapping[RegionId, str]) -> pa.Table:
+    """Return one row per lane of background work and one per open table.
+
+    Columns: kind ("lane" or "table"), name, ok, running, waiting, finished and failed (jobs of a lane), buffered_bytes
+    (of a table's memory), error (the last one).
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": "lane",
+            "name": lane.lane,
+            "ok": lane.alive == lane.threads,
+            "running": lane.running,
+            "waiting": lane.waiting,
+            "finished": lane.finished,
+            "failed": lane.failed,
+            "error": None if lane.last_error is None else repr(lane.last_error),
+        }
+        for lane in found.lanes
+    ]
+    for region in found.regions:
+        errors = [repr(error) for error in (region.poison, *region.failures.values()) if error is not None]
+        rows.append(
+            {
+                "kind": "table",
+                "name": names.get(region.region_id, str(region.region_id)),
+                "ok": not errors,
+                "buffered_bytes": region.buffered_bytes,
+                "error": "; ".join(errors) or None,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=_HEALTH_SCHEMA)
+
+
+_HEALTH_SCHEMA = pa.schema(
+    {
+        "kind": pa.string(),
+        "name": pa.string(),
+        "ok": pa.bool_(),
+        "running": pa.uint32(),
+        "waiting": pa.uint32(),
+        "finished": pa.uint64(),
+        "failed": pa.uint64(),
+        "buffered_bytes": pa.uint64(),
+        "error": pa.string(),
+    }
+)
 
 
 def _files_schema(time_type: pa.DataType) -> pa.Schema:

@@ -275,17 +275,59 @@ class MetaStore(Protocol):
 # --- running -------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneHealth:
+    """What a lane of a scheduler is doing, and what became of its jobs.
+
+    Attributes:
+        lane: its name.
+        threads: threads that were started for it and should be there.
+        alive: those of them that are; fewer mean that the lane does nothing any more.
+        running: jobs under way.
+        waiting: jobs that have not begun.
+        finished: jobs that have ended, whether well or not.
+        failed: those of them that raised.
+        last_error: what the last of these raised.
+
+    """
+
+    lane: str
+    threads: int
+    alive: int
+    running: int
+    waiting: int
+    finished: int
+    failed: int
+    last_error: BaseException | None
+
+
 class Scheduler(Protocol):
     """Runs background jobs. Lanes do not wait for each other: a long compaction never holds up a flush."""
 
     def submit(self, lane: str, job: Callable[[], Result]) -> Future[Result]:
-        """Run a job in its lane; what it returns or raises is in the future."""
+        """Run a job in its lane; what it returns or raises is in the future. One that is cancelled in time never runs.
+
+        Raises:
+            PoisonedError: something that ran this lane's jobs has died; so do the futures of the jobs it had.
+            ClosedError: the scheduler was closed.
+
+        """
+
+    def every(self, interval_ms: int, lane: str, job: Callable[[], object]) -> Callable[[], None]:
+        """Run a job again and again in its lane, never two runs at once, until the function returned here is called.
+
+        A run that raises is told in `health`, and the next one still comes. A run under way is not waited for when it
+        is stopped, and `drain` waits for no run that has not begun.
+        """
+
+    def health(self) -> tuple[LaneHealth, ...]:
+        """Tell how each lane is."""
 
     def drain(self) -> None:
         """Return when every submitted job has ended."""
 
     def close(self) -> None:
-        """Drain, then take no more jobs."""
+        """Stop what is periodic, drain, then take no more jobs."""
 
 
 class Clock(Protocol):

@@ -26,9 +26,9 @@ from mitoframe.drivers.object_local import LocalObjectStore
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
-from mitoframe.engine.background import COMPACT_LANE, FLUSH_LANE, WRITE_LANE
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
+from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, LANES, WRITE_LANE
 from mitoframe.model.errors import (
     ConfigError,
     CorruptionError,
@@ -68,6 +68,8 @@ _log = logging.getLogger("mitoframe")
 Mode = Literal["rw", "r"]
 STORE_FORMAT = 1
 WRITERS_MAX = 4
+CHANGES_MAX = 4
+"""A change waits for the writes of its table; this many tables may be changed at a time."""
 _STORE_ID = re.compile(r"[0-9a-f]{32}")
 _OURS = (STORE_FILE, LOCK_FILE, HOLDER_FILE, CATALOG_FILE, LOG_FOLDER, REGIONS_FOLDER)
 
@@ -185,7 +187,7 @@ def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
             LOG_FOLDER,
             store_id=store_id,
             segment_size_bytes=config.wal_segment_size_bytes,
-            accept_damage=config.wal_recovery == "point_in_time",
+            recovery=config.wal_recovery,
         )
         _tell_damage(log.damage)
         return _connection(opened, store, log, meta, scheduler, config, hooks)
@@ -209,14 +211,15 @@ def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
             store_id=store_id,
             segment_size_bytes=config.wal_segment_size_bytes,
             read_only=True,
-            accept_damage=True,
+            recovery="point_in_time",
         )
         _tell_damage(log.damage)
         return _connection(opened, store, log, meta, scheduler, config, hooks, read_only=True)
 
 
 def _scheduler() -> ThreadScheduler:
-    return ThreadScheduler({FLUSH_LANE: 1, COMPACT_LANE: 1, WRITE_LANE: min(os.cpu_count() or 1, WRITERS_MAX)})
+    writers = min(os.cpu_count() or 1, WRITERS_MAX)
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: writers})
 
 
 def _catalog_path(vfs: Vfs) -> str:

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mitoframe import inspection
+from mitoframe import inspection, writing
+from mitoframe.altering import alterations, option_name, region_options
 from mitoframe.frames import arrow
 from mitoframe.frames.polars import from_table
 from mitoframe.ingest import to_table
 from mitoframe.jobs.twcs import window_ms
+from mitoframe.model.batch import OpType
+from mitoframe.model.edit import DELETED
 from mitoframe.model.errors import InvalidInputError, ReadOnlyError, unknown_name
-from mitoframe.model.request import CompactResult, FlushResult, VacuumResult, WriteResult
+from mitoframe.model.request import (
+    AlterRequest,
+    AlterResult,
+    CompactResult,
+    DeleteResult,
+    FlushResult,
+    ReplaceResult,
+    TruncateRequest,
+    TruncateResult,
+    UndoResult,
+    VacuumResult,
+    WriteResult,
+)
 from mitoframe.model.timerange import EVERYTHING, DurationLike, TimeLike, TimeRange, parse_duration_ms, parse_time
 from mitoframe.plotting import Plot
 from mitoframe.scan import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
     from mitoframe.engine.catalog import TableEntry
     from mitoframe.engine.engine import MitoEngine
+    from mitoframe.model.batch import Batch
+    from mitoframe.model.request import Written
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.version import Version
+
+
+ROWS_DELETED_ONE_BY_ONE_MAX = 1_000_000
+"""A range with more rows is taken out of the files instead of being covered with delete markers."""
 
 
 class Table:
@@ -51,10 +73,12 @@ class Table:
         engine: MitoEngine,
         check_open: Callable[[], None],
         check_writable: Callable[[], None],
+        remember_schema: Callable[[RegionMetadata], None],
     ) -> None:
         self.name = entry.name
         self._engine = engine
         self._check_open, self._check_writable = check_open, check_writable
+        self._remember_schema = remember_schema
         self.region_id = entry.regions[0]
 
     @property
@@ -79,27 +103,255 @@ class Table:
 
     # --- writing ----------------------------------------------------------------------------------------
 
-    def write(self, data: Any) -> WriteResult:
-        """Write rows; a row with the tags and time of an older one replaces it.
+    def write(self, data: Any, *, key: str | None = None) -> WriteResult:
+        """Write rows; a row with the tags and time of an older one replaces it (see ``dedup`` in `alter`).
 
-        When this returns the rows are durable and every later scan sees them. All of the frame is written, or nothing.
+        When this returns the rows are durable and every later scan sees them. All of the data is written, or nothing.
+        Data of any size may come, also from a LazyFrame or a reader: much of it is sorted straight into files.
 
         Args:
             data: a pandas or Polars frame, or anything that speaks Arrow. Columns are matched by name; a field that is
-                absent is null.
+                absent has its default, else null.
+            key: a name for this write. One that an earlier write had makes this a no-op, so that a cell or a job can
+                be run again. In a notebook the content is its own key; ``""`` has none.
 
         Raises:
             InvalidInputError: a value or column does not fit; the message names it.
+            BusyError: the write buffers stayed full, or the table was being changed, for too long.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db["cpu"].write(frame, key="first load")
+            ...     db["cpu"].write(frame, key="first load")
+            wrote 1 row to 'cpu' (new table)
+            wrote 1 row to 'cpu'
+            nothing written to 'cpu': these 1 row were before
+
+        """
+        self._check_writable()
+        keys = [self.time, *self.tags]
+        written = writing.write(self._engine, self.region_id, data, keys, key=key, table=self.name)
+        return self._result(written)
+
+    def append(self, data: Any) -> WriteResult:
+        """Write rows that must be new: none may have the tags and time of a row that is there, or of another.
+
+        Args:
+            data: as in `write`; it is held in memory whole.
+
+        Raises:
+            InvalidInputError: a row is there already; the message names the first. Nothing was written.
 
         """
         self._check_writable()
         metadata = self._metadata
-        table = to_table(data, [self.time, *self.tags])
-        batch = arrow.to_batch(metadata, table)
+        batch = arrow.to_batch(metadata, to_table(data, [self.time, *self.tags]))
         if not len(batch):
+            return self._result(None)
+        if self._engine.region(self.region_id).options.dedup == "none":
+            return self._result(self._engine.write(self.region_id, batch, metadata=metadata))
+        find = partial(self._engine.only_new, self.region_id, batch, metadata)
+        return self._result(self._engine.write_found(self.region_id, find))
+
+    def delete(
+        self,
+        *,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        tags: Mapping[str, Any] | None = None,
+        where: pl.Expr | None = None,
+    ) -> DeleteResult:
+        """Delete the rows that fulfil all conditions given, at least one: atomically, and visible at once.
+
+        Args:
+            start: the first time to delete.
+            end: the first time not to delete any more.
+            tags: values of tags, or lists of them, such as ``{"host": ["a", "b"]}``.
+            where: a Polars condition on any columns.
+
+        Raises:
+            InvalidInputError: no condition was given, a column does not exist, or the table keeps every row.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)] * 2, "host": ["a", "b"], "cpu": [0.5, 0.7]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db["cpu"].delete(tags={"host": "a"})
+            deleted 1 row from 'cpu'
+
+        """
+        self._check_writable()
+        if start is None and end is None and not tags and where is None:
+            raise InvalidInputError("delete needs a condition; to remove all rows call truncate().")
+        self._refuse_deleting()
+        conditions = [*_tag_conditions(self.tags, tags or {}), *([] if where is None else [where])]
+        scan = self.scan(columns=[*self.tags, self.time], where=pl.all_horizontal(conditions) if conditions else None,
+                         start=start, end=end)  # fmt: skip
+        if not conditions and scan.count() > ROWS_DELETED_ONE_BY_ONE_MAX:
+            gone, _ = self._engine.replace(self.region_id, [scan.time_range])
+            return DeleteResult(table=self.name, rows=gone)
+
+        def find() -> Batch:
+            return arrow.to_batch(self._metadata, scan.to_arrow(), OpType.DELETE)
+
+        written = self._engine.write_found(self.region_id, find, key=DELETED)
+        return DeleteResult(
+            table=self.name, rows=written.row_count if written is not None else 0, _undo=self._undo_of(written)
+        )
+
+    def _refuse_deleting(self) -> None:
+        if self._engine.region(self.region_id).options.dedup == "none":
+            raise InvalidInputError(
+                f"table {self.name!r} keeps every row (dedup='none'), so rows cannot be deleted one by one; exchange a "
+                "time range with replace_range(), or remove one with truncate(start=, end=)."
+            )
+
+    def replace_range(self, data: Any, start: TimeLike | None = None, end: TimeLike | None = None) -> ReplaceResult:
+        """Exchange all rows from ``start`` up to ``end`` for others: atomically, and visible at once.
+
+        Args:
+            data: as in `write`; every row must be in the range.
+            start: the first time to exchange; open if None.
+            end: the first time not to exchange any more; open if None.
+
+        Raises:
+            InvalidInputError: a row is not in the range, or does not fit. Nothing was changed.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db["cpu"].replace_range(frame.with_columns(host=pl.lit("b")), "2024-01-01", "2024-01-02")
+            replaced 1 row of 'cpu' by 1
+
+        """
+        self._check_writable()
+        metadata = self._metadata
+        span = _time_range(metadata, start, end)
+        batches = writing.pieces(data, [self.time, *self.tags], metadata)
+        gone, came = self._engine.replace(self.region_id, [span], batches, metadata=metadata)
+        return ReplaceResult(table=self.name, removed=gone, rows=came)
+
+    def truncate(
+        self, *, start: TimeLike | None = None, end: TimeLike | None = None, unflushed: bool = False
+    ) -> TruncateResult:
+        """Remove all rows, or all from ``start`` up to ``end``, or those that are in no file yet. Cannot be undone.
+
+        Args:
+            start: the first time to remove.
+            end: the first time not to remove any more.
+            unflushed: remove only rows that are still in memory and in the log.
+
+        Raises:
+            InvalidInputError: a range was given together with ``unflushed``.
+
+        """
+        self._check_writable()
+        ranged = start is not None or end is not None
+        if ranged and unflushed:
+            raise InvalidInputError("unflushed rows are removed whatever their time; leave out start and end.")
+        if ranged:
+            span = _time_range(self._metadata, start, end)
+            request = TruncateRequest(what="time_ranges", time_ranges=(span,))
+        else:
+            request = TruncateRequest(what="unflushed" if unflushed else "all")
+        return TruncateResult(table=self.name, rows=self._engine.truncate(self.region_id, request))
+
+    def alter(
+        self,
+        *,
+        add: Mapping[str, Any] | None = None,
+        drop: Sequence[str] = (),
+        retype: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        drop_defaults: Sequence[str] = (),
+        indexes: Mapping[str, Sequence[str]] | None = None,
+        drop_indexes: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        unset: Sequence[str] = (),
+    ) -> AlterResult:
+        """Change columns and options, all of it or nothing. Rows that are there go on reading as they did.
+
+        Args:
+            add: new fields and their types, Polars or Arrow; older rows have the default given for them in
+                ``defaults``, else null.
+            drop: fields to drop.
+            retype: fields and their new types, which must hold all that the old ones can.
+            defaults: what fields hold in rows that are written without them.
+            drop_defaults: fields that are null again in such rows.
+            indexes: kinds of index for tags or fields: ``"inverted"``, ``"skipping"``, ``"fulltext"``.
+            drop_indexes: tags or fields to have none.
+            options: ``dedup`` ("last": the newest row of a key wins; "merge": its nulls are filled from older rows;
+                "none": every row is kept; only "none" can be switched on later), ``compaction_window``, ``wal`` ("log"
+                or "noop"), ``write_buffer_size_bytes``, ``auto_flush_interval``, ``row_group_rows``.
+            unset: options to put back to what the store says.
+
+        Raises:
+            InvalidInputError: part of it cannot be done; the message names it. Nothing was changed.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl
+            >>> with mito.open("memory://") as db:
+            ...     cpu = db.create_table("cpu", {"ts": pl.Datetime("ms"), "load": pl.Float32}, time="ts")
+            ...     cpu.alter(add={"room": pl.String}, defaults={"room": "lab"}, retype={"load": pl.Float64})
+            altered 'cpu', schema version 3
+
+        """
+        self._check_writable()
+        request = AlterRequest(
+            alterations=alterations(
+                add=add or {},
+                drop=drop,
+                retype=retype or {},
+                defaults=defaults or {},
+                drop_defaults=drop_defaults,
+                indexes=indexes or {},
+                drop_indexes=drop_indexes,
+            ),
+            options=region_options(options or {}),
+            unset=tuple(option_name(name) for name in unset),
+        )
+        changed = self._engine.alter(self.region_id, request)
+        metadata = self._metadata
+        self._remember_schema(metadata)
+        return AlterResult(table=self.name, schema_version=metadata.schema_version, changed=changed)
+
+    def check_options(self, wanted: Mapping[str, Any]) -> None:
+        """Refuse options, by the names of `RegionOptions`, that the table does not have."""
+        options = self._engine.region(self.region_id).options
+        for name, value in wanted.items():
+            if getattr(options, name) != value:
+                raise InvalidInputError(
+                    f"table {self.name!r} has {name}={getattr(options, name)!r}, not {value!r}; leave the option out, "
+                    "or change it with alter(options=...)."
+                )
+
+    def _result(self, written: Written | None) -> WriteResult:
+        if written is None:
             return WriteResult(table=self.name, rows=0)
-        first = self._engine.write(self.region_id, batch)
-        return WriteResult(table=self.name, rows=len(batch), first_sequence=first)
+        return WriteResult(
+            table=self.name,
+            rows=written.row_count,
+            first_sequence=written.first_sequence,
+            repeated=written.repeated,
+            _undo=None if written.repeated else self._undo_of(written),
+        )
+
+    def _undo_of(self, written: Written | None) -> Callable[[], UndoResult] | None:
+        if written is None:
+            return None
+
+        def undo() -> UndoResult:
+            self._check_writable()
+            rows = self._engine.undo(self.region_id, written.first_sequence, written.row_count)
+            return UndoResult(table=self.name, rows=rows)
+
+        return undo
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -211,6 +463,14 @@ def _looked_at(where: pl.Expr | None) -> list[str]:
     if not isinstance(where, pl.Expr):
         raise InvalidInputError(f"where is a {type(where).__name__}; give a Polars expression, pl.col('load') > 0.5.")
     return where.meta.root_names()
+
+
+def _tag_conditions(known: Sequence[str], tags: Mapping[str, Any]) -> Iterator[pl.Expr]:
+    for name, value in tags.items():
+        if name not in known:
+            raise InvalidInputError(unknown_name("tag", name, known))
+        many = isinstance(value, list | tuple | set | frozenset)
+        yield pl.col(name).is_in(list(value), nulls_equal=True) if many else pl.col(name).eq_missing(pl.lit(value))
 
 
 def _time_range(metadata: RegionMetadata, start: TimeLike | None, end: TimeLike | None) -> TimeRange:

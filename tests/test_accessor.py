@@ -31,6 +31,17 @@ def test_a_frame_is_written_to_the_store_it_is_told() -> None:
         assert "cpu" not in default
 
 
+@pytest.mark.parametrize("name", [None, "ts"])
+def test_a_pandas_frame_indexed_by_time_writes_its_index_as_the_time(name: str | None) -> None:
+    frame = pd.DataFrame({"load": [0.5]}, index=pd.DatetimeIndex(["2024-01-01"], name=name))
+
+    with mito.open("memory://") as database:
+        frame.to_mito("cpu", time="ts")  # type: ignore[operator]
+        frame.assign(load=1.5).to_mito("cpu")
+
+        assert database.scan("cpu").to_pandas().to_dict("list") == {"ts": [pd.Timestamp("2024-01-01")], "load": [1.5]}
+
+
 def test_registering_twice_is_fine_and_warns_of_nothing() -> None:
     register()
 

@@ -12,10 +12,16 @@ that what remains is always an unbroken chain. One segment always stays: its hea
 never start again. What is obsolete is not itself recorded: after reopening, entries in segments that are still
 there can be read again, and the owner of a region must tell the log again.
 
-**Opening** reads and checks every segment and keeps no payloads. A torn end (a crash while writing) is cut off by a
-writer and ignored by a reader. Anything else that is not as it was written raises `CorruptionError`, unless
-``accept_damage`` is set; then the log ends before the damage, a writer sets the bytes it gives up aside, and ids
-go on above all that may have been given, so that none is ever given twice.
+**Opening** reads and checks every segment and keeps no payloads. What is not as it was written is torn (what a crash
+while writing leaves at the end) or other damage, and ``recovery`` says what becomes of it:
+
+    tolerate_torn_tail   torn: cut off by a writer, ignored by a reader     other damage: `CorruptionError`
+    strict               torn: `CorruptionError` for a writer               other damage: `CorruptionError`
+    point_in_time        torn: as tolerated                                 other damage: the log ends before it
+
+Where the log ends before damage, a writer sets the bytes it gives up aside, and ids go on above all that may have been
+given, so that none is ever given twice. A reader never refuses a torn end: it may be a write under way. A newer format
+is refused by all.
 
 **Errors.** A full disk during `append` is undone, and so is an interruption (Ctrl-C). Any other error of the
 operating system poisons the log, above all one from a sync: whether the bytes are durable is then unknown and
@@ -31,7 +37,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mitoframe.drivers.clock import SystemRandomness
 from mitoframe.drivers.failures import is_disk_full, unavailable
@@ -62,11 +68,18 @@ from mitoframe.model.errors import (
 from mitoframe.model.ids import NO_ENTRY, EntryId, RegionId
 from mitoframe.ports import Bytes, LogDamage, LogEntry, Randomness, Vfs, WritableFile
 
+if TYPE_CHECKING:
+    from mitoframe.model.options import WalRecovery
+
 SEGMENT_SIZE_BYTES = 64 << 20
 SPENT_SIZE_BYTES = 16 << 10
 """A last segment with nothing left to keep is replaced once it is larger than this."""
 
 _FIX = 'Open with mode="r" to read what is intact; open with wal_recovery="point_in_time" to go on without the rest.'
+_FIX_TORN = (
+    "A crash while writing leaves such an end, and nothing that was synced is lost with it; "
+    'open with wal_recovery="tolerate_torn_tail" to go on without it.'
+)
 
 
 class _Indexed(NamedTuple):
@@ -85,7 +98,7 @@ class SegmentLog:
         store_id: str,
         segment_size_bytes: int = SEGMENT_SIZE_BYTES,
         read_only: bool = False,
-        accept_damage: bool = False,
+        recovery: WalRecovery = "tolerate_torn_tail",
         randomness: Randomness | None = None,
     ) -> None:
         """Open the log in ``folder``, or start one. ``store_id`` is 32 hexadecimal digits."""
@@ -96,7 +109,7 @@ class SegmentLog:
         self._folder = LogFolder(vfs, folder, store_id=self._store_id, boot=self._boot)
         self._randomness = randomness or SystemRandomness()
         self._segment_size_bytes = segment_size_bytes
-        self._read_only, self._accept_damage = read_only, accept_damage
+        self._read_only, self._recovery = read_only, recovery
         self._mutex = threading.Lock()
         self._cause: BaseException | None = None
         self._closed = False
@@ -186,9 +199,15 @@ class SegmentLog:
     def _find(self) -> Findings:
         findings = self._folder.find(self._segments, in_motion=self._read_only)
         damage = findings.damage
-        if damage is None or damage.torn or self._accept_damage:
+        if damage is None or self._is_accepted(damage):
             return findings
-        raise CorruptionError(damage.reason, path=damage.path, offset=damage.offset, fix=_FIX)
+        fix = _FIX_TORN if damage.torn else _FIX
+        raise CorruptionError(damage.reason, path=damage.path, offset=damage.offset, fix=fix)
+
+    def _is_accepted(self, damage: LogDamage) -> bool:
+        if damage.torn:
+            return self._recovery != "strict" or self._read_only
+        return self._recovery == "point_in_time"
 
     def _adopt(self, findings: Findings) -> None:
         index: dict[RegionId, list[_Indexed]] = {}

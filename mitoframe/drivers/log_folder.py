@@ -5,8 +5,9 @@
              ... .wal.damaged[.n]                          set aside when damage was accepted; never read again
 
 `LogFolder.find` follows the chain of segments from the oldest to the newest and stops at the first thing that is not
-as it was written. Only the end of the newest segment may be torn; a gap, a foreign, renamed or shortened file, and
-any bad byte elsewhere is damage. What nobody can see is a log whose newest segments were removed altogether.
+as it was written. Only the end of the newest segment may be torn; a gap, a foreign, renamed, swapped, doubled or
+shortened file, and any bad byte elsewhere is damage. What nobody can see here is a log whose newest or oldest segments
+were removed altogether: the newest leave no trace, and the oldest are removed when they are no longer needed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mitoframe.drivers.failures import is_disk_full, unavailable
-from mitoframe.drivers.log_segment import IDS_SKIPPED, Chain, Damage, SegmentHeader, decode_header, scan
+from mitoframe.drivers.log_segment import (
+    HEADER_SIZE_BYTES,
+    IDS_SKIPPED,
+    Chain,
+    Damage,
+    SegmentHeader,
+    decode_header,
+    scan,
+)
 from mitoframe.ports import FileStat, LogDamage, Vfs
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -195,8 +204,7 @@ class LogFolder:
             reason = f"the segment is of another store ({header.store_id.hex()}, this is {self._store_id.hex()})"
             return name, Damage(offset=0, reason=reason, torn=False)
         if header.first_entry_id != parse_segment_name(name):
-            reason = f"the file holds the segment {segment_name(header.first_entry_id)}: it was renamed or swapped"
-            return name, Damage(offset=0, reason=reason, torn=False)
+            return name, Damage(offset=0, reason=self._why_misnamed(name, header), torn=False)
         if previous is None:
             return None
         if header.previous_first_entry_id != previous.first_entry_id:
@@ -212,6 +220,24 @@ class LogFolder:
             reason = f"the segment begins with entry {header.first_entry_id} instead of {end.last_entry_id + 1}"
             return name, Damage(offset=0, reason=reason, torn=False)
         return None
+
+    def _why_misnamed(self, name: str, header: SegmentHeader) -> str:
+        own_name = segment_name(header.first_entry_id)
+        there = self._header_under(own_name)
+        if there == header:
+            return f"the file is a second copy of the segment {own_name}"
+        if there is not None and there.first_entry_id == parse_segment_name(name):
+            return f"the file holds the segment {own_name}, and that one holds this: the two were swapped"
+        return f"the file holds the segment {own_name}, which is not in its place: it was renamed"
+
+    def _header_under(self, name: str) -> SegmentHeader | None:
+        """Return what a file begins with; None if it is not there or does not begin well."""
+        try:
+            data = self._vfs.read(self.path(name), 0, HEADER_SIZE_BYTES)
+        except FileNotFoundError:
+            return None
+        header = decode_header(data, path=self.place(name))
+        return None if isinstance(header, Damage) else header
 
     def _names(self) -> list[str]:
         try:

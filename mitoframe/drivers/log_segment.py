@@ -247,6 +247,8 @@ def is_whole(data: bytes, offset: int, record: Record, seed: int) -> bool:
 
 def decode_header(data: bytes, *, path: str) -> SegmentHeader | Damage:
     """Read a segment's header. A newer format raises `ConfigError`, which names ``path``."""
+    if not data:
+        return Damage(offset=0, reason="the segment is empty", torn=True)
     if len(data) < HEADER_SIZE_BYTES:
         return Damage(offset=0, reason="the segment's header is incomplete", torn=True)
     # The name is durable only after the header is, so no crash leaves a header of full length but other bytes.

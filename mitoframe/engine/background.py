@@ -1,54 +1,99 @@
-"""Which job runs when: flushes, compactions and garbage collection, and the commit of the edits they return.
+"""Which job runs when: flushes, compactions, tidying and garbage collection, and the commit of the edits they return.
 
 One flush and one compaction per region at a time. A flush takes every memtable that is frozen when it starts, so that
-requests that come meanwhile are served by one more run at most; the SSTs of one flush are written side by side.
+requests that come meanwhile are served by one more run at most; the SSTs of one flush are written side by side. A job
+whose rows were truncated meanwhile finds its edit refused (`ConflictError`) and removes what it wrote.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from mitoframe.engine.parts import COMPACT_LANE, FLUSH_LANE, PURGE_LANE, TIDY_LANE, WRITE_LANE
 from mitoframe.failpoints import reached
 from mitoframe.jobs.compact import compact_files
-from mitoframe.jobs.flush import flush_memtable, flushed
+from mitoframe.jobs.flush import FlushedMemtable, flush_memtable, flushed
 from mitoframe.jobs.gc import collectable, delete_files, forgettable
 from mitoframe.jobs.twcs import CompactionTask, pick_overlapping, window_ms
 from mitoframe.model.edit import FileEdit
+from mitoframe.model.errors import ClosedError, ConflictError, MitoError
 from mitoframe.model.ids import FileId
 from mitoframe.model.request import CompactResult, FlushResult, VacuumResult
-from mitoframe.model.timerange import PER_SECOND
-from mitoframe.storage.paths import sst_folder
+from mitoframe.model.timerange import PER_SECOND, connected
+from mitoframe.storage.paths import sst_folder, sst_key
 
 if TYPE_CHECKING:
+    from mitoframe.engine.parts import Parts
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.options import MitoConfig
-    from mitoframe.model.schema import RegionMetadata
-    from mitoframe.ports import Clock, ObjectStore, Randomness, Scheduler
-    from mitoframe.region.hooks import Hooks
     from mitoframe.region.region import Region
     from mitoframe.storage.memtable import Memtable
-    from mitoframe.storage.sst_reader import SstReader
 
 _log = logging.getLogger("mitoframe")
 
-FLUSH_LANE = "flush"
-COMPACT_LANE = "compact"
-WRITE_LANE = "write"
+
+class Draft:
+    """Files that are being written and that no version lists yet. As long as it is open nobody collects them."""
+
+    def __init__(self, region: Region, parts: Parts, drafts: set[Draft]) -> None:
+        self._region, self._parts, self._drafts = region, parts, drafts
+        self._closed = False
+        self.file_ids: list[FileId] = []
+        drafts.add(self)
+
+    def new_file_id(self) -> FileId:
+        """Name a file that is about to be written."""
+        file_id = FileId(self._parts.randomness.hex128())
+        self.file_ids.append(file_id)
+        return file_id
+
+    def commit(self, edit: FileEdit, flushed: Sequence[Memtable] = ()) -> None:
+        """Commit the edit that lists the files.
+
+        Raises:
+            ConflictError: the edit does not fit any more, or the draft was given up meanwhile. Nothing changed.
+
+        """
+        with self._region.control.edit_lock:
+            if self._closed:
+                raise ConflictError("the change was withdrawn before it was committed; nothing was changed.")
+            self._region.commit_edit(edit, flushed)
+
+    def close(self, *, discard: bool) -> None:
+        """Let the files be as they are; or delete those that turned out to be listed nowhere."""
+        if discard:
+            with self._region.control.edit_lock:
+                self._closed = True
+                if not self._region.is_poisoned():  # Else nobody knows what the manifest lists.
+                    self._delete_unlisted()
+        self._closed = True
+        self._drafts.discard(self)
+
+    def _delete_unlisted(self) -> None:
+        state = self._region.state
+        listed = {*state.files, *(file.file_id for file in state.removed_files)}
+        for file_id in self.file_ids:
+            if file_id in listed:
+                continue
+            try:
+                self._parts.store.delete(sst_key(self._region.region_id, file_id))
+            except MitoError as error:  # It is collected later.
+                _log.warning("file not deleted region=%d file=%s error=%r", self._region.region_id, file_id, error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SstWrite:
-    """A frozen memtable on its way to a file that no version lists yet."""
+    """A frozen memtable on its way to files."""
 
-    file_id: FileId
-    result: Future[FileMeta]
+    draft: Draft
+    result: Future[FlushedMemtable]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -59,33 +104,30 @@ class _Lanes:
     compact_lock: Lock = field(default_factory=Lock)
     write_lock: Lock = field(default_factory=Lock)
     writes: dict[int, _SstWrite] = field(default_factory=dict)
-    flush: Future[None] | None = None
+    drafts: set[Draft] = field(default_factory=set)
+    flush: Future[FlushResult] | None = None
     compaction: Future[CompactResult] | None = None
+    tidying: Future[None] | None = None
+    purge: Future[VacuumResult] | None = None
+    failures: dict[str, BaseException] = field(default_factory=dict)
 
 
 class Background:
     """The jobs of an engine. ``freeze`` exchanges a region's mutable memtable while no write is under way."""
 
-    def __init__(
-        self,
-        *,
-        store: ObjectStore,
-        reader: SstReader,
-        scheduler: Scheduler,
-        clock: Clock,
-        randomness: Randomness,
-        config: MitoConfig,
-        hooks: Hooks,
-        freeze: Callable[[Region], object],
-    ) -> None:
-        self._store, self._reader, self._scheduler = store, reader, scheduler
-        self._clock, self._randomness, self._config, self._hooks = clock, randomness, config, hooks
-        self._freeze = freeze
+    def __init__(self, parts: Parts, freeze: Callable[[Region], object]) -> None:
+        self._parts, self._freeze = parts, freeze
         # By the opened region, not by its number: one that is opened anew counts its memtables from 0 again.
-        self._lanes: WeakKeyDictionary[Region, _Lanes] = WeakKeyDictionary()
+        self._all: WeakKeyDictionary[Region, _Lanes] = WeakKeyDictionary()
         self._lock = Lock()
 
-    def start_flush(self, region: Region, reason: str) -> Future[None]:
+    def failures(self, region: Region) -> dict[str, BaseException]:
+        """Return the last error of each kind of job whose latest run failed."""
+        return dict(self._lanes_of(region).failures)
+
+    # --- flush ------------------------------------------------------------------------------------------
+
+    def start_flush(self, region: Region, reason: str) -> Future[FlushResult]:
         """Freeze the memtable and flush in the background; a flush that has not started serves this call too."""
         lanes = self._lanes_of(region)
         self._freeze(region)
@@ -93,37 +135,44 @@ class Background:
         self._start_writes(region)
         with self._lock:
             running = lanes.flush
-        if running is not None and not running.done() and not running.running():
-            return running
+            if running is not None and not running.done() and not running.running():
+                return running
 
-        def job() -> None:
-            self.flush(region, reason)
-            self._compact_if_due(region)
+        def job() -> FlushResult:
+            with self._remembering(region, "flush"):
+                result = self.flush(region, reason)
+            self.compact_if_due(region)
+            return result
 
-        future = self._scheduler.submit(FLUSH_LANE, job)
+        future = self._parts.scheduler.submit(FLUSH_LANE, job)
         with self._lock:
             lanes.flush = future
-        future.add_done_callback(_log_failure)
         return future
 
     def flush(self, region: Region, reason: str) -> FlushResult:
-        """Bring everything that is frozen to SSTs, one a memtable, and return when that is committed."""
+        """Bring everything that is frozen to SSTs and return when that is committed. Requires: not on the caller's
+        own thread if the caller may be interrupted.
+        """
         region.check_writable()
         self._start_writes(region)
         lanes = self._lanes_of(region)
         with lanes.flush_lock:
             region.check_writable()
-            version = region.control.current().version
-            memtables = version.immutables
+            memtables = region.control.current().version.immutables
             if not memtables:
                 return FlushResult()
             self._start_writes(region)  # Those frozen meanwhile, and those whose write failed the last time.
-            files = self._written(lanes, memtables)
-            self._hooks.sst_files_written(version.state.metadata, files)
-            region.commit_edit(flushed(memtables, files, at_ms=self._clock.now_ms(), reason=reason), memtables)
-            with lanes.write_lock:
-                for memtable in memtables:
-                    del lanes.writes[memtable.memtable_id]
+            outputs = self._written(lanes, memtables)
+            files = [file for output in outputs for file in output.files]
+            self._parts.hooks.sst_files_written(region.metadata, files)
+            try:
+                region.commit_edit(
+                    flushed(outputs, memtables, at_ms=self._parts.clock.now_ms(), reason=reason), memtables
+                )
+            except ConflictError:
+                self._end_writes(lanes, memtables, discard=True)
+                raise
+            self._end_writes(lanes, memtables, discard=False)
             return FlushResult(files=tuple(files))
 
     def _start_writes(self, region: Region) -> None:
@@ -132,17 +181,29 @@ class Background:
         with lanes.write_lock:
             for memtable in region.control.current().version.immutables:
                 if memtable.memtable_id not in lanes.writes:
-                    file_id = FileId(self._randomness.hex128())
-                    job = partial(self._write_sst, region.metadata, memtable, file_id)
-                    result = self._scheduler.submit(WRITE_LANE, job)
-                    lanes.writes[memtable.memtable_id] = _SstWrite(file_id=file_id, result=result)
+                    draft = self.draft(region)
+                    job = partial(self._write_memtable, region, memtable, draft)
+                    result = self._parts.scheduler.submit(WRITE_LANE, job)
+                    lanes.writes[memtable.memtable_id] = _SstWrite(draft=draft, result=result)
 
-    def _write_sst(self, metadata: RegionMetadata, memtable: Memtable, file_id: FileId) -> FileMeta:
+    def _end_writes(self, lanes: _Lanes, memtables: Sequence[Memtable], *, discard: bool) -> None:
+        with lanes.write_lock:
+            for memtable in memtables:
+                lanes.writes.pop(memtable.memtable_id).draft.close(discard=discard)
+
+    def _write_memtable(self, region: Region, memtable: Memtable, draft: Draft) -> FlushedMemtable:
+        state = region.state
         return flush_memtable(
-            metadata, memtable, store=self._store, file_id=file_id, config=self._config, now_ms=self._clock.now_ms()
+            state.metadata,
+            memtable,
+            store=self._parts.store,
+            new_file_id=draft.new_file_id,
+            row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
+            now_ms=self._parts.clock.now_ms(),
+            keep_history=self._parts.config.gc_grace_ms > 0,
         )
 
-    def _written(self, lanes: _Lanes, memtables: Sequence[Memtable]) -> list[FileMeta]:
+    def _written(self, lanes: _Lanes, memtables: Sequence[Memtable]) -> list[FlushedMemtable]:
         """Wait for the SSTs of all memtables; after the first error is told, the failed ones can be begun anew."""
         with lanes.write_lock:
             writes = {memtable.memtable_id: lanes.writes[memtable.memtable_id] for memtable in memtables}
@@ -150,85 +211,161 @@ class Background:
         with lanes.write_lock:
             for memtable_id, write in writes.items():
                 if write.result.exception() is not None:
-                    del lanes.writes[memtable_id]
+                    lanes.writes.pop(memtable_id).draft.close(discard=True)
         return [write.result.result() for write in writes.values()]
+
+    def draft(self, region: Region) -> Draft:
+        """Begin to write files that an edit will list."""
+        return Draft(region, self._parts, self._lanes_of(region).drafts)
+
+    @contextmanager
+    def drafting(self, region: Region) -> Iterator[Draft]:
+        """Write files and commit the edit that lists them; if that does not come about they are deleted."""
+        draft = self.draft(region)
+        try:
+            yield draft
+        except BaseException:
+            draft.close(discard=True)
+            raise
+        draft.close(discard=False)
+
+    # --- compaction -------------------------------------------------------------------------------------
+
+    def start_compaction(self, region: Region, *, files_min: int = 2, reason: str) -> Future[CompactResult]:
+        """Merge overlapping files in the background."""
+
+        def job() -> CompactResult:
+            with self._remembering(region, "compaction"):
+                return self.compact(region, files_min=files_min, reason=reason)
+
+        return self._parts.scheduler.submit(COMPACT_LANE, job)
 
     def compact(self, region: Region, *, files_min: int = 2, reason: str) -> CompactResult:
         """Merge overlapping files window by window and return when all are committed."""
         removed: list[FileMeta] = []
         added: list[FileMeta] = []
         with self._lanes_of(region).compact_lock:
-            width_ms = window_ms(region.control.current().version.state)
+            width_ms = window_ms(region.state)
             for task in self._tasks(region, files_min):
                 added += self._merge(region, task, width_ms, reason).added
                 removed += task.inputs
         if removed:
-            self.vacuum(region, grace_ms=self._config.gc_grace_ms)
+            self.vacuum(region, grace_ms=self._parts.config.gc_grace_ms)
         return CompactResult(removed=tuple(removed), added=tuple(added))
 
     def _tasks(self, region: Region, files_min: int) -> tuple[CompactionTask, ...]:
-        state = region.control.current().version.state
+        state = region.state
         width = window_ms(state) * PER_SECOND[state.metadata.time_unit] // 1000
-        return pick_overlapping(state.files.values(), width, files_min)
+        return pick_overlapping(state.files.values(), width, files_min, dedup=state.options.dedup)
 
     def _merge(self, region: Region, task: CompactionTask, width_ms: int, reason: str) -> FileEdit:
         region.check_writable()
-        metadata = region.metadata
-        edit = compact_files(
-            metadata,
-            task,
-            store=self._store,
-            reader=self._reader,
-            clock=self._clock,
-            randomness=self._randomness,
-            config=self._config,
-            window_ms=width_ms,
-            reason=reason,
-        )
-        self._hooks.sst_files_written(metadata, edit.added)
-        region.commit_edit(edit)
-        return edit
+        state = region.state
+        with self.drafting(region) as draft:
+            edit = compact_files(
+                state.metadata,
+                task,
+                dedup=state.options.dedup,
+                store=self._parts.store,
+                reader=self._parts.reader,
+                new_file_id=draft.new_file_id,
+                row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
+                now_ms=self._parts.clock.now_ms(),
+                window_ms=width_ms,
+                reason=reason,
+            )
+            self._parts.hooks.sst_files_written(state.metadata, edit.added)
+            draft.commit(edit)
+            return edit
 
-    def _compact_if_due(self, region: Region) -> None:
-        if not self._tasks(region, self._config.compaction_trigger_files):
+    def settle(self, region: Region, reason: str) -> None:
+        """Merge every file that shares a time with another, or holds a delete marker, whatever its window.
+
+        Afterwards each key is in one row of one file, and nothing is deleted but not gone.
+        """
+        with self._lanes_of(region).compact_lock:
+            files = region.state.files.values()
+            for group in connected(files, lambda file: file.min_time, lambda file: file.max_time):
+                if len(group) > 1 or group[0].delete_count:
+                    task = CompactionTask(window_start=group[0].min_time, inputs=tuple(group), drop_deletes=True)
+                    self._merge(region, task, window_ms(region.state), reason)
+
+    def compact_if_due(self, region: Region) -> None:
+        if not self._tasks(region, self._parts.config.compaction_trigger_files):
             return
         lanes = self._lanes_of(region)
         with self._lock:
             if lanes.compaction is not None and not lanes.compaction.done():
                 return
-        trigger = self._config.compaction_trigger_files
-        future = self._scheduler.submit(
-            COMPACT_LANE, partial(self.compact, region, files_min=trigger, reason="automatic")
-        )
+        trigger = self._parts.config.compaction_trigger_files
+        future = self.start_compaction(region, files_min=trigger, reason="automatic")
         with self._lock:
             lanes.compaction = future
-        future.add_done_callback(_log_failure)
+
+    # --- tidying ----------------------------------------------------------------------------------------
+
+    def tidy_if_due(self, region: Region) -> None:
+        """Sort and merge inside the memtable that takes writes, in the background."""
+        memtable = region.control.current().version.mutable
+        if not memtable.work_due():
+            return
+        lanes = self._lanes_of(region)
+        with self._lock:
+            if lanes.tidying is not None and not lanes.tidying.done():
+                return
+
+        def job() -> None:
+            with self._remembering(region, "tidy"):
+                memtable.tidy()
+
+        future = self._parts.scheduler.submit(TIDY_LANE, job)
+        with self._lock:
+            lanes.tidying = future
+
+    # --- deletion ---------------------------------------------------------------------------------------
+
+    def start_vacuum(self, region: Region, grace_ms: int) -> Future[VacuumResult]:
+        def job() -> VacuumResult:
+            with self._remembering(region, "vacuum"):
+                return self.vacuum(region, grace_ms=grace_ms)
+
+        return self._parts.scheduler.submit(PURGE_LANE, job)
 
     def vacuum(self, region: Region, *, grace_ms: int) -> VacuumResult:
         """Delete the files that nobody needs and that have not been listed for ``grace_ms``."""
         lanes = self._lanes_of(region)
-        # No job may be between storing an SST and committing it: such a file is in no version yet.
-        with lanes.compact_lock, lanes.flush_lock:
-            stored = self._store.list(sst_folder(region.region_id))
-            state = region.control.current().version.state
-            with lanes.write_lock:
-                being_written = {write.file_id for write in lanes.writes.values()}
+        # Asked in this order: a file is in a version before its draft is closed.
+        stored = self._parts.store.list(sst_folder(region.region_id))
+        being_written = frozenset(file_id for draft in tuple(lanes.drafts) for file_id in tuple(draft.file_ids))
+        with region.control.edit_lock:
+            region.check_writable()
+            state = region.state
             pinned = region.control.pinned_files() | being_written
-            chosen = collectable(state, stored, pinned, now_ms=self._clock.now_ms(), grace_ms=grace_ms)
-            deleted = delete_files(self._store, region.region_id, chosen)
+            chosen = collectable(state, stored, pinned, now_ms=self._parts.clock.now_ms(), grace_ms=grace_ms)
+            deleted = delete_files(self._parts.store, region.region_id, chosen)
             for file_id in deleted:
-                self._reader.forget(file_id)
+                self._parts.reader.forget(file_id)
             gone = forgettable(state.removed_files, deleted, stored)
             if gone:
-                region.commit_edit(FileEdit(forgotten=gone, at_ms=self._clock.now_ms(), reason="gc"))
+                region.commit_edit(FileEdit(forgotten=gone, at_ms=self._parts.clock.now_ms(), reason="gc"))
         return VacuumResult(removed=deleted, size_bytes=sum(item.size_bytes for item in chosen))
+
+    # --- pieces -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _remembering(self, region: Region, kind: str) -> Iterator[None]:
+        """Keep a failed job's error until a later run of its kind succeeds."""
+        failures = self._lanes_of(region).failures
+        try:
+            yield
+        except (ConflictError, ClosedError):
+            raise  # What the job worked for is gone: nothing failed.
+        except Exception as error:
+            _log.error("background job failed kind=%s region=%d error=%r", kind, region.region_id, error)
+            failures[kind] = error
+            raise
+        failures.pop(kind, None)
 
     def _lanes_of(self, region: Region) -> _Lanes:
         with self._lock:
-            return self._lanes.setdefault(region, _Lanes())
-
-
-def _log_failure(future: Future[Any]) -> None:
-    error = None if future.cancelled() else future.exception()
-    if error is not None:
-        _log.error("background job failed error=%r", error, exc_info=error)
+            return self._all.setdefault(region, _Lanes())

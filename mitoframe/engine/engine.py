@@ -1,54 +1,77 @@
 """`MitoEngine`: regions by their number. Tables and names are the door's business.
 
-Writing goes pressure -> commit (engine/commit.py). Reading takes a snapshot and plans on it (read/plan.py); nothing
-here locks a reader out. Slow work is in engine/background.py.
+Writing goes room -> commit (engine/commit.py). Reading takes a snapshot and plans on it (read/plan.py); nothing here
+locks a reader out. Regions come, change and go in engine/lifecycle.py; rows that do not go through the log in
+engine/changes.py; slow work is in engine/background.py. Nothing that changes a store runs on a caller's thread, but the
+sorting of what the caller hands over: an interrupted caller has only stopped waiting.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from threading import RLock
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from mitoframe.engine.background import Background
-from mitoframe.engine.commit import Committer
-from mitoframe.engine.pressure import Pressure, pressure
+from mitoframe.engine.changes import Changes, inside
+from mitoframe.engine.commit import Committer, finished
+from mitoframe.engine.lifecycle import Regions
+from mitoframe.engine.parts import CHANGE_LANE, PURGE_LANE, Parts
+from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
-from mitoframe.failpoints import reached
-from mitoframe.model.edit import Change
-from mitoframe.model.errors import BusyError, ClosedError, InvalidInputError, ReadOnlyError
+from mitoframe.model.batch import OpType
+from mitoframe.model.edit import DELETED
+from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, PoisonedError, ReadOnlyError
 from mitoframe.model.options import MitoConfig
+from mitoframe.model.predicate import Compare, conjunction
 from mitoframe.model.request import (
+    AlterRequest,
+    BulkInsertRequest,
     CloseRequest,
     CompactRequest,
     CompactResult,
     CreateRequest,
     DeleteRequest,
+    DropRequest,
     FlushRequest,
     FlushResult,
     OpenRequest,
     PutRequest,
     RegionRequest,
+    ReplaceRequest,
     ScanRequest,
+    TruncateRequest,
+    UndoRequest,
     VacuumResult,
+    Written,
 )
+from mitoframe.read import lookup
 from mitoframe.read.plan import ScanPlan, plan_scan
 from mitoframe.read.scanner import run_plan
 from mitoframe.region.hooks import Hooks
-from mitoframe.region.recovery import create_region, open_region, open_region_for_reading, refresh_region
-from mitoframe.storage.manifest import exists
+from mitoframe.storage.compat import fit_batch
 from mitoframe.storage.sst_reader import SstReader
 from mitoframe.storage.wal import Wal, encode_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from collections.abc import Sequence as Many
 
     import pyarrow as pa
 
     from mitoframe.model.batch import Batch
-    from mitoframe.model.ids import RegionId
-    from mitoframe.ports import Clock, LogStore, ObjectStore, Randomness, RegionHook, Scheduler
+    from mitoframe.model.ids import RegionId, Sequence
+    from mitoframe.model.schema import RegionMetadata
+    from mitoframe.model.timerange import TimeRange
+    from mitoframe.ports import Clock, LaneHealth, LogStore, ObjectStore, Randomness, RegionHook, Scheduler
     from mitoframe.region.region import Region
+
+Result = TypeVar("Result")
 
 
 class MitoEngine:
@@ -57,7 +80,7 @@ class MitoEngine:
     Args:
         object_store: where SSTs and manifests are.
         log: the write-ahead log of all regions.
-        scheduler: runs background jobs.
+        scheduler: runs all work; see `mitoframe.engine.parts.LANES`.
         config: values that tune it.
         hooks: told of every flush, compaction and edit.
         read_only: another process writes; nothing is written here.
@@ -73,32 +96,34 @@ class MitoEngine:
         clock: Clock,
         randomness: Randomness,
         config: MitoConfig | None = None,
-        hooks: Sequence[RegionHook] = (),
+        hooks: Many[RegionHook] = (),
         read_only: bool = False,
     ) -> None:
         self.config = config or MitoConfig()
         self.store = object_store
         self.reader = SstReader(object_store)
         self.read_only = read_only
-        self._randomness = randomness
-        self._wal = Wal(log)
-        self._hooks = Hooks(hooks)
-        self._sync = make_sync_policy(self.config)
-        self._committer = Committer(self._wal, self._sync.after_append)
-        self._scheduler = scheduler
-        self._background = Background(
+        self._parts = Parts(
             store=object_store,
             reader=self.reader,
+            wal=Wal(log),
             scheduler=scheduler,
             clock=clock,
             randomness=randomness,
             config=self.config,
-            hooks=self._hooks,
-            freeze=lambda region: self._committer.quietly(region.freeze),
+            hooks=Hooks(hooks),
         )
-        self._regions: dict[RegionId, Region] = {}
-        self._lock = RLock()
+        self._sync = make_sync_policy(self.config)
+        self._committer = Committer(self._parts, self._sync.after_append)
+        self._background = Background(self._parts, freeze=lambda region: self._committer.quietly(region.freeze))
+        self._regions = Regions(self._parts, self._committer, self._background, read_only=read_only)
+        self._changes = Changes(self._parts, self._regions, self._background)
+        self._room = Room(self._regions.opened, self._background, self.config)
+        self._closing = Lock()
         self._closed = False
+        self._stop_upkeep: Callable[[], None] = lambda: None
+        if not read_only:
+            self._stop_upkeep = scheduler.every(self.config.maintenance_interval_ms, PURGE_LANE, self._upkeep)
 
     # --- requests, by the names that mito2 gives them ---------------------------------------------------
 
@@ -116,15 +141,84 @@ class MitoEngine:
                 self.region(region_id)
             case CloseRequest():
                 self.close_region(region_id, flush=request.flush)
+            case DropRequest():
+                self.drop(region_id)
+            case AlterRequest():
+                self.alter(region_id, request)
             case PutRequest() | DeleteRequest():
-                if len(request.batch):
-                    self.write(region_id, request.batch)
-                return len(request.batch)
+                with self._entered(region_id) as region:
+                    repeated = finished(self._begun(region_id, request)).repeated
+                self._room.relieve_after_write(region)
+                return 0 if repeated else len(request.batch)
+            case BulkInsertRequest():
+                written = self.bulk_insert(region_id, request.batches, key=request.key)
+                return 0 if written is None or written.repeated else written.row_count
+            case ReplaceRequest():
+                return sum(self.replace(region_id, [request.time_range], request.batches))
+            case UndoRequest():
+                return self.undo(region_id, request.first_sequence, request.row_count)
             case FlushRequest():
                 return sum(file.row_count for file in self.flush(region_id, request.reason).files)
             case CompactRequest():
                 return sum(file.row_count for file in self.compact(region_id, request.reason).added)
+            case TruncateRequest():
+                return self.truncate(region_id, request)
         return 0
+
+    def handle_requests(self, requests: Iterable[tuple[RegionId, RegionRequest]]) -> list[int | MitoError]:
+        """Carry out requests in order and return for each the number of rows it affected, or its error.
+
+        Neighbouring writes, of any regions, are committed together.
+        """
+        results: list[int | MitoError] = []
+        writes: list[tuple[RegionId, PutRequest | DeleteRequest]] = []
+        for region_id, request in requests:
+            if isinstance(request, PutRequest | DeleteRequest):
+                writes.append((region_id, request))
+                continue
+            results += self._handle_rows(writes)
+            writes.clear()
+            try:
+                results.append(self.handle_request(region_id, request))
+            except MitoError as error:
+                results.append(error)
+        return results + self._handle_rows(writes)
+
+    def _handle_rows(self, writes: Many[tuple[RegionId, PutRequest | DeleteRequest]]) -> list[int | MitoError]:
+        """Commit writes as one group and return for each the rows it affected, or its error."""
+        results: list[int | MitoError] = []
+        refused: dict[RegionId, MitoError] = {}
+        with ExitStack() as inside:
+            for region_id in sorted({region_id for region_id, _ in writes}):
+                try:
+                    inside.enter_context(self._entered(region_id))
+                except MitoError as error:
+                    refused[region_id] = error
+            begun = [refused.get(region_id) or self._begun(region_id, request) for region_id, request in writes]
+            for (_, request), future in zip(writes, begun, strict=True):
+                try:
+                    if isinstance(future, MitoError):
+                        raise future
+                    results.append(0 if finished(future).repeated else len(request.batch))
+                except MitoError as error:
+                    results.append(error)
+        for region in self._regions.opened():
+            self._room.relieve_after_write(region)
+        return results
+
+    def _begun(self, region_id: RegionId, request: PutRequest | DeleteRequest) -> Future[Written]:
+        """Queue a write; what is wrong with it is in the future."""
+        expected = OpType.PUT if isinstance(request, PutRequest) else OpType.DELETE
+        key = request.key if isinstance(request, PutRequest) else DELETED
+        try:
+            region = self.region(region_id)
+            if (request.batch.op_types != expected).any():
+                raise InvalidInputError(f"a {type(request).__name__} holds rows of another operation; send them apart.")
+            return self._begin(region, fit_batch(request.batch, region.metadata), key)
+        except MitoError as error:
+            failed: Future[Written] = Future()
+            failed.set_exception(error)
+            return failed
 
     def handle_query(self, region_id: RegionId, request: ScanRequest) -> Iterator[pa.RecordBatch]:
         """Yield the rows a request asks for, filtered in full and projected."""
@@ -133,142 +227,242 @@ class MitoEngine:
     # --- regions ----------------------------------------------------------------------------------------
 
     def create(self, region_id: RegionId, request: CreateRequest) -> Region:
-        """Make a region, or open it if it is there with the same schema.
-
-        Raises:
-            InvalidInputError: it is there with another schema.
-
-        """
+        """Make a region, or open it if it is there with the same schema; see `Regions.create`."""
         self._check_writable()
-        assert request.metadata.region_id == region_id
-        with self._lock:
-            if region_id in self._regions or exists(self.store, region_id):
-                region = self.region(region_id)
-                if region.metadata != request.metadata:
-                    raise InvalidInputError(f"region {region_id} exists with another schema; open it instead.")
-                return region
-            first = Change(metadata=request.metadata, options=request.options)
-            region = create_region(
-                self.store, self._randomness, self._wal, self._hooks, first, self.config.checkpoint_distance
-            )
-            reached("create.region_stored")
-            self._regions[region_id] = region
-            return region
+        return self._change(lambda: self._regions.create(region_id, request))
 
     def region(self, region_id: RegionId) -> Region:
         """Return an open region, opening it if need be."""
         self._check_open()
-        with self._lock:
-            region = self._regions.get(region_id)
-            if region is None:
-                region = self._open(region_id)
-                self._regions[region_id] = region
-            return region
-
-    def _open(self, region_id: RegionId) -> Region:
-        if self.read_only:
-            return open_region_for_reading(self.store, self._wal, self._hooks, region_id)
-        return open_region(
-            self.store, self._randomness, self._wal, self._hooks, region_id, self.config.checkpoint_distance
-        )
+        return self._regions.get(region_id)
 
     def close_region(self, region_id: RegionId, *, flush: bool) -> None:
         """Let a region go. Closing one that is not open is fine."""
-        with self._lock:
-            region = self._regions.get(region_id)
-            if region is None:
-                return
-            if flush and not self.read_only:
-                self.flush(region_id, "close")
-            self._committer.quietly(region.close)
-            self._regions.pop(region_id)
+        self._change(lambda: self._regions.close(region_id, flush=flush))
+
+    def alter(self, region_id: RegionId, request: AlterRequest) -> bool:
+        """Change a region's schema and options; tell whether anything changed. See `Regions.alter`."""
+        self._check_writable()
+        return self._change(lambda: self._regions.alter(region_id, request))
+
+    def truncate(self, region_id: RegionId, request: TruncateRequest) -> int:
+        """Remove rows without looking at them; return how many, versions of one key counted each."""
+        self._check_writable()
+        if request.what == "time_ranges":
+            return self.replace(region_id, request.time_ranges)[0]
+        unflushed_only = request.what == "unflushed"
+        return self._change(lambda: self._regions.truncate(region_id, unflushed_only=unflushed_only))
+
+    def drop(self, region_id: RegionId) -> None:
+        """Give a region up for good."""
+        self._check_writable()
+        self._change(lambda: self._regions.drop(region_id))
+
+    def dropped(self) -> frozenset[RegionId]:
+        """Return the regions that were dropped and whose files are still there."""
+        return self._regions.dropped()
+
+    def _change(self, change: Callable[[], Result]) -> Result:
+        return finished(self._parts.scheduler.submit(CHANGE_LANE, change))
 
     # --- writing ----------------------------------------------------------------------------------------
 
-    def write(self, region_id: RegionId, batch: Batch) -> int:
-        """Make a batch durable and visible; return the sequence of its first row.
+    def write(
+        self, region_id: RegionId, batch: Batch, *, metadata: RegionMetadata | None = None, key: str = ""
+    ) -> Written:
+        """Make a batch durable and visible.
 
-        Requires: the batch fits the region's metadata and is not empty.
+        Args:
+            region_id: where to.
+            batch: at least one row.
+            metadata: the schema that the batch was made for; if the region has another by now, it is fitted.
+            key: a write that had this key before is not done again.
+
+        Raises:
+            BusyError: the region has no room, or is being changed, for too long. Nothing was written.
+            SchemaMismatchError: the batch does not fit. Nothing was written.
+
         """
         self._check_writable()
-        region = self.region(region_id)
-        self._make_room(region)
-        first = self._committer.commit(region, encode_write(region.metadata, batch), batch)
-        if pressure(region.control.current().version, self.config) is not Pressure.GO:
-            self._background.start_flush(region, "buffer full")
-        return first
+        with self._entered(region_id) as region:
+            written = finished(self._begin(region, fit_batch(batch, region.metadata, metadata), key))
+        self._room.relieve_after_write(region)
+        return written
 
-    def _make_room(self, region: Region) -> None:
-        """Wait while a region's memtables are over the limit."""
-        if pressure(region.control.current().version, self.config) is not Pressure.STALL:
-            return
-        flush = self._background.start_flush(region, "buffer full")
-        try:
-            flush.result(self.config.write_stall_ms / 1000)
-        except FutureTimeoutError:
-            raise BusyError(
-                f"the write waited {self.config.write_stall_ms} ms for a flush and gave up; nothing was written. "
-                "Retry, or raise write_buffer_limit_bytes or write_stall_ms."
-            ) from None
+    @contextmanager
+    def _entered(self, region_id: RegionId) -> Iterator[Region]:
+        """Hold off changes of a region while it is written to."""
+        region = self.region(region_id)
+        with region.gate.shared(self.config.write_stall_ms):
+            yield region
+
+    def _begin(self, region: Region, batch: Batch, key: str) -> Future[Written]:
+        """Queue a write when there is room for it. Requires: the region is entered."""
+        region.check_writable()
+        if region.options.dedup == "none" and (batch.op_types == OpType.DELETE).any():
+            raise InvalidInputError(
+                "rows cannot be deleted by key from a table that keeps every row (dedup='none'); "
+                "exchange a time range with replace_range, or truncate it."
+            )
+        self._room.make(region, batch.size_bytes)
+        at_ms = self._parts.clock.now_ms()
+        encoded = None
+        if region.options.wal == "log":
+            encoded = encode_write(region.metadata, batch, key=key, at_ms=at_ms)
+        return self._committer.begin(region, encoded, batch, key=key, at_ms=at_ms)
+
+    def bulk_insert(
+        self,
+        region_id: RegionId,
+        batches: Iterable[Batch],
+        *,
+        metadata: RegionMetadata | None = None,
+        key: str | Callable[[], str] = "",
+        told: Callable[[int], None] = lambda _: None,
+    ) -> Written | None:
+        """Sort rows straight into SSTs and make them visible all at once; see `Changes.backfill`."""
+        self._check_writable()
+        region = self.region(region_id)
+        written = self._changes.backfill(region, batches, metadata=metadata, key=key, told=told)
+        self._background.compact_if_due(region)
+        return written
+
+    def replace(
+        self,
+        region_id: RegionId,
+        ranges: Many[TimeRange],
+        batches: Iterable[Batch] = (),
+        *,
+        metadata: RegionMetadata | None = None,
+    ) -> tuple[int, int]:
+        """Exchange the rows of time ranges for others; return how many went and how many came."""
+        self._check_writable()
+        return self._changes.replace(self.region(region_id), ranges, _checked(batches, ranges), metadata)
+
+    def only_new(self, region_id: RegionId, batch: Batch, metadata: RegionMetadata) -> Batch:
+        """Return a batch if none of its rows has the key of a row that is there, or of one before it.
+
+        Raises:
+            InvalidInputError: one has; the message names the first.
+
+        """
+        time = metadata.time.name
+        first, last = int(batch.times.min()), int(batch.times.max())
+        within = conjunction([Compare(time, ">=", first), Compare(time, "<=", last)])
+        plan = self.plan(region_id, ScanRequest(predicate=within))
+        taken = np.nonzero(lookup.present(plan, self.reader, batch) | lookup.repeated(batch))[0]
+        if len(taken):
+            raise InvalidInputError(
+                f"row {int(taken[0])} has the tags and time of a row that is there already or of one before it, "
+                f"{len(taken):,} rows in all; nothing was written. Drop such rows, or use write() to replace them."
+            )
+        return fit_batch(batch, self.region(region_id).metadata, metadata)
+
+    def write_found(self, region_id: RegionId, find: Callable[[], Batch], *, key: str = "") -> Written | None:
+        """Write the rows that ``find`` returns; nobody writes to the region between its looking and that."""
+        self._check_writable()
+        region = self.region(region_id)
+        written = self._changes.write_found(region, find, key=key)
+        self._room.relieve_after_write(region)
+        return written
+
+    def undo(self, region_id: RegionId, first: Sequence, row_count: int) -> int:
+        """Be as if the rows with these sequences had never been written; see `Changes.undo`."""
+        self._check_writable()
+        return self._changes.undo(self.region(region_id), first, row_count)
 
     def flush(self, region_id: RegionId, reason: str = "manual") -> FlushResult:
         """Write every row that is visible now to SSTs."""
         self._check_writable()
-        region = self.region(region_id)
-        self._committer.quietly(region.freeze)
-        reached("flush.frozen")
-        return self._background.flush(region, reason)
+        return finished(self._background.start_flush(self.region(region_id), reason))
 
     def compact(self, region_id: RegionId, reason: str = "manual") -> CompactResult:
         """Merge the overlapping files of each time window into one."""
         self._check_writable()
-        return self._background.compact(self.region(region_id), reason=reason)
+        return finished(self._background.start_compaction(self.region(region_id), reason=reason))
 
     def vacuum(self, region_id: RegionId, grace_ms: int | None = None) -> VacuumResult:
         """Delete files that nobody needs any more."""
         self._check_writable()
         grace = self.config.gc_grace_ms if grace_ms is None else grace_ms
-        return self._background.vacuum(self.region(region_id), grace_ms=grace)
+        return finished(self._background.start_vacuum(self.region(region_id), grace))
+
+    # --- upkeep -----------------------------------------------------------------------------------------
+
+    def maintain(self) -> None:
+        """Do now what is due: flushes by age, compactions, deletions. The engine does it by itself now and then."""
+        self._check_writable()
+        finished(self._parts.scheduler.submit(PURGE_LANE, self._upkeep))
+        for region in self._regions.opened():
+            self._background.compact_if_due(region)
+        self._parts.scheduler.drain()
+
+    def _upkeep(self) -> None:
+        now_ms = self._parts.clock.now_ms()
+        for region in self._regions.opened():
+            if region.is_poisoned():
+                continue
+            stats = [memtable.stats for memtable in region.control.current().version.memtables]
+            first_ms = min((item.first_at_ms for item in stats if item.first_at_ms is not None), default=now_ms)
+            if now_ms - first_ms >= (region.options.auto_flush_interval_ms or self.config.auto_flush_interval_ms):
+                self._background.start_flush(region, "age")
+            if any(now_ms - file.removed_ms >= self.config.gc_grace_ms for file in region.state.removed_files):
+                self._background.vacuum(region, grace_ms=self.config.gc_grace_ms)
+        self._regions.purge(self.config.gc_grace_ms)
+
+    def health(self) -> Health:
+        """Say how the background work is: each lane, and what went wrong in each open region."""
+        return Health(
+            lanes=self._parts.scheduler.health(),
+            regions=tuple(
+                RegionHealth(
+                    region_id=region.region_id,
+                    poison=region.poison_cause(),
+                    failures=self._background.failures(region),
+                    buffered_bytes=load.mutable + load.frozen,
+                    waiting_bytes=load.waiting,
+                )
+                for region, load in self._room.loads()
+            ),
+        )
 
     # --- reading ----------------------------------------------------------------------------------------
 
     def plan(self, region_id: RegionId, request: ScanRequest) -> ScanPlan:
         """Take a snapshot and decide what to read. Rows acknowledged before this call are in it."""
-        region = self.region(region_id)
-        if self.read_only:
-            region = self._refreshed(region)
+        self._check_open()
+        region = self._regions.refreshed(region_id) if self.read_only else self._regions.get(region_id)
         return plan_scan(region.control.current(), request)
-
-    def _refreshed(self, region: Region) -> Region:
-        with self._lock:
-            current = refresh_region(self.store, self._wal, self._hooks, region)
-            self._regions[region.region_id] = current
-            return current
 
     # --- the end ----------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Return when all background work has ended."""
-        self._scheduler.drain()
+        self._parts.scheduler.drain()
 
     def close(self, *, flush: bool | None = None) -> None:
         """Finish background work, flush if configured, and let everything go. Closing twice is fine."""
-        with self._lock:
+        with self._closing:
             if self._closed:
                 return
+            scheduler = self._parts.scheduler
             try:
+                self._stop_upkeep()
+                scheduler.drain()
                 if not self.read_only:
-                    self._scheduler.drain()
-                    if self.config.flush_on_close if flush is None else flush:
-                        for region_id in list(self._regions):
-                            self.flush(region_id, "close")
+                    self._flush_to_close(self.config.flush_on_close if flush is None else flush)
             finally:
                 self._closed = True
-                self._scheduler.close()
+                scheduler.close()
                 try:
                     self._sync.close()
                 finally:
-                    self._wal.close()
+                    self._parts.wal.close()
+
+    def _flush_to_close(self, everything: bool) -> None:
+        for region in self._regions.opened():
+            if everything or region.options.wal == "noop":
+                finished(self._background.start_flush(region, "close"))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -278,3 +472,39 @@ class MitoEngine:
         self._check_open()
         if self.read_only:
             raise ReadOnlyError('the store was opened for reading; open it with mode="rw" to change it.')
+        for lane in self._parts.scheduler.health():
+            if lane.alive < lane.threads:
+                raise PoisonedError(
+                    f"a background thread ({lane.lane}) died; close the store and open it again."
+                ) from lane.last_error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionHealth:
+    """``poison``: why the region takes no more changes. ``failures``: the last error of each kind of failing job."""
+
+    region_id: RegionId
+    poison: BaseException | None
+    failures: Mapping[str, BaseException]
+    buffered_bytes: int
+    waiting_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    lanes: tuple[LaneHealth, ...]
+    regions: tuple[RegionHealth, ...]
+
+
+def _checked(batches: Iterable[Batch], ranges: Many[TimeRange]) -> Iterator[Batch]:
+    """Pass batches on, and refuse a row that is in none of the ranges."""
+    row = 0
+    for batch in batches:
+        outside = np.nonzero(~inside(batch.times, ranges))[0]
+        if len(outside):
+            raise InvalidInputError(
+                f"the time in row {row + int(outside[0])} is not in the range to be replaced; drop such rows, or widen "
+                "the range. Nothing was changed."
+            )
+        row += len(batch)
+        yield batch

@@ -1,19 +1,25 @@
 """Anything that speaks Arrow becomes a `Batch`: the only place that looks at what users hand in.
 
 Columns are matched by name, put in canonical order, cast where nothing is lost, and filled with nulls where a field is
-absent. Everything that could be wrong with the data is found here, before the log sees it: no kernel ever follows an
-offset that a user gave. A batch owns its memory: a caller who changes a buffer after the write changes nothing here.
+absent. Everything that could be wrong with the data is found here, before the log sees it: no kernel follows an offset
+that was not checked. A batch owns its memory: a caller who changes a buffer after the write changes nothing here.
 That costs one copy of the fields, for Polars frames too: they may share memory with a NumPy array.
+
+A message that names a row counts in the user's frame: over its chunks, and over the pieces it was handed on in.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mitoframe.frames.blame import first_failing
 from mitoframe.kernels.keys import NULL, combine_codes, split_codes, strings_follow
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.errors import InvalidInputError, SchemaMismatchError, unknown_name
@@ -23,6 +29,8 @@ from mitoframe.model.timerange import TIME_MAX, TIME_MIN
 from mitoframe.model.types import normalise, type_to_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy.typing as npt
 
     from mitoframe.model.batch import Codes
@@ -36,11 +44,30 @@ def to_table(data: Any) -> pa.Table:
         InvalidInputError: it speaks no Arrow, or what it says is not valid.
 
     """
-    try:
-        table = _import(data)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise InvalidInputError(f"the {type(data).__name__} cannot be read as Arrow: {error}") from error
+    if isinstance(data, pa.Table):
+        return check_layout(data)
+    with _readable(data):
+        table = _reader(data).read_all()
     return check_layout(table)
+
+
+def stream(data: Any) -> Iterator[pa.Table]:
+    """Yield the same rows piece by piece as they come, after an empty piece that shows the schema.
+
+    Raises:
+        InvalidInputError: as in `to_table`.
+
+    """
+    with _readable(data):
+        reader = _reader(data)
+        schema = reader.schema
+    yield check_layout(schema.empty_table())
+    while True:
+        with _readable(data):
+            batch = next(reader, None)
+        if batch is None:
+            return
+        yield check_layout(pa.Table.from_batches([batch]))
 
 
 def check_layout(table: pa.Table) -> pa.Table:
@@ -52,8 +79,9 @@ def check_layout(table: pa.Table) -> pa.Table:
         InvalidInputError: it is not, or its column names are not distinct strings.
 
     """
-    check_names(table.schema.names)
-    for name, column in zip(table.schema.names, table.columns, strict=True):
+    names = _names(table.schema)
+    check_names(names)
+    for name, column in zip(names, table.columns, strict=True):
         try:
             for chunk in column.chunks:
                 _check_chunk(chunk)
@@ -72,27 +100,68 @@ def _check_chunk(chunk: pa.Array) -> None:
         raise pa.ArrowInvalid("its offsets do not ascend")
 
 
-def _import(data: Any) -> pa.Table:
-    if isinstance(data, pa.Table):
+def _names(schema: pa.Schema) -> list[str]:
+    try:
+        return list(schema.names)
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"the column name {error.object!r} is not UTF-8; rename it.") from error
+
+
+@contextmanager
+def _readable(data: Any) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise InvalidInputError(f"the {type(data).__name__} cannot be read as Arrow: {error}") from error
+
+
+def _reader(data: Any) -> pa.RecordBatchReader:
+    if isinstance(data, pa.RecordBatchReader):
         return data
     if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
-    if isinstance(data, pa.RecordBatchReader):
-        return data.read_all()
+        return pa.RecordBatchReader.from_batches(data.schema, [data])
     if hasattr(data, "__arrow_c_stream__"):
-        return pa.RecordBatchReader.from_stream(data).read_all()
+        return pa.RecordBatchReader.from_stream(data)
     if hasattr(data, "__arrow_c_array__"):
-        return pa.Table.from_batches([pa.record_batch(data)])
+        return _reader(pa.record_batch(data))
     raise InvalidInputError(
         f"cannot write a {type(data).__name__}; give a pandas or Polars DataFrame, a pyarrow Table, or anything with "
         "__arrow_c_stream__."
     )
 
 
-def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType.PUT) -> Batch:
+def check_same_columns(first: pa.Schema, given: pa.Schema) -> None:
+    """Refuse a piece whose columns are not those of the first piece."""
+    if given.equals(first):
+        return
+    for expected, found in zip_longest(first, given):
+        if expected is None or found is None or not expected.equals(found):
+            raise InvalidInputError(
+                f"the data changes its columns on the way: {_described(found)} came where {_described(expected)} was "
+                "announced; make all batches of one schema."
+            )
+
+
+def _described(field: pa.Field | None) -> str:
+    return "no column" if field is None else f"{field.name!r} ({field.type})"
+
+
+class _RowError(InvalidInputError):
+    """A row that cannot be kept, which knows its number. Never leaves `to_batch`."""
+
+    def __init__(self, before: str, row: int, after: str) -> None:
+        super().__init__(f"{before} row {row}{after}")
+        self.before, self.row, self.after = before, row, after
+
+    def counted_from(self, first_row: int) -> InvalidInputError:
+        return InvalidInputError(f"{self.before} row {first_row + self.row}{self.after}")
+
+
+def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType.PUT, *, first_row: int = 0) -> Batch:
     """Fit a table to a region.
 
-    A delete needs the key columns only; its fields are null.
+    A delete needs the key columns only; its fields are null. ``first_row`` is the number, in what the user gave, of the
+    table's first row.
 
     Raises:
         SchemaMismatchError: a column is missing, unknown or of another kind.
@@ -100,15 +169,25 @@ def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType
 
     """
     _check_columns(metadata, table, op_type)
+    try:
+        return _fit(metadata, table, op_type)
+    except _RowError as error:
+        raise error.counted_from(first_row) from error.__cause__
+
+
+def _fit(metadata: RegionMetadata, table: pa.Table, op_type: OpType) -> Batch:
     times = _times(metadata.time, table.column(metadata.time.name))
     series, codes = _series([(tag, table.column(tag.name)) for tag in metadata.tags], len(table))
+    _check_text(series, lambda position: int(np.argmax(codes == position)))
+    fields = _fields(metadata, table)
+    _check_text(fields, lambda position: position)
     return Batch(
-        series=_checked_text(series),
+        series=series,
         codes=codes,
         times=times,
         sequences=np.zeros(len(table), dtype=np.uint64),
         op_types=np.full(len(table), op_type, dtype=np.uint8),
-        fields=_checked_text(_fields(metadata, table)),
+        fields=fields,
     )
 
 
@@ -126,15 +205,18 @@ def _check_columns(metadata: RegionMetadata, table: pa.Table, op_type: OpType) -
     assert op_type is OpType.PUT or set(table.schema.names) <= metadata.key_names
 
 
-def _checked_text(columns: pa.RecordBatch) -> pa.RecordBatch:
+def _check_text(columns: pa.RecordBatch, row_of: Callable[[int], int]) -> None:
     for name, column in zip(columns.schema.names, columns.columns, strict=True):
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
-            raise InvalidInputError(
-                f"column {name!r} holds text that is not UTF-8: {error}; decode it first."
-            ) from error
-    return columns
+            row = row_of(first_failing(len(column), partial(_validate_first, column)))
+            raise _RowError(f"column {name!r} in", row, " holds text that is not UTF-8; decode it first.") from error
+
+
+def _validate_first(column: pa.Array, count: int) -> None:
+    # A slice of lists is validated with the items of all lists, a copy with its own.
+    pa.concat_arrays([column.slice(0, count), column.slice(0, 0)]).validate(full=True)
 
 
 # --- time ------------------------------------------------------------------------------------------------
@@ -143,8 +225,8 @@ def _checked_text(columns: pa.RecordBatch) -> pa.RecordBatch:
 def _times(column: Column, given: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     values = _decode(given)
     if values.null_count:
-        raise InvalidInputError(
-            f"the time column {column.name!r} is null (NaT) in row {_first_null(values)}; drop or fill such rows."
+        raise _RowError(
+            f"the time column {column.name!r} is null (NaT) in", _first_null(values), "; drop or fill such rows."
         )
     if not _is_moment(values.type):
         raise SchemaMismatchError(
@@ -159,7 +241,7 @@ def _times(column: Column, given: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     ticks = np.array(_one(_cast(column, values)).view(pa.int64()).to_numpy(), dtype=np.int64, copy=True)
     if len(ticks) and (ticks.min() < TIME_MIN or ticks.max() >= TIME_MAX):
         row = int(np.argmax((ticks < TIME_MIN) | (ticks >= TIME_MAX)))
-        raise InvalidInputError(f"the time in row {row} of {column.name!r} is out of range; drop or correct such rows.")
+        raise _RowError("the time in", row, f" of {column.name!r} is out of range; drop or correct such rows.")
     return ticks
 
 
@@ -191,9 +273,13 @@ def _series(tags: list[tuple[Column, pa.ChunkedArray]], rows: int) -> tuple[pa.R
 
 def _tag_values(tag: Column, values: pa.ChunkedArray) -> pa.Array:
     """Return a tag's rows in its type, or dictionary-encoded if they came so."""
-    if pa.types.is_dictionary(values.type) and normalise(values.type) == tag.type:
+    if pa.types.is_dictionary(values.type) and normalise(values.type) == tag.type and _can_unify(values):
         return _one(values.unify_dictionaries())
     return _one(_cast(tag, values))
+
+
+def _can_unify(values: pa.ChunkedArray) -> bool:
+    return values.num_chunks <= 1 or not any(chunk.dictionary.null_count for chunk in values.chunks)
 
 
 def _encode(column: pa.Array) -> tuple[Codes, int]:
@@ -209,7 +295,10 @@ def _encode(column: pa.Array) -> tuple[Codes, int]:
 
 
 def _indices(column: pa.DictionaryArray) -> Codes:
-    codes: Codes = column.indices.cast(pa.int32()).fill_null(NULL).to_numpy(zero_copy_only=False)
+    """Return the indices in memory of their own: kernels follow them, and pandas' categories lie in NumPy arrays."""
+    codes: Codes = np.array(column.indices.cast(pa.int32()).fill_null(NULL), copy=True)
+    if len(codes) and not NULL <= codes.min() <= codes.max() < len(column.dictionary):
+        raise InvalidInputError("a dictionary index was changed while the rows were written; write a copy.")
     return codes
 
 
@@ -231,7 +320,8 @@ def _follows(column: pa.Array, codes: Codes, representatives: npt.NDArray[np.int
 # --- fields ----------------------------------------------------------------------------------------------
 
 
-def _fields(metadata: RegionMetadata, table: pa.Table) -> pa.RecordBatch:
+def _fields(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType.PUT) -> pa.RecordBatch:
+    """Return all fields: one that is absent has its default, but in a delete. A null that was given stays null."""
     if not metadata.fields:
         return fields_without_columns(len(table))
     present = set(table.schema.names)
@@ -240,6 +330,8 @@ def _fields(metadata: RegionMetadata, table: pa.Table) -> pa.RecordBatch:
         if field.name in present:
             given = table.column(field.name)
             columns.append(_copy(_cast(field, given)))
+        elif op_type is OpType.PUT:
+            columns.append(field.fill(len(table)))
         else:
             columns.append(pa.nulls(len(table), field.type))
     return pa.RecordBatch.from_arrays(columns, names=[field.name for field in metadata.fields])
@@ -265,9 +357,12 @@ def _cast(column: Column, given: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return _cast_exactly(values, column.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InvalidInputError(
-            f"column {column.name!r} in row {_first_lossy(values, column.type)} cannot be kept as "
-            f"{type_to_text(column.type)} without loss: {error}; change the value, or cast the column yourself."
+        row = first_failing(len(values), lambda count: _cast_exactly(values.slice(0, count), column.type))
+        raise _RowError(
+            f"column {column.name!r} in",
+            row,
+            f" cannot be kept as {type_to_text(column.type)} without loss: {error}; change the value, or cast the "
+            "column yourself.",
         ) from error
 
 
@@ -340,20 +435,6 @@ def _is_equal(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
 
 def _first_null(values: pa.ChunkedArray) -> int:
     return int(pc.index(values.is_null(), True).as_py())
-
-
-def _first_lossy(values: pa.ChunkedArray, data_type: pa.DataType) -> int:
-    """Find the first value whose cast fails, by halving."""
-    low, high = 0, len(values)
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            _cast_exactly(values.slice(low, middle - low), data_type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            high = middle
-        else:
-            low = middle
-    return low
 
 
 # --- layout ----------------------------------------------------------------------------------------------

@@ -79,6 +79,18 @@ def collect(frame: pl.LazyFrame) -> pl.DataFrame:
     return frame.collect()
 
 
+def stream(frame: pl.LazyFrame, rows_max: int) -> Iterator[pl.DataFrame]:
+    """Run a query and yield its rows as they come, in order, after an empty frame that shows the columns."""
+    yield pl.DataFrame(schema=frame.collect_schema())
+    yield from frame.collect_batches(chunk_size=rows_max, maintain_order=True, lazy=True, engine="streaming")
+
+
+def slices(frame: pl.DataFrame, rows_max: int) -> Iterator[pl.DataFrame]:
+    """View a frame in pieces, after an empty one that shows the columns."""
+    yield frame.head(0)
+    yield from frame.iter_slices(rows_max)
+
+
 def from_table(table: pa.Table) -> pl.DataFrame:
     """Make a frame of an Arrow table."""
     made = pl.from_arrow(table)

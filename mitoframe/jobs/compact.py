@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.file import LEVEL_COMPACTED
-from mitoframe.model.ids import FileId
 from mitoframe.storage.runs import merge_rows_of
 from mitoframe.storage.sst_writer import write_sst
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mitoframe.jobs.twcs import CompactionTask
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.options import MitoConfig
+    from mitoframe.model.ids import FileId
+    from mitoframe.model.options import Dedup
     from mitoframe.model.schema import RegionMetadata
-    from mitoframe.ports import Clock, ObjectStore, Randomness
+    from mitoframe.ports import ObjectStore
     from mitoframe.storage.sst_reader import SstReader
 
 
@@ -24,11 +26,12 @@ def compact_files(
     metadata: RegionMetadata,
     task: CompactionTask,
     *,
+    dedup: Dedup,
     store: ObjectStore,
     reader: SstReader,
-    clock: Clock,
-    randomness: Randomness,
-    config: MitoConfig,
+    new_file_id: Callable[[], FileId],
+    row_group_rows: int,
+    now_ms: int,
     window_ms: int,
     reason: str,
 ) -> FileEdit:
@@ -40,8 +43,7 @@ def compact_files(
     """
     names = [field.name for field in metadata.fields]
     runs = [reader.read(metadata, file, range(file.row_group_count), names) for file in task.inputs]
-    rows = merge_rows_of(runs, drop_deletes=task.drop_deletes)
-    now_ms = clock.now_ms()
+    rows = merge_rows_of(runs, dedup, drop_deletes=task.drop_deletes)
     added: tuple[FileMeta, ...] = ()
     if len(rows):
         added = (
@@ -49,9 +51,9 @@ def compact_files(
                 store,
                 metadata,
                 rows,
-                file_id=FileId(randomness.hex128()),
+                file_id=new_file_id(),
                 level=LEVEL_COMPACTED,
-                row_group_rows=config.row_group_rows,
+                row_group_rows=row_group_rows,
                 created_ms=now_ms,
             ),
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mitoframe.model.edit import RegionState
     from mitoframe.model.file import FileMeta
+    from mitoframe.model.options import Dedup
     from mitoframe.model.timerange import TimeUnit
 
 _HOUR_MS = 3_600_000
@@ -58,17 +59,21 @@ def infer_window_ms(files: Iterable[FileMeta], unit: TimeUnit) -> int:
     return next((choice for choice in WINDOW_CHOICES_MS if span_ms <= choice), WINDOW_CHOICES_MS[-1])
 
 
-def pick_overlapping(files: Iterable[FileMeta], window: int, files_min: int) -> tuple[CompactionTask, ...]:
+def pick_overlapping(
+    files: Iterable[FileMeta], window: int, files_min: int, *, dedup: Dedup = "last"
+) -> tuple[CompactionTask, ...]:
     """Return a task for every group of at least ``files_min`` overlapping files of one window, newest window first.
 
-    ``window`` is in the unit of the files' times.
+    ``window`` is in the unit of the files' times. With ``dedup="merge"`` a group is left alone if a file outside it
+    overlaps it in time and in sequences: a row filled from versions before and after that file's would hide what it
+    says.
     """
     everything = sorted(files, key=lambda file: (file.max_time // window, file.min_time, file.max_time))
     groups = [
         (number, group)
         for number, members in groupby(everything, key=lambda file: file.max_time // window)
         for group in connected(members, lambda file: file.min_time, lambda file: file.max_time)
-        if len(group) >= max(files_min, 2)
+        if len(group) >= files_min
     ]
     return tuple(
         CompactionTask(
@@ -77,10 +82,23 @@ def pick_overlapping(files: Iterable[FileMeta], window: int, files_min: int) -> 
             drop_deletes=not _others_overlap(group, everything),
         )
         for number, group in reversed(groups)
+        if dedup != "merge" or not _others_interleave(group, everything)
     )
 
 
 def _others_overlap(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:
+    return bool(_overlapping_others(group, everything))
+
+
+def _others_interleave(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:
+    oldest, newest = min(file.min_sequence for file in group), max(file.max_sequence for file in group)
+    others = _overlapping_others(group, everything)
+    return any(file.min_sequence <= newest and file.max_sequence >= oldest for file in others)
+
+
+def _overlapping_others(group: Many[FileMeta], everything: Many[FileMeta]) -> list[FileMeta]:
     inside = {file.file_id for file in group}
     first, last = min(file.min_time for file in group), max(file.max_time for file in group)
-    return any(file.file_id not in inside and file.min_time <= last and file.max_time >= first for file in everything)
+    return [
+        file for file in everything if file.file_id not in inside and file.min_time <= last and file.max_time >= first
+    ]

@@ -152,6 +152,25 @@ def gather(values: npt.NDArray[Number], rows: pa.Array) -> npt.NDArray[Number]:
     return taken
 
 
+def joined(batches: Many[Batch]) -> Batch:
+    """Put batches after each other. Requires: at least one, and none has its sequences yet.
+
+    Series that are in several are listed several times, which no reader minds.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    bases = np.cumsum([0, *(len(batch.series) for batch in batches[:-1])])
+    codes = [batch.codes + np.int32(base) for batch, base in zip(batches, bases, strict=True)]
+    return Batch(
+        series=concat_fields([batch.series for batch in batches]),
+        codes=np.concatenate(codes).astype(np.int32, copy=False),
+        times=np.concatenate([batch.times for batch in batches]),
+        sequences=np.concatenate([batch.sequences for batch in batches]),
+        op_types=np.concatenate([batch.op_types for batch in batches]),
+        fields=concat_fields([batch.fields for batch in batches]),
+    )
+
+
 def concat_fields(parts: Many[pa.RecordBatch]) -> pa.RecordBatch:
     """Put the rows of several batches of one schema after each other, in memory of their own."""
     if not parts[0].num_columns:

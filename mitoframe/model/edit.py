@@ -6,7 +6,7 @@ A region's manifest is a list of these. ``state.apply(edit)`` is pure: it return
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,9 +15,12 @@ from mitoframe.model.file import FileMeta, RemovedFile
 from mitoframe.model.ids import NO_ENTRY, NO_SEQUENCE, EntryId, FileId, Sequence
 from mitoframe.model.options import RegionOptions
 from mitoframe.model.schema import RegionMetadata
+from mitoframe.model.timerange import PER_SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from mitoframe.model.batch import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,21 +34,110 @@ class Change:
         return {"change": {"metadata": self.metadata.to_json(), "options": self.options.to_json()}}
 
 
+CONTENT_PREFIX = "content:"
+"""Keys that stand for what was written, not for a write that somebody named."""
+DELETED = "\0delete"
+"""In the place of a key: rows were deleted."""
+_UNDO_PREFIX = "\0undo:"
+
+
+def undo_key(first_sequence: Sequence) -> str:
+    """In the place of a key: the write that began at this sequence was taken back."""
+    return f"{_UNDO_PREFIX}{first_sequence}"
+
+
+def find_write(known: Iterable[WriteKey], key: str, *, repeats: bool) -> WriteKey | None:
+    """Return the newest write of this key that still counts; ``known`` are given oldest first.
+
+    A write that was taken back does not count. One that is known by its content counts only while what it wrote is
+    what there is: not after a delete nor, unless ``repeats`` (every row is kept), after a write to the same times.
+    """
+    by_content = key.startswith(CONTENT_PREFIX)
+    undone: set[str] = set()
+    later: list[WriteKey] = []
+    for write in reversed(list(known)):
+        if write.key == key:
+            counts = undo_key(write.first_sequence) not in undone
+            covered = by_content and not repeats and any(write.meets(other) for other in later)
+            return write if counts and not covered else None
+        if write.key == DELETED and by_content:
+            return None
+        if write.key.startswith(_UNDO_PREFIX):
+            undone.add(write.key)
+        later.append(write)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteKey:
+    """A write that is known by a key, so that it is not done twice. Times are inclusive."""
+
+    key: str
+    first_sequence: Sequence
+    row_count: int
+    min_time: int
+    max_time: int
+    at_ms: int
+
+    @property
+    def last_sequence(self) -> Sequence:
+        return Sequence(self.first_sequence + self.row_count - 1)
+
+    def meets(self, other: WriteKey) -> bool:
+        """Tell whether both have a time in common."""
+        return self.min_time <= other.max_time and other.min_time <= self.max_time
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> WriteKey:
+        return WriteKey(**value)
+
+
+def write_key(key: str, batch: Batch, at_ms: int) -> WriteKey:
+    """Say where the rows of a keyed write are. Requires: they have their sequences."""
+    return WriteKey(
+        key=key,
+        first_sequence=Sequence(int(batch.sequences[0])),
+        row_count=len(batch),
+        min_time=int(batch.times.min()),
+        max_time=int(batch.times.max()),
+        at_ms=at_ms,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEdit:
     """Files come and go, and with them the part of the log that is no longer needed.
 
-    ``flushed_entry_id`` and ``flushed_sequence`` only ever move up. ``forgotten`` names removed files whose objects
-    have been deleted.
+    Attributes:
+        added: SSTs that hold rows of the region from now on.
+        removed: SSTs that no longer do. Their objects stay for a while.
+        forgotten: removed SSTs whose objects have been deleted.
+        history: SSTs of row versions that are superseded already: as if added and removed at once.
+        flushed_entry_id: entries of the log up to this are in files, or given up. Only ever moves up.
+        flushed_sequence: the same in rows.
+        committed_sequence: no row written later has a sequence up to this. Only ever moves up.
+        lost_history: versions superseded up to this sequence were not kept.
+        write_keys: keyed writes whose rows are in ``added``.
+        forget_writes: no earlier keyed write counts any more: its rows may have been removed.
+
     """
 
     added: tuple[FileMeta, ...] = ()
     removed: tuple[FileId, ...] = ()
     forgotten: tuple[FileId, ...] = ()
+    history: tuple[FileMeta, ...] = ()
     flushed_entry_id: EntryId | None = None
     flushed_sequence: Sequence | None = None
+    committed_sequence: Sequence | None = None
+    lost_history: Sequence | None = None
     compaction_window_ms: int | None = None
+    write_keys: tuple[WriteKey, ...] = ()
+    forget_writes: bool = False
     at_ms: int = 0
+    at_sequence: Sequence = NO_SEQUENCE
     reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -54,16 +146,26 @@ class FileEdit:
                 "added": [file.to_json() for file in self.added],
                 "removed": list(self.removed),
                 "forgotten": list(self.forgotten),
+                "history": [file.to_json() for file in self.history],
                 "flushed_entry_id": self.flushed_entry_id,
                 "flushed_sequence": self.flushed_sequence,
+                "committed_sequence": self.committed_sequence,
+                "lost_history": self.lost_history,
                 "compaction_window_ms": self.compaction_window_ms,
+                "write_keys": [key.to_json() for key in self.write_keys],
+                "forget_writes": self.forget_writes,
                 "at_ms": self.at_ms,
+                "at_sequence": self.at_sequence,
                 "reason": self.reason,
             }
         }
 
 
 Edit: TypeAlias = Change | FileEdit
+
+DAY_MS = 86_400_000
+WRITE_KEYS_MAX = 1_000
+"""How many keyed writes a region remembers, the newest."""
 
 
 def edit_from_json(value: dict[str, Any]) -> Edit:
@@ -80,6 +182,8 @@ def edit_from_json(value: dict[str, Any]) -> Edit:
                     "added": tuple(FileMeta.from_json(file) for file in body["added"]),
                     "removed": tuple(body["removed"]),
                     "forgotten": tuple(body["forgotten"]),
+                    "history": tuple(FileMeta.from_json(file) for file in body.get("history", ())),
+                    "write_keys": tuple(WriteKey.from_json(key) for key in body.get("write_keys", ())),
                 }
             )
         case _:
@@ -88,7 +192,10 @@ def edit_from_json(value: dict[str, Any]) -> Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionState:
-    """What a manifest says when all its edits are folded together."""
+    """What a manifest says when all its edits are folded together.
+
+    ``history_floor``: to know the rows as they were at a sequence below it, versions are missing.
+    """
 
     metadata: RegionMetadata
     options: RegionOptions
@@ -96,7 +203,16 @@ class RegionState:
     removed_files: tuple[RemovedFile, ...] = ()
     flushed_entry_id: EntryId = NO_ENTRY
     flushed_sequence: Sequence = NO_SEQUENCE
+    committed_sequence: Sequence = NO_SEQUENCE
+    history_floor: Sequence = NO_SEQUENCE
     compaction_window_ms: int | None = None
+    write_keys: tuple[WriteKey, ...] = ()
+
+    @property
+    def partition_width(self) -> int:
+        """The time width of memtable partitions, in the time column's unit: the compaction window, a day if unknown."""
+        window_ms = self.options.compaction_window_ms or self.compaction_window_ms or DAY_MS
+        return window_ms * PER_SECOND[self.metadata.time_unit] // 1000
 
     def apply(self, edit: Edit) -> RegionState:
         """Return the state after ``edit``.
@@ -113,13 +229,17 @@ class RegionState:
         for file in edit.added:
             if file.file_id in self.files:
                 raise ConflictError(f"file {file.file_id} is in the region already; it was added before.")
+        flushed_sequence = max(self.flushed_sequence, edit.flushed_sequence or NO_SEQUENCE)
         return replace(
             self,
             files=self._files_after(edit),
             removed_files=self._removed_after(edit),
             flushed_entry_id=max(self.flushed_entry_id, edit.flushed_entry_id or NO_ENTRY),
-            flushed_sequence=max(self.flushed_sequence, edit.flushed_sequence or NO_SEQUENCE),
+            flushed_sequence=flushed_sequence,
+            committed_sequence=max(self.committed_sequence, flushed_sequence, edit.committed_sequence or NO_SEQUENCE),
+            history_floor=self._floor_after(edit),
             compaction_window_ms=edit.compaction_window_ms or self.compaction_window_ms,
+            write_keys=((() if edit.forget_writes else self.write_keys) + edit.write_keys)[-WRITE_KEYS_MAX:],
         )
 
     def _files_after(self, edit: FileEdit) -> Mapping[FileId, FileMeta]:
@@ -128,7 +248,15 @@ class RegionState:
 
     def _removed_after(self, edit: FileEdit) -> tuple[RemovedFile, ...]:
         waiting = tuple(file for file in self.removed_files if file.file_id not in edit.forgotten)
-        return waiting + tuple(RemovedFile(file_id=file_id, removed_ms=edit.at_ms) for file_id in edit.removed)
+        gone = (*(self.files[file_id] for file_id in edit.removed), *edit.history)
+        return waiting + tuple(
+            RemovedFile(file_id=file.file_id, removed_ms=edit.at_ms, removed_sequence=edit.at_sequence, file=file)
+            for file in gone
+        )
+
+    def _floor_after(self, edit: FileEdit) -> Sequence:
+        forgotten = [file.removed_sequence for file in self.removed_files if file.file_id in edit.forgotten]
+        return max([self.history_floor, edit.lost_history or NO_SEQUENCE, *forgotten])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -138,7 +266,10 @@ class RegionState:
             "removed_files": [file.to_json() for file in self.removed_files],
             "flushed_entry_id": self.flushed_entry_id,
             "flushed_sequence": self.flushed_sequence,
+            "committed_sequence": self.committed_sequence,
+            "history_floor": self.history_floor,
             "compaction_window_ms": self.compaction_window_ms,
+            "write_keys": [key.to_json() for key in self.write_keys],
         }
 
     @staticmethod
@@ -151,5 +282,7 @@ class RegionState:
                 "options": RegionOptions.from_json(value["options"]),
                 "files": MappingProxyType({file.file_id: file for file in files}),
                 "removed_files": tuple(RemovedFile.from_json(file) for file in value["removed_files"]),
+                "committed_sequence": value.get("committed_sequence", value["flushed_sequence"]),
+                "write_keys": tuple(WriteKey.from_json(key) for key in value.get("write_keys", ())),
             }
         )

@@ -154,6 +154,10 @@ class DamageWarning(UserWarning):
     """Stored bytes are damaged and what could not be read was left out, as asked."""
 
 
+class RepeatedWriteWarning(UserWarning):
+    """Rows were written before, so that writing them again did nothing."""
+
+
 def unknown_name(kind: str, name: str, existing: Iterable[str]) -> str:
     """Say that there is no ``kind`` called ``name``, with the nearest that exists.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, Literal
 
 from mitoframe.model.errors import ConfigError, unknown_name
@@ -11,7 +11,9 @@ MIB = 1024 * 1024
 HOUR_MS = 3_600_000
 
 Sync = Literal["always", "interval", "never"]
-WalRecovery = Literal["tolerate_torn_tail", "point_in_time"]
+WalRecovery = Literal["tolerate_torn_tail", "point_in_time", "strict"]
+Dedup = Literal["last", "merge", "none"]
+WalMode = Literal["log", "noop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +28,25 @@ class MitoConfig:
         wal_segment_size_bytes: a log segment is followed by a new one at this size.
         wal_recovery: what opening does with a damaged log. ``"tolerate_torn_tail"``: drop what a crash left
             half-written, refuse anything else. ``"point_in_time"``: keep all before the damage, set the rest aside.
+            ``"strict"``: refuse any damage, a half-written end included.
         write_buffer_size_bytes: a region's memtable is flushed at this size.
-        write_buffer_limit_bytes: writes wait for a flush while a region's memtables hold this much.
-        write_stall_ms: the longest such wait before `BusyError`.
+        write_buffer_limit_bytes: writes wait for a flush while a region's memtables hold this much, and are refused
+            (`BusyError`) at once while they and the writes that wait hold twice as much.
+        global_write_buffer_size_bytes: the same for the memtables of all regions together: at half of it the largest
+            are flushed, at all of it writes wait.
+        global_write_buffer_reject_bytes: writes are refused at once while all memtables and waiting writes hold this.
+        write_stall_ms: the longest wait of a write, for a flush or for a change of the table, before `BusyError`.
+        auto_flush_interval_ms: rows stay in memory no longer than this before they are flushed.
+        maintenance_interval_ms: how often the engine looks by itself for what is due (flushes by age, files to delete).
+        backfill_size_bytes: a single write of at least this many bytes is sorted into SSTs at once, without passing
+            through log and memtable.
+        backfill_buffer_bytes: how much of such a write is sorted in memory at a time.
+        sst_size_bytes: about how large an SST made of such a write becomes.
         checkpoint_distance: manifest deltas between two checkpoints.
         row_group_rows: rows per Parquet row group.
         compaction_trigger_files: overlapping files in a time window that start an automatic compaction.
-        gc_grace_ms: how long a file stays after the last version that needs it, for readers in other processes.
+        gc_grace_ms: how long files and row versions stay after the last version that needs them, for readers in other
+            processes and for taking a write back.
         flush_on_close: whether closing writes the memtable to Parquet, so that the folder holds plain files.
 
     Example:
@@ -50,7 +64,14 @@ class MitoConfig:
     wal_recovery: WalRecovery = "tolerate_torn_tail"
     write_buffer_size_bytes: int = 64 * MIB
     write_buffer_limit_bytes: int = 256 * MIB
+    global_write_buffer_size_bytes: int = 512 * MIB
+    global_write_buffer_reject_bytes: int = 1024 * MIB
     write_stall_ms: int = 60_000
+    auto_flush_interval_ms: int = HOUR_MS // 2
+    maintenance_interval_ms: int = 60_000
+    backfill_size_bytes: int = 128 * MIB
+    backfill_buffer_bytes: int = 256 * MIB
+    sst_size_bytes: int = 128 * MIB
     checkpoint_distance: int = 10
     row_group_rows: int = 102_400
     compaction_trigger_files: int = 4
@@ -59,16 +80,15 @@ class MitoConfig:
 
     def __post_init__(self) -> None:
         _check_choice("sync", self.sync, ("always", "interval", "never"))
-        _check_choice("wal_recovery", self.wal_recovery, ("tolerate_torn_tail", "point_in_time"))
+        _check_choice("wal_recovery", self.wal_recovery, ("tolerate_torn_tail", "point_in_time", "strict"))
         _check_choice("flush_on_close", self.flush_on_close, (True, False))
         for name in _AT_LEAST_ONE:
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("gc_grace_ms", self.gc_grace_ms, 0)
         _check_at_least("compaction_trigger_files", self.compaction_trigger_files, 2)
-        if self.write_buffer_limit_bytes < self.write_buffer_size_bytes:
-            raise ConfigError(
-                "write_buffer_limit_bytes is below write_buffer_size_bytes; raise it, or lower the other."
-            )
+        for lower, upper in _ORDERED:
+            if getattr(self, upper) < getattr(self, lower):
+                raise ConfigError(f"{upper} is below {lower}; raise it, or lower the other.")
 
 
 _AT_LEAST_ONE = (
@@ -76,29 +96,59 @@ _AT_LEAST_ONE = (
     "wal_segment_size_bytes",
     "write_buffer_size_bytes",
     "write_buffer_limit_bytes",
+    "global_write_buffer_size_bytes",
+    "global_write_buffer_reject_bytes",
     "write_stall_ms",
+    "auto_flush_interval_ms",
+    "maintenance_interval_ms",
+    "backfill_size_bytes",
+    "backfill_buffer_bytes",
+    "sst_size_bytes",
     "checkpoint_distance",
     "row_group_rows",
+)
+_ORDERED = (
+    ("write_buffer_size_bytes", "write_buffer_limit_bytes"),
+    ("global_write_buffer_size_bytes", "global_write_buffer_reject_bytes"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionOptions:
-    """How one table behaves; kept in its manifest.
+    """How one table behaves; kept in its manifest. None means what the engine's `MitoConfig` says.
 
     Attributes:
         compaction_window_ms: the time window whose files are compacted together; None infers it from the data.
+        dedup: which rows of one key are seen. ``"last"``: the newest. ``"merge"``: the newest, with its nulls filled
+            from older ones. ``"none"``: all of them; nothing can be deleted by key.
+        wal: ``"log"``: a write is in the log before it returns. ``"noop"``: it is in memory only until it is flushed,
+            so that a crash loses what was not.
+        write_buffer_size_bytes: this table's memtable is flushed at this size.
+        auto_flush_interval_ms: this table's rows stay in memory no longer.
+        row_group_rows: rows per Parquet row group.
 
     """
 
     compaction_window_ms: int | None = None
+    dedup: Dedup = "last"
+    wal: WalMode = "log"
+    write_buffer_size_bytes: int | None = None
+    auto_flush_interval_ms: int | None = None
+    row_group_rows: int | None = None
 
     def __post_init__(self) -> None:
-        if self.compaction_window_ms is not None:
-            _check_at_least("compaction_window_ms", self.compaction_window_ms, 1000)
+        _check_choice("dedup", self.dedup, ("last", "merge", "none"))
+        _check_choice("wal", self.wal, ("log", "noop"))
+        for name, least in _REGION_LEAST.items():
+            if getattr(self, name) is not None:
+                _check_at_least(name, getattr(self, name), least)
+        if self.row_group_rows is not None and self.row_group_rows > ROW_GROUP_ROWS_MAX:
+            raise ConfigError(f"row_group_rows={self.row_group_rows} is above {ROW_GROUP_ROWS_MAX}; lower it.")
 
     def to_json(self) -> dict[str, Any]:
-        return {"compaction_window_ms": self.compaction_window_ms}
+        """Write what differs from the default, so that an older mitoframe reads a table that uses nothing newer."""
+        changed = {field.name: getattr(self, field.name) for field in fields(self) if _differs(self, field)}
+        return {"compaction_window_ms": self.compaction_window_ms} | changed
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> RegionOptions:
@@ -107,6 +157,19 @@ class RegionOptions:
             if name not in known:
                 raise ConfigError(unknown_name("option", name, known))
         return RegionOptions(**value)
+
+
+ROW_GROUP_ROWS_MAX = 10 * 1024 * 1024
+_REGION_LEAST = {
+    "compaction_window_ms": 1000,
+    "write_buffer_size_bytes": 1,
+    "auto_flush_interval_ms": 1,
+    "row_group_rows": 1,
+}
+
+
+def _differs(options: RegionOptions, field: Field[Any]) -> bool:
+    return bool(getattr(options, field.name) != field.default)
 
 
 def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

@@ -4,6 +4,9 @@
 
 Zero or more tags (nullable), exactly one time column (never null), zero or more fields (nullable). The canonical
 column order is tags, time, fields; names starting with two underscores are ours.
+
+A schema changes by alterations (model/alter.py), each a new version of it. Files are not rewritten for that: they hold
+the columns they were written with, told apart by ``column_id``, and are read as if they had the newest.
 """
 
 from __future__ import annotations
@@ -17,8 +20,17 @@ import pyarrow as pa
 
 from mitoframe.model.errors import InvalidInputError, unknown_name
 from mitoframe.model.ids import RegionId
+from mitoframe.model.memory import POOL
 from mitoframe.model.timerange import TimeUnit
-from mitoframe.model.types import normalise, type_from_text, type_to_text
+from mitoframe.model.types import (
+    normalise,
+    repeat,
+    same_scalar,
+    scalar_from_json,
+    scalar_to_json,
+    type_from_text,
+    type_to_text,
+)
 
 SEQUENCE_COLUMN = "__sequence"
 OP_TYPE_COLUMN = "__op_type"
@@ -33,33 +45,119 @@ class SemanticType(StrEnum):
     FIELD = "field"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+INDEX_KINDS = ("inverted", "skipping", "fulltext")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Column:
+    """One column.
+
+    Attributes:
+        column_id: what tells it apart for ever: a name may be dropped and given again, an id is not.
+        default: what a new row has where a write leaves the column out; None for null. Fields only.
+        initial: what rows written before the column was added read as; None for null. It never changes, so that what
+            was read once is read again, whatever happens to ``default``.
+        indexes: the kinds of index that are wanted of it, in the order of `INDEX_KINDS`.
+        since: the schema version from which on files hold the column as it is now. Older ones cannot be read by name
+            for it; 0 if any can.
+
+    """
+
     column_id: int
     name: str
     semantic: SemanticType
     type: pa.DataType
+    default: pa.Scalar | None = None
+    initial: pa.Scalar | None = None
+    indexes: tuple[str, ...] = ()
+    since: int = 0
+
+    def __post_init__(self) -> None:
+        for value in (self.default, self.initial):
+            assert value is None or (value.is_valid and value.type == self.type), "a default has the column's type"
+            assert value is None or self.semantic is SemanticType.FIELD, "only fields have defaults"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Column):
+            return NotImplemented
+        return (
+            self._plain() == other._plain()
+            and same_scalar(self.default, other.default)
+            and same_scalar(self.initial, other.initial)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._plain())
+
+    def _plain(self) -> tuple[object, ...]:
+        return self.column_id, self.name, self.semantic, self.type, self.indexes, self.since
+
+    def fill(self, rows: int) -> pa.Array:
+        """Return the column of new rows that were written without it."""
+        return self._repeat(self.default, rows)
+
+    def fill_older(self, rows: int) -> pa.Array:
+        """Return the column of rows that are older than it."""
+        return self._repeat(self.initial, rows)
+
+    def _repeat(self, value: pa.Scalar | None, rows: int) -> pa.Array:
+        return pa.nulls(rows, self.type, POOL) if value is None else repeat(value, rows, POOL)
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.column_id, "name": self.name, "semantic": self.semantic, "type": type_to_text(self.type)}
+        """Write it down; what is not set is left out."""
+        value: dict[str, Any] = {
+            "id": self.column_id,
+            "name": self.name,
+            "semantic": self.semantic,
+            "type": type_to_text(self.type),
+        }
+        if self.default is not None:
+            value["default"] = scalar_to_json(self.default)
+        if self.initial is not None:
+            value["initial"] = scalar_to_json(self.initial)
+        if self.indexes:
+            value["indexes"] = list(self.indexes)
+        if self.since:
+            value["since"] = self.since
+        return value
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Column:
+        data_type = type_from_text(value["type"])
         return Column(
             column_id=value["id"],
             name=value["name"],
             semantic=SemanticType(value["semantic"]),
-            type=type_from_text(value["type"]),
+            type=data_type,
+            default=scalar_from_json(value["default"], data_type) if "default" in value else None,
+            initial=scalar_from_json(value["initial"], data_type) if "initial" in value else None,
+            indexes=tuple(value.get("indexes", ())),
+            since=value.get("since", 0),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionMetadata:
-    """A region's schema at one version. ``columns`` are in canonical order."""
+    """A region's schema at one version. ``columns`` are in canonical order.
+
+    Attributes:
+        former_names: names of columns that were dropped: files may hold other values under them.
+        next_column_id: above every id that was ever given, to a column that was dropped too. What is handed in is a
+            lower bound: the columns at hand are counted in any case.
+
+    """
 
     region_id: RegionId
     schema_version: int
     columns: tuple[Column, ...]
+    former_names: tuple[str, ...] = ()
+    next_column_id: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "next_column_id", max(self.next_column_id, self._highest_id() + 1))
+
+    def _highest_id(self) -> int:
+        return max((column.column_id for column in self.columns), default=0)
 
     @property
     def tags(self) -> tuple[Column, ...]:
@@ -95,11 +193,17 @@ class RegionMetadata:
         return pa.schema([pa.field(c.name, c.type, nullable=c.semantic is not SemanticType.TIME) for c in self.columns])
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        """Write it down; what follows from the rest is left out."""
+        value: dict[str, Any] = {
             "region_id": self.region_id,
             "schema_version": self.schema_version,
             "columns": [column.to_json() for column in self.columns],
         }
+        if self.former_names:
+            value["former_names"] = list(self.former_names)
+        if self.next_column_id != self._highest_id() + 1:
+            value["next_column_id"] = self.next_column_id
+        return value
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> RegionMetadata:
@@ -107,6 +211,8 @@ class RegionMetadata:
             region_id=RegionId(value["region_id"]),
             schema_version=value["schema_version"],
             columns=tuple(Column.from_json(column) for column in value["columns"]),
+            former_names=tuple(value.get("former_names", ())),
+            next_column_id=value.get("next_column_id", 0),
         )
 
 
@@ -119,7 +225,7 @@ def build_metadata(region_id: RegionId, schema: pa.Schema, *, time: str, tags: S
     """
     check_names(schema.names)
     check_roles(schema.names, time, tags)
-    types = {name: _kept_type(name, schema.field(name).type) for name in schema.names}
+    types = {name: kept_type(name, schema.field(name).type) for name in schema.names}
     _check_time_type(time, types[time])
     for tag in tags:
         _check_tag_type(tag, types[tag])
@@ -163,7 +269,8 @@ def check_roles(names: Sequence[str], time: str, tags: Sequence[str]) -> None:
         raise InvalidInputError(f"tags={list(tags)!r} names a column twice.")
 
 
-def _kept_type(name: str, data_type: pa.DataType) -> pa.DataType:
+def kept_type(name: str, data_type: pa.DataType) -> pa.DataType:
+    """Return the type a column is kept as, or refuse it by name."""
     kept = normalise(data_type)
     if kept is None and pa.types.is_null(data_type):
         raise InvalidInputError(f"column {name!r} holds only nulls, so its type is unknown; cast it, or leave it out.")

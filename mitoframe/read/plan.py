@@ -2,7 +2,8 @@
 
 1. Files and memtables whose time range cannot match are left out.
 2. What is left is grouped: sources that have a time in common may hold the same key and must be merged; a file that
-   stands alone, holds no delete markers and is wholly visible can be read as it is (*direct*).
+   stands alone, holds no delete markers, is wholly visible and has the columns of today can be read as it is
+   (*direct*). Where every row is kept (``dedup="none"``) nothing is merged, and every source stands alone.
 3. Within a merged group only conditions on key columns may skip row groups. A condition on a field could skip the
    newest version of a row and let an older one shine through; such conditions wait until after dedup.
 
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 
 from mitoframe.model.predicate import Compare, conjunction, describe, key_part, time_range
 from mitoframe.model.timerange import EVERYTHING, TimeRange, connected
+from mitoframe.storage.compat import reads_as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
 
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import ManifestVersion, Sequence
+    from mitoframe.model.options import Dedup
     from mitoframe.model.predicate import Predicate
     from mitoframe.model.request import ScanRequest
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.control import Snapshot
     from mitoframe.region.version import Version
-    from mitoframe.storage.memtable import Memtable
+    from mitoframe.storage.memtable import Memtable, MemtableRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class MergeGroup:
     """Sources that must be merged. ``key_predicate`` may skip row groups of its files."""
 
     files: tuple[FileMeta, ...]
-    memtables: tuple[Memtable, ...]
+    buffered: tuple[MemtableRange, ...]
     key_predicate: Predicate
 
 
@@ -72,12 +75,12 @@ class ScanPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """A file or a memtable, by the times it covers (inclusive)."""
+    """A file or a part of a memtable, by the times it covers (inclusive)."""
 
     first: int
     last: int
     file: FileMeta | None = None
-    memtable: Memtable | None = None
+    buffered: MemtableRange | None = None
 
 
 def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
@@ -93,9 +96,9 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
     predicate = key_part(_with_range(request, metadata), metadata.key_names)
     direct: list[FileMeta] = []
     groups: list[MergeGroup] = []
-    for group in connected(sources, lambda source: source.first, lambda source: source.last):
+    for group in _groups(sources, version.state.options.dedup):
         alone = group[0].file if len(group) == 1 else None
-        if alone is not None and not alone.delete_count and alone.max_sequence <= visible:
+        if alone is not None and _reads_as_it_is(alone, metadata, visible):
             direct.append(alone)
         else:
             groups.append(_merge_group(group, predicate))
@@ -110,21 +113,29 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
     )
 
 
+def _groups(sources: list[_Source], dedup: Dedup) -> list[list[_Source]]:
+    if dedup == "none":
+        return [[source] for source in sources]
+    return connected(sources, lambda source: source.first, lambda source: source.last)
+
+
+def _reads_as_it_is(file: FileMeta, metadata: RegionMetadata, visible: Sequence) -> bool:
+    return not file.delete_count and file.max_sequence <= visible and reads_as_it_is(metadata, file.schema_version)
+
+
 def _memtable_sources(memtables: Many[Memtable], wanted: TimeRange, visible: Sequence) -> list[_Source]:
-    sources = []
-    for memtable in memtables:
-        stats = memtable.stats
-        if stats.min_time is None or stats.max_time is None or stats.min_sequence > visible:
-            continue
-        if wanted.touches(stats.min_time, stats.max_time):
-            sources.append(_Source(first=stats.min_time, last=stats.max_time, memtable=memtable))
-    return sources
+    return [
+        _Source(first=part.stats.min_time, last=part.stats.max_time, buffered=part)
+        for memtable in memtables
+        for part in memtable.ranges()
+        if part.stats.min_sequence <= visible and wanted.touches(part.stats.min_time, part.stats.max_time)
+    ]
 
 
 def _merge_group(sources: list[_Source], key_predicate: Predicate) -> MergeGroup:
     return MergeGroup(
         files=tuple(source.file for source in sources if source.file is not None),
-        memtables=tuple(source.memtable for source in sources if source.memtable is not None),
+        buffered=tuple(source.buffered for source in sources if source.buffered is not None),
         key_predicate=key_predicate,
     )
 
@@ -151,9 +162,9 @@ def explain(plan: ScanPlan) -> str:
     if plan.direct:
         lines.append(f"  as they are {_count(len(plan.direct), 'file')} without overlap, {_rows(plan.direct)} rows")
     for group in plan.groups:
-        buffered = sum(memtable.stats.row_count for memtable in group.memtables)
+        buffered = sum(part.stats.row_count for part in group.buffered)
         parts = [f"{_count(len(group.files), 'file')} with {_rows(group.files)} rows"] if group.files else []
-        parts += [f"{buffered:,} rows in memory"] if group.memtables else []
+        parts += [f"{buffered:,} rows in memory"] if group.buffered else []
         lines.append(f"  merged      {' and '.join(parts)}, skipping by {describe(group.key_predicate, show)}")
     if not plan.direct and not plan.groups:
         lines.append("  nothing to read")

@@ -39,13 +39,13 @@ def read_group(plan: ScanPlan, group: MergeGroup, reader: SstReader, columns: Ma
         for file in group.files
         if (row_groups := reader.matching_row_groups(plan.metadata, file, group.key_predicate))
     ]
-    for memtable in group.memtables:
-        run = memtable.sorted(plan.visible)
+    for part in group.buffered:
+        run = part.sorted(plan.visible)
         if run is not None:
             runs.append(run.select_fields(fields))
     runs = [run for run in runs if len(run)]
     if runs:
-        yield from _laid_out(plan, merge_rows_of(runs, drop_deletes=True), columns)
+        yield from _laid_out(plan, merge_rows_of(runs, plan.version.state.options.dedup, drop_deletes=True), columns)
 
 
 def read_file(plan: ScanPlan, file: FileMeta, reader: SstReader, columns: Many[str]) -> Iterator[pa.RecordBatch]:

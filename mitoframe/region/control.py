@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock, RLock
 
-from mitoframe.model.ids import EntryId, FileId, Sequence
+from mitoframe.model.ids import NO_SEQUENCE, EntryId, FileId, Sequence
 from mitoframe.region.version import Version
 
 
@@ -41,13 +41,18 @@ class VersionControl:
             version = self._current.version
             self._current = Snapshot(version=version, visible=visible, last_entry_id=last_entry_id)
 
-    def switch(self, change: Callable[[Version], Version]) -> Snapshot:
-        """Exchange the version for ``change`` of it. ``change`` must be pure and quick."""
+    def switch(self, change: Callable[[Version], Version], visible: Sequence = NO_SEQUENCE) -> Snapshot:
+        """Exchange the version for ``change`` of it, and in the same step make rows up to ``visible`` seen.
+
+        ``change`` must be pure and quick.
+        """
         with self._lock:
             before = self._current
             version = change(before.version)
             self._living.add(version)
-            self._current = Snapshot(version=version, visible=before.visible, last_entry_id=before.last_entry_id)
+            self._current = Snapshot(
+                version=version, visible=max(before.visible, visible), last_entry_id=before.last_entry_id
+            )
             return self._current
 
     def pinned_files(self) -> frozenset[FileId]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
+from mitoframe.model.edit import write_key
 from mitoframe.model.errors import CorruptionError
 from mitoframe.model.ids import EntryId, RegionId, Sequence
 from mitoframe.region.control import VersionControl
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mitoframe.model.ids import ManifestVersion
     from mitoframe.ports import ObjectStore, Randomness
     from mitoframe.region.hooks import Hooks
-    from mitoframe.storage.wal import Wal
+    from mitoframe.storage.wal import ReplayedWrite, Wal
 
 
 def create_region(
@@ -80,17 +81,23 @@ def refresh_region(store: ObjectStore, wal: Wal, hooks: Hooks, region: Region) -
     # Asked after the log was read: what no manifest says is flushed by now had not been dropped from the log then.
     if latest_version(store, region.region_id) != version.manifest_version:
         return open_region_for_reading(store, wal, hooks, region.region_id)
-    for entry_id, batch in entries:
-        version.mutable.insert(batch, entry_id)
-        region.control.publish(Sequence(int(batch.sequences[-1])), entry_id)
+    for write in entries:
+        visible = max(region.control.current().visible, _insert(version.mutable, write))
+        region.control.publish(visible, write.entry_id)
     return region
 
 
 def _replay(wal: Wal, state: RegionState, manifest_version: ManifestVersion) -> VersionControl:
-    memtable = Memtable(0)
-    visible, last_entry = state.flushed_sequence, state.flushed_entry_id
-    for entry_id, batch in wal.replay(state.metadata, state.flushed_entry_id):
-        memtable.insert(batch, entry_id)
-        visible, last_entry = Sequence(int(batch.sequences[-1])), entry_id
+    memtable = Memtable(0, dedup=state.options.dedup, width=state.partition_width)
+    visible, last_entry = state.committed_sequence, state.flushed_entry_id
+    for write in wal.replay(state.metadata, state.flushed_entry_id):
+        visible, last_entry = max(visible, _insert(memtable, write)), write.entry_id
     version = Version(state=state, manifest_version=manifest_version, mutable=memtable)
     return VersionControl(version, visible, last_entry)
+
+
+def _insert(memtable: Memtable, write: ReplayedWrite) -> Sequence:
+    """Do again what the log says, and return the newest sequence of it."""
+    key = write_key(write.key, write.batch, write.at_ms) if write.key else None
+    memtable.insert(write.batch, write.entry_id, at_ms=write.at_ms, key=key)
+    return Sequence(int(write.batch.sequences[-1]))

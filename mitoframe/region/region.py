@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence as Many
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
-from mitoframe.model.edit import FileEdit
+from mitoframe.model.edit import FileEdit, find_write
 from mitoframe.model.errors import ClosedError, ConflictError, DiskFullError, PoisonedError, UnavailableError
+from mitoframe.model.ids import NO_SEQUENCE
 from mitoframe.region.control import Snapshot, VersionControl
+from mitoframe.region.gate import Gate
 from mitoframe.storage.memtable import Memtable
 
 if TYPE_CHECKING:
-    from mitoframe.model.edit import Edit
+    from mitoframe.model.edit import Edit, RegionState, WriteKey
     from mitoframe.model.ids import RegionId
+    from mitoframe.model.options import RegionOptions
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.hooks import Hooks
     from mitoframe.region.version import Version
@@ -38,12 +42,28 @@ class Region:
         self._manifest = manifest
         self._wal = wal
         self._hooks = hooks
+        self.gate = Gate()
         self._poison: BaseException | None = None
         self._closed = False
 
     @property
+    def state(self) -> RegionState:
+        return self.control.current().version.state
+
+    @property
     def metadata(self) -> RegionMetadata:
-        return self.control.current().version.state.metadata
+        return self.state.metadata
+
+    @property
+    def options(self) -> RegionOptions:
+        return self.state.options
+
+    def find_write(self, key: str) -> WriteKey | None:
+        """Return the newest write that had this key, if it is remembered and still counts."""
+        version = self.control.current().version
+        buffered = [known for memtable in version.memtables for known in memtable.write_keys]
+        repeats = version.state.options.dedup == "none"
+        return find_write([*version.state.write_keys, *buffered], key, repeats=repeats)
 
     def check_writable(self) -> None:
         """Raise `PoisonedError` if a failure left this handle's state unknown, `ClosedError` if it was let go."""
@@ -53,6 +73,12 @@ class Region:
             raise PoisonedError(
                 "a change of this table failed half-way; close the store and open it again."
             ) from self._poison
+
+    def is_poisoned(self) -> bool:
+        return self._poison is not None
+
+    def poison_cause(self) -> BaseException | None:
+        return self._poison
 
     def poison(self, cause: BaseException) -> None:
         """Refuse all further changes. The first cause is the one that is told."""
@@ -74,13 +100,29 @@ class Region:
         current = self.control.current()
         if current.version.mutable.is_empty():
             return current
-        fresh = Memtable(current.version.mutable.memtable_id + 1)
-        return self.control.switch(lambda version: version.freeze(fresh))
+        mutable = current.version.mutable
+        fresh = mutable.fork(mutable.memtable_id + 1, current.version.state.partition_width)
+        frozen = self.control.switch(lambda version: version.freeze(fresh))
+        mutable.freeze()
+        return frozen
+
+    def renew_memtable(self) -> None:
+        """Exchange an empty memtable for one that fits the region as it is now.
+
+        Requires: no write is under way; the caller holds the commit lock.
+        """
+        version = self.control.current().version
+        if not version.mutable.is_empty():
+            return
+        state = version.state
+        fresh = Memtable(version.mutable.memtable_id + 1, dedup=state.options.dedup, width=state.partition_width)
+        self.control.switch(lambda before: replace(before, mutable=fresh))
 
     def commit_edit(self, edit: Edit, flushed: Many[Memtable] = ()) -> Version:
         """Make an edit durable, then visible; then let the log forget what it made superfluous.
 
-        Requires: every file that the edit adds is in the object store.
+        ``flushed`` are frozen memtables whose rows are in the edit's files, or given up by it. Requires: every file
+        that the edit adds is in the object store; no write is under way if it commits new sequences.
 
         Raises:
             ConflictError: the edit does not fit any more. Nothing changed.
@@ -91,6 +133,11 @@ class Region:
         gone = frozenset(memtable.memtable_id for memtable in flushed)
         with self.control.edit_lock:
             self.check_writable()
+            snapshot = self.control.current()
+            if isinstance(edit, FileEdit):
+                edit = replace(edit, at_sequence=snapshot.visible)
+            # Whether it fits is found out before anything is stored.
+            snapshot.version.apply(edit, snapshot.version.manifest_version, gone)
             try:
                 if isinstance(edit, FileEdit) and edit.flushed_entry_id is not None:
                     # With a lazy sync policy a power loss could cut the log below what the manifest calls flushed. New
@@ -103,7 +150,10 @@ class Region:
                 self.poison(error)
                 raise
             reached("edit.logged")
-            version = self.control.switch(lambda before: before.apply(edit, number, gone)).version
+            committed = edit.committed_sequence if isinstance(edit, FileEdit) else None
+            version = self.control.switch(
+                lambda before: before.apply(edit, number, gone), visible=committed or NO_SEQUENCE
+            ).version
         reached("edit.switched")
         self._hooks.manifest_updated(version.state.metadata, edit, number)
         self._tidy_up(edit, self._manifest)

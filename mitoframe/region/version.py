@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mitoframe.model.errors import ConflictError
+
 if TYPE_CHECKING:
     from mitoframe.model.edit import Edit, RegionState
     from mitoframe.model.ids import ManifestVersion
@@ -29,8 +31,20 @@ class Version:
     def memtables(self) -> tuple[Memtable, ...]:
         return (*self.immutables, self.mutable)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the memtables hold."""
+        return sum(memtable.stats.size_bytes for memtable in self.memtables)
+
     def apply(self, edit: Edit, manifest_version: ManifestVersion, flushed: frozenset[int] = frozenset()) -> Version:
-        """Return the version after ``edit``, without the immutable memtables that it flushed."""
+        """Return the version after ``edit``, without the immutable memtables that it flushed or gave up.
+
+        Raises:
+            ConflictError: the edit does not fit any more, or one of these memtables has been given up meanwhile.
+
+        """
+        if not flushed <= {memtable.memtable_id for memtable in self.immutables}:
+            raise ConflictError("the rows to be flushed were truncated meanwhile; nothing is left to flush.")
         return replace(
             self,
             state=self.state.apply(edit),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mitoframe.model.edit import Edit
     from mitoframe.ports import ObjectStore, Randomness
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ regions/{table_id}_{region_number:010}/
 manifest/{version:020}.json                   a delta
 manifest/{version:020}.checkpoint             all deltas up to that version, folded
 sst/{file_id}.parquet
+dropped/{table_id}_{region_number:010}.json       a region that was given up; its files are on their way out
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ HOLDER_FILE = "writer.json"
 CATALOG_FILE = "catalog.sqlite3"
 LOG_FOLDER = "wal"
 REGIONS_FOLDER = "regions"
+DROPPED_FOLDER = "dropped"
 
 ManifestKind = Literal["json", "checkpoint"]
 
@@ -47,6 +49,17 @@ def parse_region_folder(name: str) -> RegionId | None:
         return None
     region = region_id(int(match[1]), int(match[2]))
     return region if region_folder(region) == f"{REGIONS_FOLDER}/{name}" else None
+
+
+def dropped_key(region: RegionId) -> str:
+    return f"{DROPPED_FOLDER}/{table_id_of(region)}_{region_number_of(region):010}.json"
+
+
+def parse_dropped_key(key: str) -> RegionId | None:
+    """Return the region a marker stands for, or None for a name `dropped_key` did not make."""
+    folder, _, name = key.rpartition("/")
+    region = parse_region_folder(name.removesuffix(".json"))
+    return region if folder == DROPPED_FOLDER and region is not None and dropped_key(region) == key else None
 
 
 def manifest_folder(region_id: RegionId) -> str:

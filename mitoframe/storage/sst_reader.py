@@ -3,6 +3,9 @@
 The first time a process opens a file it reads it whole and compares size and CRC32C with the manifest; from then on it
 keeps the footer and the series index and reads only the row groups and columns that are asked for, with page checksums
 verified. Tag columns are never read: the series index says which series a row belongs to.
+
+A file keeps the schema it was written with in its footer. Its rows are handed out as the schema at hand has them
+(storage/compat.py), and its statistics are believed only of columns that are still what they were.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ from mitoframe.kernels.series import codes_from_offsets
 from mitoframe.model.batch import Batch, fields_without_columns
 from mitoframe.model.errors import ConfigError, CorruptionError
 from mitoframe.model.predicate import ColumnStats, Predicate, may_match
-from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
+from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetadata
 from mitoframe.storage.cache import LruCache
+from mitoframe.storage.compat import fit_fields, former_fields, is_unchanged
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import decode_series
 from mitoframe.storage.sst_writer import REGION_KEY, SERIES_KEY, SST_FORMAT
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import FileId
-    from mitoframe.model.schema import Column, RegionMetadata
+    from mitoframe.model.schema import Column
     from mitoframe.ports import ObjectStore
 
 _CHUNK_BYTES = 8 * 1024 * 1024
@@ -42,10 +46,13 @@ _CHUNK_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
-    """What is kept of an opened file. ``offsets`` has one more entry than ``series``."""
+    """What is kept of an opened file: ``metadata`` is the schema it was written with.
+
+    ``offsets`` has one more entry than ``series``.
+    """
 
     parquet: pq.FileMetaData
-    schema: pa.Schema
+    metadata: RegionMetadata
     series: pa.RecordBatch
     offsets: npt.NDArray[np.int64]
 
@@ -140,7 +147,8 @@ class SstReader:
         if google_crc32c.value(index) != checksum:
             raise ValueError("the series index does not match its checksum")
         series, offsets = decode_series(index, parquet.num_rows)
-        return Footer(parquet=parquet, schema=parquet_file.schema_arrow, series=series, offsets=offsets)
+        metadata = RegionMetadata.from_json(region["metadata"])
+        return Footer(parquet=parquet, metadata=metadata, series=series, offsets=offsets)
 
     def _open(self, key: str, size_bytes: int, parquet: pq.FileMetaData | None = None) -> pq.ParquetFile:
         source = pa.PythonFile(_ObjectFile(self._store, key, size_bytes), mode="r")
@@ -149,19 +157,19 @@ class SstReader:
     def matching_row_groups(self, metadata: RegionMetadata, file: FileMeta, predicate: Predicate) -> list[int]:
         """Return the row groups whose statistics do not rule ``predicate`` out."""
         footer = self.footer(metadata, file)
-        names = {column.name: column for column in metadata.columns}
+        names = {column.name: column for column in metadata.columns if is_unchanged(column, footer.metadata)}
         return [
             number
             for number in range(footer.parquet.num_row_groups)
-            if may_match(predicate, _row_group_stats(footer.parquet.row_group(number), names))
+            if may_match(predicate, _row_group_stats(footer.parquet, number, names))
         ]
 
     def read(self, metadata: RegionMetadata, file: FileMeta, row_groups: Many[int], field_names: Many[str]) -> Batch:
-        """Read row groups as one sorted batch with the named fields; a field that the file lacks is null."""
+        """Read row groups as one sorted batch with the named fields of ``metadata``, whatever the file calls them."""
         footer = self.footer(metadata, file)
         key = sst_key(metadata.region_id, file.file_id)
-        present = [name for name in field_names if name in footer.schema.names]
-        wanted = [metadata.time.name, SEQUENCE_COLUMN, OP_TYPE_COLUMN, *present]
+        stored = former_fields(footer.metadata, metadata, field_names)
+        wanted = [metadata.time.name, SEQUENCE_COLUMN, OP_TYPE_COLUMN, *(field.name for field in stored)]
         try:
             rows = self._open(key, file.size_bytes, footer.parquet).read_row_groups(list(row_groups), columns=wanted)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
@@ -172,9 +180,9 @@ class SstReader:
             series=footer.series,
             codes=np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32),
             times=_numpy(rows.column(metadata.time.name), pa.int64()),
-            sequences=_numpy(rows.column(SEQUENCE_COLUMN), pa.uint64()),
+            sequences=_numpy(rows.column(SEQUENCE_COLUMN), pa.uint64()) + np.uint64(file.sequence_base),
             op_types=_numpy(rows.column(OP_TYPE_COLUMN), pa.uint8()),
-            fields=_fields(metadata, rows, field_names),
+            fields=fit_fields(_fields(rows, stored), footer.metadata, metadata, field_names),
         )
 
 
@@ -185,17 +193,11 @@ def _numpy(column: pa.ChunkedArray, data_type: pa.DataType) -> npt.NDArray[Any]:
     return np.concatenate(chunks) if chunks else np.zeros(0, dtype=data_type.to_pandas_dtype())
 
 
-def _fields(metadata: RegionMetadata, rows: pa.Table, names: Many[str]) -> pa.RecordBatch:
-    if not names:
+def _fields(rows: pa.Table, fields: Many[Column]) -> pa.RecordBatch:
+    if not fields:
         return fields_without_columns(rows.num_rows)
-    types = {field.name: field.type for field in metadata.fields}
-    columns = [
-        _one_array(rows.column(name), types[name])
-        if name in rows.schema.names
-        else pa.nulls(rows.num_rows, types[name])
-        for name in names
-    ]
-    return pa.RecordBatch.from_arrays(columns, names=list(names))
+    columns = [_one_array(rows.column(field.name), field.type) for field in fields]
+    return pa.RecordBatch.from_arrays(columns, names=[field.name for field in fields])
 
 
 def _one_array(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
@@ -204,9 +206,12 @@ def _one_array(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, data_type)])
 
 
-def _row_group_stats(row_group: pq.RowGroupMetaData, columns: dict[str, Column]) -> dict[str, ColumnStats]:
+def _row_group_stats(parquet: pq.FileMetaData, number: int, columns: dict[str, Column]) -> dict[str, ColumnStats]:
+    row_group = parquet.row_group(number)
     stats = {}
     for i in range(row_group.num_columns):
+        if parquet.schema.column(i).max_repetition_level:
+            continue  # The items of a list "x" are called "x.list.element", which a column may be called too.
         chunk = row_group.column(i)
         column = columns.get(chunk.path_in_schema)
         if column is not None and chunk.statistics is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -21,20 +22,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mitoframe.kernels.series import series_offsets
-from mitoframe.model.batch import OpType
+from mitoframe.kernels.series import codes_from_offsets, series_offsets
+from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.file import FileMeta
 from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.memory import POOL
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 from mitoframe.model.timerange import TIME_MAX, TIME_MIN
 from mitoframe.storage.paths import sst_key
-from mitoframe.storage.series import encode_series
+from mitoframe.storage.series import decode_series, encode_series
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from mitoframe.model.batch import Batch, Rows
+    from mitoframe.model.batch import Rows
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.ports import ObjectStore
 
@@ -42,6 +43,23 @@ SST_FORMAT = 1
 REGION_KEY = "mitoframe.region"
 SERIES_KEY = "mitoframe.series"
 _COMPRESSION_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedSst:
+    """The bytes of an SST that is not stored yet, and what is known of them. Times and sequences are inclusive."""
+
+    data: pa.Buffer
+    checksum: int
+    row_count: int
+    delete_count: int
+    series_count: int
+    row_group_count: int
+    min_time: int
+    max_time: int
+    min_sequence: Sequence
+    max_sequence: Sequence
+    schema_version: int
 
 
 def write_sst(
@@ -55,14 +73,17 @@ def write_sst(
     created_ms: int,
 ) -> FileMeta:
     """Store sorted rows, at least one, and return what the manifest is to know of them."""
+    encoded = encode_sst(metadata, rows, row_group_rows)
+    return store_sst(store, metadata, encoded, file_id=file_id, level=level, created_ms=created_ms)
+
+
+def encode_sst(metadata: RegionMetadata, rows: Rows, row_group_rows: int) -> EncodedSst:
+    """Turn sorted rows, at least one, into the bytes of an SST."""
     assert len(rows), "an SST holds at least one row"
     facts = _Facts(len(rows.series))
     data = _encode(metadata, rows, row_group_rows, facts)
-    store.put_if_absent(sst_key(metadata.region_id, file_id), data)
-    return FileMeta(
-        file_id=file_id,
-        level=level,
-        size_bytes=data.size,
+    return EncodedSst(
+        data=data,
         checksum=google_crc32c.value(data),
         row_count=len(rows),
         delete_count=facts.delete_count,
@@ -73,8 +94,58 @@ def write_sst(
         min_sequence=Sequence(facts.min_sequence),
         max_sequence=Sequence(facts.max_sequence),
         schema_version=metadata.schema_version,
+    )
+
+
+def store_sst(
+    store: ObjectStore, metadata: RegionMetadata, encoded: EncodedSst, *, file_id: FileId, level: int, created_ms: int
+) -> FileMeta:
+    """Store an SST and return what the manifest is to know of it. Requires: it was encoded with this metadata."""
+    assert encoded.schema_version == metadata.schema_version
+    store.put_if_absent(sst_key(metadata.region_id, file_id), encoded.data)
+    return FileMeta(
+        file_id=file_id,
+        level=level,
+        size_bytes=encoded.data.size,
+        checksum=encoded.checksum,
+        row_count=encoded.row_count,
+        delete_count=encoded.delete_count,
+        series_count=encoded.series_count,
+        row_group_count=encoded.row_group_count,
+        min_time=encoded.min_time,
+        max_time=encoded.max_time,
+        min_sequence=encoded.min_sequence,
+        max_sequence=encoded.max_sequence,
+        schema_version=encoded.schema_version,
         created_ms=created_ms,
     )
+
+
+def decode_sst(metadata: RegionMetadata, encoded: EncodedSst) -> Batch:
+    """Return the rows of an SST that was never stored, with all fields. Requires: it was encoded with this metadata."""
+    assert encoded.schema_version == metadata.schema_version
+    parquet = pq.ParquetFile(pa.BufferReader(encoded.data))
+    offset, length, _ = map(int, parquet.metadata.metadata[SERIES_KEY.encode()].split(b","))
+    series, offsets = decode_series(encoded.data.slice(offset, length), encoded.row_count)
+    fields = [column.name for column in metadata.fields]
+    table = parquet.read(columns=[metadata.time.name, SEQUENCE_COLUMN, OP_TYPE_COLUMN, *fields])
+    columns = [_one_array(table.column(column.name), column.type) for column in metadata.fields]
+    return Batch(
+        series=series,
+        codes=codes_from_offsets(offsets, 0, encoded.row_count),
+        times=_one_array(table.column(metadata.time.name), metadata.time.type).view(pa.int64()).to_numpy(),
+        sequences=_one_array(table.column(SEQUENCE_COLUMN), pa.uint64()).to_numpy(),
+        op_types=_one_array(table.column(OP_TYPE_COLUMN), pa.uint8()).to_numpy(),
+        fields=pa.RecordBatch.from_arrays(columns, names=fields)
+        if columns
+        else fields_without_columns(encoded.row_count),
+    )
+
+
+def _one_array(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
+    if column.type != data_type:
+        column = column.cast(data_type)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks, memory_pool=POOL)
 
 
 class _Facts:

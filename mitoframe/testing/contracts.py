@@ -13,6 +13,7 @@ The contract of `MetaStore` is in `contracts_meta`. Only here and there does the
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -419,11 +420,15 @@ class LogStoreContract:
 
 
 class SchedulerContract:
-    """Give a fixture ``scheduler`` that has the lanes "a" and "b"."""
+    """Give a fixture ``scheduler`` with the lanes "a" and "b"; say how time passes, if it does not by itself."""
 
     @pytest.fixture
     def scheduler(self) -> Scheduler:
         raise NotImplementedError
+
+    def pass_time(self, scheduler: Scheduler) -> None:  # noqa: ARG002 - for those whose time does not pass by itself
+        """Let a few milliseconds pass."""
+        time.sleep(0.005)
 
     def test_a_job_runs_and_its_future_ends(self, scheduler: Scheduler) -> None:
         ran: list[str] = []
@@ -470,6 +475,77 @@ class SchedulerContract:
 
     def test_drain_with_nothing_to_do_returns(self, scheduler: Scheduler) -> None:
         scheduler.drain()
+
+    def test_health_tells_what_became_of_the_jobs_of_each_lane(self, scheduler: Scheduler) -> None:
+        error = ValueError("broken")
+
+        def fail() -> None:
+            raise error
+
+        for job in (lambda: None, fail, lambda: None):
+            scheduler.submit("a", job)
+        scheduler.submit("b", lambda: None)
+        scheduler.drain()
+
+        a, b = scheduler.health()
+        assert (a.lane, a.running, a.waiting, a.finished, a.failed, a.last_error) == ("a", 0, 0, 3, 1, error)
+        assert (b.lane, b.running, b.waiting, b.finished, b.failed, b.last_error) == ("b", 0, 0, 1, 0, None)
+        assert a.alive == a.threads
+
+    def test_health_sees_a_job_under_way_and_no_longer_when_its_future_has_ended(self, scheduler: Scheduler) -> None:
+        during = scheduler.submit("a", scheduler.health).result(timeout=10)
+        after = scheduler.health()
+
+        assert [(health.running, health.finished) for health in during if health.lane == "a"] == [(1, 0)]
+        assert [(health.running, health.finished) for health in after if health.lane == "a"] == [(0, 1)]
+
+    def test_a_periodic_job_runs_again_and_again_until_it_is_stopped(self, scheduler: Scheduler) -> None:
+        ran: list[str] = []
+
+        stop = scheduler.every(1, "a", lambda: ran.append("run"))
+        self._until(scheduler, lambda: len(ran) >= 3)
+        stop()
+        stop()
+        scheduler.drain()
+        before = len(ran)
+        self.pass_time(scheduler)
+
+        assert len(ran) == before
+
+    def test_a_periodic_job_that_fails_is_told_and_runs_again(self, scheduler: Scheduler) -> None:
+        ran: list[ValueError] = []
+
+        def fail() -> None:
+            ran.append(ValueError(len(ran)))
+            raise ran[-1]
+
+        stop = scheduler.every(1, "a", fail)
+        self._until(scheduler, lambda: len(ran) >= 2)
+        stop()
+        scheduler.drain()
+
+        [health] = [health for health in scheduler.health() if health.lane == "a"]
+        assert (health.finished, health.failed, health.last_error) == (len(ran), len(ran), ran[-1])
+
+    def test_closing_stops_periodic_jobs(self, scheduler: Scheduler) -> None:
+        ran: list[str] = []
+        scheduler.every(1, "a", lambda: ran.append("run"))
+        self.pass_time(scheduler)
+
+        scheduler.close()
+        before = len(ran)
+        self.pass_time(scheduler)
+
+        assert len(ran) == before
+        with pytest.raises(ClosedError):
+            scheduler.every(1, "a", lambda: None)
+
+    def _until(self, scheduler: Scheduler, condition: Callable[[], bool]) -> None:
+        for _ in range(2000):
+            if condition():
+                return
+            self.pass_time(scheduler)
+        pytest.fail("it never came true")
 
 
 class ClockContract:

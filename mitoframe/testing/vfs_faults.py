@@ -1,8 +1,9 @@
-"""File systems that watch, fail and kill: wrappers around any `Vfs`, and around the files it hands out.
+"""File systems that watch, fail, kill and dawdle: wrappers around any `Vfs`, and around the files it hands out.
 
     TraceVfs   records every operation, and prints them as lines for a golden file
     ErrorVfs   raises OSError where a rule says so, once or for ever; a write may be cut short first
     KillVfs    ends the process at the n-th effect, also in the middle of a write
+    SlowVfs    takes its time over every fsync, as a disk does that has no memory of its own
 
 A loop that raises ``number`` (or ``kill_at``) until a run gets through untouched has met every point::
 
@@ -16,6 +17,7 @@ A loop that raises ``number`` (or ``kill_at``) until a run gets through untouche
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
@@ -222,6 +224,29 @@ class KillVfs(_WrappedVfs):
             effect()
             self._dead = True
             self._kill()
+
+
+class SlowVfs(_WrappedVfs):
+    """Lets every fsync, of files and of folders, take at least ``sync_ms``. Several at once go side by side."""
+
+    def __init__(self, inner: Vfs, sync_ms: float) -> None:
+        assert sync_ms >= 0
+        super().__init__(inner)
+        self._sync_seconds = sync_ms / 1000
+
+    def _around(
+        self,
+        operation: Operation,
+        whole: Callable[[], T],
+        first_half: Callable[[], object],  # noqa: ARG002 - the base's signature
+    ) -> T:
+        if operation.kind not in ("sync", "sync_dir"):
+            return whole()
+        ends_at = time.monotonic() + self._sync_seconds
+        try:
+            return whole()
+        finally:
+            time.sleep(max(ends_at - time.monotonic(), 0))
 
 
 def _nothing() -> None:

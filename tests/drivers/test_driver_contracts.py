@@ -19,7 +19,7 @@ from mitoframe.testing.contracts import (
     SchedulerContract,
     VfsContract,
 )
-from mitoframe.testing.vfs_faults import ErrorVfs, KillVfs, TraceVfs
+from mitoframe.testing.vfs_faults import ErrorVfs, KillVfs, SlowVfs, TraceVfs
 from mitoframe.testing.vfs_memory import MemoryVfs
 
 STORE_ID = "0123456789abcdef" * 2
@@ -40,9 +40,8 @@ class TestMemoryVfs(VfsContract):
 class TestWrappedVfs(VfsContract):
     @pytest.fixture
     def vfs(self):
-        return TraceVfs(
-            ErrorVfs(KillVfs(MemoryVfs(), 0, lambda: pytest.fail("killed")), lambda number, operation: None)
-        )
+        never_killed = KillVfs(MemoryVfs(), 0, lambda: pytest.fail("killed"))
+        return TraceVfs(SlowVfs(ErrorVfs(never_killed, lambda number, operation: None), sync_ms=0.1))
 
 
 class TestMemoryObjectStore(ObjectStoreContract):
@@ -87,6 +86,9 @@ class TestInlineScheduler(SchedulerContract):
     @pytest.fixture
     def scheduler(self):
         return InlineScheduler()
+
+    def pass_time(self, scheduler):
+        scheduler.tick()
 
 
 class TestThreadScheduler(SchedulerContract):

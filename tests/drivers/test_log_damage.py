@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import replace
 
@@ -164,51 +165,155 @@ def test_a_payload_that_looks_like_a_record_proves_nothing():
     assert entries_of(reopened) == {1: (1, b"kept")}
 
 
-def test_each_wrong_file_is_told_apart():
-    vfs = three_segments()
-    first, middle, last = segment_paths(vfs)
+def missing(vfs: MemoryVfs) -> None:
+    vfs.unlink(segment_paths(vfs)[1])
+
+
+def swapped(vfs: MemoryVfs) -> None:
+    first, middle, _ = segment_paths(vfs)
+    contents = vfs.read(first), vfs.read(middle)
+    overwrite(vfs, middle, contents[0])
+    overwrite(vfs, first, contents[1])
+
+
+def renamed(vfs: MemoryVfs) -> None:
+    _, middle, _ = segment_paths(vfs)
+    overwrite(vfs, "wal/00000000000000000002.wal", vfs.read(middle))
+    vfs.unlink(middle)
+
+
+def doubled(vfs: MemoryVfs) -> None:
+    overwrite(vfs, "wal/00000000000000000009.wal", vfs.read(segment_paths(vfs)[-1]))
+
+
+def doubled_over_another(vfs: MemoryVfs) -> None:
+    first, middle, _ = segment_paths(vfs)
+    overwrite(vfs, middle, vfs.read(first))
+
+
+def of_another_store(vfs: MemoryVfs) -> None:
     foreign = MemoryVfs()
-    other_log = open_log(foreign, store_id="f" * 32)
-    other_log.append([(RegionId(1), [b"x"])])
-    other_log.close()
+    log = open_log(foreign, store_id="f" * 32)
+    log.append([(RegionId(1), [b"x"])])
+    log.close()
+    overwrite(vfs, segment_paths(vfs)[0], foreign.read(segment_paths(foreign)[0]))
 
-    def missing(image):
-        image.unlink(middle)
 
-    def swapped(image):
-        contents = image.read(first), image.read(middle)
-        overwrite(image, middle, contents[0])
-        overwrite(image, first, contents[1])
+def empty(vfs: MemoryVfs) -> None:
+    overwrite(vfs, segment_paths(vfs)[1], b"")
 
-    def duplicated(image):
-        overwrite(image, "wal/00000000000000000009.wal", image.read(last))
 
-    def of_another_store(image):
-        overwrite(image, first, foreign.read(segment_paths(foreign)[0]))
+def cut_in_its_header(vfs: MemoryVfs) -> None:
+    _, middle, _ = segment_paths(vfs)
+    overwrite(vfs, middle, vfs.read(middle)[:50])
 
-    def empty(image):
-        overwrite(image, middle, b"")
 
-    def shortened_at_a_record(image):
-        (header,) = [log_segment.decode_header(image.read(first), path=first)]
-        chain, _ = log_segment.scan(image.read(first), header, boot=header.boot)
-        overwrite(image, first, image.read(first)[: chain.places[-1].offset])
+def shortened_at_a_record(vfs: MemoryVfs) -> None:
+    first, *_ = segment_paths(vfs)
+    data = vfs.read(first)
+    header = log_segment.decode_header(data, path=first)
+    chain, _ = log_segment.scan(data, header, boot=header.boot)
+    overwrite(vfs, first, data[: chain.places[-1].offset])
 
-    for harm, path, message in [
-        (missing, last, "is missing"),
-        (swapped, first, "renamed or swapped"),
-        (duplicated, "wal/00000000000000000009.wal", "renamed or swapped"),
-        (of_another_store, first, "another store"),
-        (empty, middle, "header is incomplete"),
-        (shortened_at_a_record, first, "ends after entry 1, but was written to 2"),
-    ]:
-        image = vfs.killed()
-        harm(image)
+
+NINTH = "00000000000000000009.wal"
+# What was done; the entries before it; the segment that is blamed; what is said of it.
+WRONG_FILES = [
+    (missing, 2, "00000000000000000005.wal", "the segment before it, 00000000000000000003.wal, is missing"),
+    (swapped, 0, "00000000000000000001.wal", "the two were swapped"),
+    (renamed, 2, "00000000000000000002.wal", "holds the segment 00000000000000000003.wal, .* it was renamed"),
+    (doubled, 5, NINTH, "a second copy of the segment 00000000000000000005.wal"),
+    (doubled_over_another, 2, "00000000000000000003.wal", "a second copy of the segment 00000000000000000001.wal"),
+    (of_another_store, 0, "00000000000000000001.wal", "the segment is of another store"),
+    (empty, 2, "00000000000000000003.wal", "the segment is empty"),
+    (cut_in_its_header, 2, "00000000000000000003.wal", "the segment's header is incomplete"),
+    (shortened_at_a_record, 1, "00000000000000000001.wal", "ends after entry 1, but was written to 2"),
+]
+
+
+@pytest.mark.parametrize("recovery", ["tolerate_torn_tail", "strict"])
+@pytest.mark.parametrize(("harm", "before", "blamed", "message"), WRONG_FILES)
+def test_each_wrong_file_is_told_apart_and_nothing_is_touched(harm, before, blamed, message, recovery):
+    vfs = three_segments()
+    harm(vfs)
+    names = vfs.list("wal")
+
+    for read_only in (False, True):
         with pytest.raises(CorruptionError, match=message) as caught:
-            open_log(image)
-        assert caught.value.path.endswith(path), harm.__name__
+            open_log(vfs, recovery=recovery, read_only=read_only)
+        assert caught.value.path.endswith(blamed)
+        assert f"at byte {caught.value.offset}: " in str(caught.value)
         assert 'mode="r"' in str(caught.value)
-        assert "point_in_time" in str(caught.value)
+        assert 'wal_recovery="point_in_time"' in str(caught.value)
+
+    assert vfs.list("wal") == names
+
+
+@pytest.mark.parametrize(("harm", "before", "blamed", "message"), WRONG_FILES)
+def test_a_log_that_ends_before_a_wrong_file_says_what_is_wrong_with_it_and_goes_on(harm, before, blamed, message):
+    vfs = three_segments()
+    harm(vfs)
+    intact = {entry_id: entry for entry_id, entry in ENTRIES.items() if entry_id <= before}
+
+    log = open_log(vfs, recovery="point_in_time")
+
+    assert entries_of(log) == intact
+    assert log.damage is not None
+    assert log.damage.path.endswith(blamed)
+    assert re.search(message, log.damage.reason)
+    assert not log.damage.torn
+    entry_id = log.append([(RegionId(1), [b"on"])])
+    assert entry_id > len(ENTRIES)
+    log.close()
+    assert entries_of(open_log(vfs, recovery="strict")) == intact | {entry_id: (1, b"on")}
+
+
+@pytest.mark.parametrize("cut", [1, RECORD_HEADER_SIZE_BYTES + 2])
+def test_a_torn_end_is_refused_where_that_was_asked_for_and_only_there(cut):
+    vfs = write_log(close=False).crash(keep="all")
+    (path,) = segment_paths(vfs)
+    data = vfs.read(path)[:-cut]
+    overwrite(vfs, path, data)
+    intact = {entry_id: entry for entry_id, entry in ENTRIES.items() if entry_id < 5}
+    start = len(data) + cut - RECORD_HEADER_SIZE_BYTES - len(ENTRIES[5][1])
+
+    with pytest.raises(CorruptionError, match="is incomplete") as caught:
+        open_log(vfs, recovery="strict")
+    assert (caught.value.path, caught.value.offset) == (f"memory://{path}", start)
+    assert 'wal_recovery="tolerate_torn_tail"' in str(caught.value)
+    assert vfs.read(path) == data
+
+    assert entries_of(open_log(vfs, recovery="strict", read_only=True)) == intact
+    for recovery in ("tolerate_torn_tail", "point_in_time"):
+        log = open_log(vfs.killed(), recovery=recovery)
+        assert entries_of(log) == intact
+        assert log.damage.torn
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_log_that_is_whole_is_opened_by_all(close):
+    for recovery in ("tolerate_torn_tail", "strict", "point_in_time"):
+        vfs = write_log(close=close)
+        for _ in range(2):
+            log = open_log(vfs, recovery=recovery)
+            assert (entries_of(log), log.damage) == (ENTRIES, None)
+            log.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"MITOWAL\x01"])
+def test_a_newest_segment_that_never_got_its_header_is_torn(content):
+    vfs = three_segments()
+    overwrite(vfs, f"wal/{NINTH}", content)
+
+    with pytest.raises(CorruptionError, match="is empty" if not content else "header is incomplete") as caught:
+        open_log(vfs, recovery="strict")
+    assert 'wal_recovery="tolerate_torn_tail"' in str(caught.value)
+    assert caught.value.path.endswith(NINTH)
+
+    log = open_log(vfs)
+    assert entries_of(log) == ENTRIES
+    assert log.damage.torn
+    assert NINTH not in vfs.list("wal")
 
 
 @pytest.mark.parametrize("change", [{"version": 2}, {"flags": 2}])
@@ -220,7 +325,7 @@ def test_a_newer_format_is_refused_and_nothing_is_touched(change):
     newer = replace(header, **change).encode() + data[HEADER_SIZE_BYTES:]
     overwrite(vfs, path, newer)
 
-    for options in ({}, {"read_only": True}, {"accept_damage": True}):
+    for options in ({}, {"read_only": True}, {"recovery": "strict"}, {"recovery": "point_in_time"}):
         with pytest.raises(ConfigError, match=r"00001\.wal: written by a newer mitoframe"):
             open_log(vfs, **options)
 
@@ -284,7 +389,7 @@ def test_accepted_damage_keeps_what_is_before_it_sets_the_rest_aside_and_gives_n
     harmed_bytes = vfs.read(paths[harmed])
     intact = {k: v for k, v in ENTRIES.items() if k < int(paths[harmed][4:24])}
 
-    log = open_log(vfs, accept_damage=True)
+    log = open_log(vfs, recovery="point_in_time")
 
     assert entries_of(log) == intact
     assert log.damage is not None
@@ -309,7 +414,7 @@ def test_a_reader_that_accepts_damage_reads_what_is_before_it_and_touches_nothin
     overwrite(vfs, middle, flip(vfs.read(middle), 8 * (HEADER_SIZE_BYTES + 8)))
     names = vfs.list("wal")
 
-    log = open_log(vfs, read_only=True, accept_damage=True)
+    log = open_log(vfs, read_only=True, recovery="point_in_time")
 
     assert entries_of(log) == {1: ENTRIES[1], 2: ENTRIES[2]}
     assert log.damage is not None

@@ -120,6 +120,58 @@ def test_a_full_disk_is_undone_and_writing_resumes_without_reopening(number):
     assert entries_of(log) == {1: (1, b"a"), 2: (2, b"d")} == entries_of(open_log(disk.crash()))
 
 
+class FullAt:
+    """Has no room from the n-th operation on, until it is switched off."""
+
+    def __init__(self, point, number, *, short):
+        self.fault, self.left, self.on = Fault(number, short), point, False
+
+    def __call__(self, number, operation):
+        if not self.on:
+            return None
+        self.left -= 1
+        takes_room = operation.kind in ("create", "write", "rename") or operation.path.endswith(".tmp")
+        return self.fault if self.left <= 0 and takes_room and operation.kind != "unlink" else None
+
+
+RECORDS = [(RegionId(1), [b"head" * 12, b"key", b"rows" * 40]), (RegionId(2), [b"", b"more" * 9])]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize(("segment_size_bytes", "points"), [(10_000, 7), (100, 11)], ids=["same segment", "roll"])
+def test_a_disk_that_fills_at_any_point_of_an_append_takes_the_records_back_and_goes_on(
+    number, short, segment_size_bytes, points
+):
+    """The points are the writes of two records; before them, where a segment is made, its file, header and name."""
+    refused = 0
+    for point in range(1, points + 1):
+        disk = MemoryVfs()
+        rule = FullAt(point, number, short=short)
+        log = open_log(ErrorVfs(disk, rule), segment_size_bytes=segment_size_bytes)
+        log.append([(RegionId(1), [b"a" * 100])])
+        log.sync()
+
+        rule.on = True
+        for _ in range(2):
+            error = error_of(log.append, RECORDS)
+            assert isinstance(error, DiskFullError), f"point {point}: {error!r}"
+            refused += 1
+            assert error.__cause__.errno == number
+            assert log.last_id() == 1
+            assert entries_of(log) == {1: (1, b"a" * 100)} == entries_of(open_log(disk.killed()))
+        rule.on = False
+
+        assert log.append(RECORDS) == 3
+        log.sync()
+        expected = {1: (1, b"a" * 100)} | {n: (region, b"".join(parts)) for n, (region, parts) in enumerate(RECORDS, 2)}
+        assert entries_of(log) == expected == entries_of(open_log(disk.crash()))
+        log.close()
+        assert entries_of(open_log(disk, recovery="strict")) == expected
+
+    assert refused == 2 * points
+
+
 def test_a_full_disk_while_making_a_segment_leaves_the_old_one_in_use():
     disk = MemoryVfs()
     rule = FailsWhere("create", errno.ENOSPC)

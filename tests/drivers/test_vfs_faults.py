@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import errno
+import threading
+import time
 
 import pytest
 
 from mitoframe.testing.golden import REWRITE_VARIABLE, assert_golden
-from mitoframe.testing.vfs_faults import MUTATIONS, ErrorVfs, FailAt, KillVfs, Operation, TraceVfs
+from mitoframe.testing.vfs_faults import MUTATIONS, ErrorVfs, FailAt, KillVfs, Operation, SlowVfs, TraceVfs
 from mitoframe.testing.vfs_memory import MemoryVfs
 
 
@@ -145,6 +147,48 @@ def test_the_dead_stay_dead():
             call()
 
     assert inner.read("a") == b""
+
+
+def seconds_of(call, *arguments) -> float:
+    begun = time.monotonic()
+    call(*arguments)
+    return time.monotonic() - begun
+
+
+def test_a_slow_file_system_takes_its_time_over_syncs_alone():
+    slow = SlowVfs(MemoryVfs(), sync_ms=30)
+
+    assert everything(slow) == everything(MemoryVfs())
+    file = slow.create("a")
+
+    assert seconds_of(file.sync) >= 0.03
+    assert seconds_of(slow.sync_dir, "") >= 0.03
+    assert seconds_of(lambda: [file.write(b"x") for _ in range(20)]) < 0.03 * 20
+
+
+def test_slow_syncs_at_once_take_as_long_as_one():
+    slow = SlowVfs(MemoryVfs(), sync_ms=100)
+    files = [slow.create(name) for name in "abcd"]
+    threads = [threading.Thread(target=file.sync) for file in files]
+
+    def all_at_once():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert 0.1 <= seconds_of(all_at_once) < 0.4
+
+
+def test_a_slow_sync_that_fails_is_slow_too():
+    slow = SlowVfs(ErrorVfs(MemoryVfs(), FailAt(1, errno.EIO), kinds={"sync"}), sync_ms=30)
+    file = slow.create("a")
+
+    begun = time.monotonic()
+    with pytest.raises(OSError, match="Input/output"):
+        file.sync()
+
+    assert time.monotonic() - begun >= 0.03
 
 
 def test_a_call_on_the_root_folder_prints_as_a_dot():

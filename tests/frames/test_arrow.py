@@ -401,7 +401,7 @@ def test_a_dictionary_index_out_of_range_is_refused() -> None:
 def test_text_that_is_not_utf8_is_refused(tags: tuple[str, ...]) -> None:
     table = arrow.to_table(with_time({"x": array_of(pa.string(), [0, 1, 2], b"a\xff")}, 2))
 
-    with pytest.raises(InvalidInputError, match="column 'x' holds text that is not UTF-8"):
+    with pytest.raises(InvalidInputError, match="column 'x' in row 1 holds text that is not UTF-8; decode it"):
         arrow.to_batch(metadata_of({"x": pa.string()}, tags), table)
 
 

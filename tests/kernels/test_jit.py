@@ -89,6 +89,9 @@ def samples():
     return {
         dedup.keep_last: (codes, times, take),
         dedup._keep_last_puts: (codes, times, op_types, take),
+        dedup.first_valid: (take, int64s([0, 4, 9]), int64s([4, 9, 10]), op_types == 0),
+        dedup.keep_repeated: (codes, times, take),
+        dedup.version_spans: (codes, times, op_types, take, False),
         keys.codes_follow: (codes, codes, np.unique(codes, return_index=True)[1]),
         keys.strings_follow: (offsets, np.zeros(12 * size, np.uint8), times != 0, codes, representatives),
         keys._split_by_hash: (codes, column, 2**31 - 1),

@@ -1,23 +1,79 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from math import isnan, nan
+from typing import get_args
+
+import numpy as np
 import pyarrow as pa
+import pytest
 from builders import DELETE, PUT, Row, batch_of, delete, metadata_of, newest, put, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitoframe.model.batch import Batch
-from mitoframe.storage.runs import merge_rows_of, sort_batches, sort_rows_of
+from mitoframe.model.options import Dedup
+from mitoframe.storage.runs import merge_rows_of, sort_batches, sort_rows_of, sort_versions_of
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int64()}, {"cpu": pa.int64(), "note": pa.string()})
+FILLED = metadata_of(fields={"cpu": pa.int64(), "note": pa.string(), "count": pa.int64()})
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 tags = st.tuples(st.sampled_from([None, "", "a", "b"]), st.sampled_from([None, -1, 0, 5]))
 ops = st.sampled_from([PUT, PUT, DELETE])
 unnumbered = st.tuples(tags, st.integers(-2, 3), ops, st.none() | INT64, st.none() | st.text(max_size=2))
 
+modes = st.sampled_from(get_args(Dedup))
+steps = st.sampled_from(["last", "merge"])
+# Four keys, so that each has several versions; two fields with gaps, and one without.
+versions = st.builds(
+    Row,
+    sequence=st.just(0),
+    time=st.integers(0, 1),
+    tags=st.sampled_from([("a",), (None,)]),
+    fields=st.tuples(st.none() | st.integers(0, 99), st.none() | st.text("xyz", max_size=2), st.integers(0, 9)),
+    op_type=st.sampled_from([PUT, PUT, PUT, DELETE]),
+)
 
-def merge_batches(runs: list[Batch], *, drop_deletes: bool) -> Batch:
-    return merge_rows_of(runs, drop_deletes=drop_deletes).gather()
+
+def merge_batches(runs: Sequence[Batch], dedup: Dedup = "last", *, drop_deletes: bool) -> Batch:
+    return merge_rows_of(runs, dedup, drop_deletes=drop_deletes).gather()
+
+
+def survivors(rows: Iterable[Row], dedup: Dedup, *, drop_deletes: bool = False) -> list[Row]:
+    """Return what is left of rows, worked out key by key in dictionaries."""
+    by_key: dict[tuple[object, ...], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.sequence, reverse=True):
+        by_key.setdefault(row.key, []).append(row)
+    left = [row for key in sorted(by_key) for row in ONE_KEY[dedup](by_key[key])]
+    return [row for row in left if not (drop_deletes and row.op_type is DELETE)]
+
+
+def merged(newest_first: list[Row]) -> list[Row]:
+    """Fill the newest of one key's versions, field by field, down to a delete marker; the marker stays."""
+    base, *older = newest_first
+    if base.op_type is DELETE:
+        return [base]
+    for row in older:
+        if row.op_type is DELETE:
+            return [base, row]
+        pairs = zip(base.fields, row.fields, strict=True)
+        base = replace(base, fields=tuple(old if value is None else value for value, old in pairs))
+    return [base]
+
+
+ONE_KEY = {"last": lambda newest_first: newest_first[:1], "merge": merged, "none": list}
+
+
+def numbered(rows: Iterable[Row]) -> list[Row]:
+    return [replace(row, sequence=number) for number, row in enumerate(rows, start=1)]
+
+
+def visible_at(sequence: int, batch: Batch) -> Batch:
+    return batch.take(np.flatnonzero(batch.sequences <= sequence))
 
 
 @st.composite
@@ -27,6 +83,23 @@ def batches(draw: st.DrawFn) -> list[list[Row]]:
     count = sum(map(len, drawn))
     numbers = iter(draw(st.permutations(range(1, count + 1))))
     return [[Row(next(numbers), time, tag, (cpu, note), op) for tag, time, op, cpu, note in part] for part in drawn]
+
+
+@st.composite
+def shuffled_versions(draw: st.DrawFn) -> list[list[Row]]:
+    """Many versions of few keys, dealt out to some batches in any order."""
+    rows = draw(st.permutations(numbered(draw(st.lists(versions, max_size=16)))))
+    cuts = sorted(draw(st.lists(st.integers(0, len(rows)), max_size=4)))
+    return [rows[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+
+
+@st.composite
+def versions_in_steps(draw: st.DrawFn) -> list[list[Row]]:
+    """Many versions of few keys in batches of which each is newer than the one before, in any order inside."""
+    rows = numbered(draw(st.lists(versions, max_size=24)))
+    cuts = sorted(draw(st.lists(st.integers(0, len(rows)), max_size=6)))
+    parts = zip([0, *cuts], [*cuts, len(rows)], strict=True)
+    return [draw(st.permutations(rows[start:stop])) for start, stop in parts]
 
 
 @settings(deadline=None, max_examples=150)
@@ -87,13 +160,13 @@ def test_a_single_run_still_loses_its_delete_markers():
 
 
 @settings(deadline=None, max_examples=60)
-@given(batches(), st.integers(1, 5), st.booleans())
-def test_rows_gathered_in_slices_are_the_rows_gathered_at_once(parts, rows_max, merge):
-    given_batches = [batch_of(METADATA, part) for part in parts]
+@given(shuffled_versions(), modes, st.integers(1, 5), st.booleans())
+def test_rows_gathered_in_slices_are_the_rows_gathered_at_once(parts, dedup, rows_max, merge):
+    given_batches = [batch_of(FILLED, part) for part in parts]
     if merge:
-        rows = merge_rows_of([sort_batches([batch]) for batch in given_batches], drop_deletes=True)
+        rows = merge_rows_of([sort_batches([batch], "none") for batch in given_batches], dedup, drop_deletes=True)
     else:
-        rows = sort_rows_of(given_batches)
+        rows = sort_rows_of(given_batches, dedup)
 
     slices = list(rows.slices(rows_max))
 
@@ -101,3 +174,159 @@ def test_rows_gathered_in_slices_are_the_rows_gathered_at_once(parts, rows_max, 
     assert [len(part) for part in slices[:-1]] == [rows_max] * (len(slices) - 1)
     assert sum(map(len, slices)) == len(rows)
     assert all(part.series is rows.series for part in slices)
+
+
+@settings(deadline=None, max_examples=200)
+@given(shuffled_versions(), modes)
+def test_sorting_leaves_what_the_mode_of_dedup_says(parts, dedup):
+    run = sort_batches([batch_of(FILLED, part) for part in parts], dedup)
+
+    assert rows_of(run) == survivors((row for part in parts for row in part), dedup)
+
+
+@settings(deadline=None, max_examples=200)
+@given(shuffled_versions(), modes, st.booleans())
+def test_merging_leaves_what_the_mode_of_dedup_says_of_runs_with_all_versions(parts, dedup, drop_deletes):
+    runs = [sort_batches([batch_of(FILLED, part)], "none") for part in parts]
+
+    left = merge_batches(runs, dedup, drop_deletes=drop_deletes)
+
+    assert rows_of(left) == survivors((row for part in parts for row in part), dedup, drop_deletes=drop_deletes)
+
+
+@settings(deadline=None, max_examples=200)
+@given(versions_in_steps(), steps, st.booleans(), st.data())
+def test_merging_neighbours_in_steps_leaves_what_merging_at_once_leaves(parts, dedup, drop_deletes, data):
+    runs = [sort_batches([batch_of(FILLED, part)], dedup) for part in parts]
+
+    while len(runs) > 2:
+        first = data.draw(st.integers(0, len(runs) - 2))
+        stop = data.draw(st.integers(first + 2, len(runs)))
+        neighbours = data.draw(st.permutations(runs[first:stop]))
+        runs[first:stop] = [merge_batches(neighbours, dedup, drop_deletes=False)]
+    left = merge_batches(runs, dedup, drop_deletes=drop_deletes)
+
+    assert rows_of(left) == survivors((row for part in parts for row in part), dedup, drop_deletes=drop_deletes)
+
+
+@settings(deadline=None, max_examples=150)
+@given(shuffled_versions(), modes, st.booleans())
+def test_newest_and_superseded_rows_hold_every_earlier_moment(parts, dedup, drop_deletes):
+    rows = [row for part in parts for row in part]
+    kept, superseded = sort_versions_of([batch_of(FILLED, part) for part in parts], dedup)
+    runs = [part.gather() for part in (kept, superseded) if part is not None]
+
+    for sequence in range(len(rows) + 1):
+        left = merge_batches([visible_at(sequence, run) for run in runs], dedup, drop_deletes=drop_deletes)
+
+        earlier = (row for row in rows if row.sequence <= sequence)
+        assert rows_of(left) == survivors(earlier, dedup, drop_deletes=drop_deletes)
+
+
+@settings(deadline=None, max_examples=150)
+@given(shuffled_versions(), modes)
+def test_superseded_are_the_rows_that_the_newest_do_not_tell(parts, dedup):
+    rows = survivors((row for part in parts for row in part), "none")
+    keys = [row.key for row in rows]
+
+    kept, superseded = sort_versions_of([batch_of(FILLED, part) for part in parts], dedup)
+
+    lost = {
+        "last": [row for row in rows if row not in survivors(rows, "last")],
+        "merge": [row for row in rows if keys.count(row.key) > 1],
+        "none": [],
+    }
+    assert rows_of(kept.gather()) == survivors(rows, dedup)
+    assert (superseded is None) == (lost[dedup] == [])
+    assert superseded is None or rows_of(superseded.gather()) == lost[dedup]
+
+
+def run_of(*rows: Row) -> Batch:
+    return sort_batches([batch_of(metadata_of(), rows)], "none")
+
+
+def test_a_null_is_filled_from_the_newest_row_that_has_a_value():
+    runs = [run_of(put(1, 5, cpu=10)), run_of(put(2, 5, cpu=20), put(4, 5, cpu=None)), run_of(put(3, 5, cpu=None))]
+
+    assert rows_of(merge_batches(runs, "merge", drop_deletes=True)) == [put(4, 5, cpu=20)]
+    assert rows_of(merge_batches(runs, "last", drop_deletes=True)) == [put(4, 5, cpu=None)]
+
+
+def test_a_field_that_is_null_in_all_versions_stays_null():
+    runs = [run_of(put(1, 5, cpu=None), put(1, 6)), run_of(put(2, 5, cpu=None))]
+
+    assert rows_of(merge_batches(runs, "merge", drop_deletes=True)) == [put(2, 5, cpu=None), put(1, 6)]
+
+
+def test_nothing_fills_through_a_delete_marker_that_was_merged_before():
+    files = [run_of(put(1, 5, cpu=10)), run_of(delete(2, 5)), run_of(put(3, 5, cpu=None))]
+
+    partly = merge_batches(files[1:], "merge", drop_deletes=False)
+    wholly = merge_batches([files[0], partly], "merge", drop_deletes=True)
+
+    assert rows_of(partly) == [put(3, 5, cpu=None), delete(2, 5)]
+    assert rows_of(wholly) == [put(3, 5, cpu=None)]
+
+
+def test_a_key_whose_newest_row_is_a_delete_marker_is_not_filled():
+    runs = [run_of(put(1, 5, cpu=10)), run_of(put(2, 5, cpu=20)), run_of(delete(3, 5))]
+
+    assert rows_of(merge_batches(runs, "merge", drop_deletes=False)) == [delete(3, 5)]
+    assert rows_of(merge_batches(runs, "merge", drop_deletes=True)) == []
+
+
+def test_not_a_number_is_a_value_that_older_rows_do_not_fill():
+    metadata = metadata_of(fields={"load": pa.float64(), "heat": pa.float64()})
+    parts = [[Row(1, 5, ("a",), (1.5, 2.5))], [Row(2, 5, ("a",), (nan, None))]]
+
+    (row,) = rows_of(sort_batches([batch_of(metadata, part) for part in parts], "merge"))
+
+    assert isnan(row.fields[0])
+    assert row.fields[1] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("data_type", "value"),
+    [
+        (pa.bool_(), True),
+        (pa.duration("ms"), timedelta(seconds=1)),
+        (pa.large_binary(), b"\x00"),
+        (pa.large_list(pa.int64()), [1, None]),
+        (pa.decimal128(10, 2), Decimal("1.50")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("parts_count", [1, 2])
+def test_fields_of_any_type_are_filled(data_type, value, parts_count):
+    metadata = metadata_of(fields={"value": data_type, "count": pa.int64()})
+    rows = [Row(1, 5, ("a",), (value, 1)), Row(2, 5, ("a",), (None, 2))]
+    parts = [rows] if parts_count == 1 else [rows[:1], rows[1:]]
+
+    run = sort_batches([batch_of(metadata, part) for part in parts], "merge")
+
+    assert rows_of(run) == [Row(2, 5, ("a",), (value, 2))]
+    assert run.fields.schema.types == [data_type, pa.int64()]
+
+
+def test_an_appended_row_stays_beside_its_like():
+    runs = [run_of(put(1, 5, cpu=10)), run_of(put(3, 5, cpu=30)), run_of(put(2, 5, cpu=20))]
+
+    left = merge_batches(runs, "none", drop_deletes=True)
+
+    assert rows_of(left) == [put(3, 5, cpu=30), put(2, 5, cpu=20), put(1, 5, cpu=10)]
+
+
+def test_a_region_without_fields_is_merged_in_every_mode():
+    metadata = metadata_of(fields={})
+    parts = [[Row(1, 5, ("a",), ())], [Row(2, 5, ("a",), ()), Row(3, 6, ("a",), ())]]
+    runs = [sort_batches([batch_of(metadata, part)]) for part in parts]
+
+    counts = {dedup: len(merge_batches(runs, dedup, drop_deletes=True)) for dedup in get_args(Dedup)}
+
+    assert counts == {"last": 2, "merge": 2, "none": 3}
+
+
+def test_nothing_superseded_is_nothing_to_keep():
+    batch = batch_of(metadata_of(), [put(2, 6, cpu=None), put(1, 5), delete(3, 7)])
+
+    assert all(sort_versions_of([batch], dedup)[1] is None for dedup in get_args(Dedup))

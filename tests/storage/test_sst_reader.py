@@ -193,6 +193,13 @@ def test_row_groups_that_cannot_match_are_skipped(predicate, groups):
     assert reader.matching_row_groups(METADATA, file, predicate) == groups
 
 
+def test_a_field_named_like_the_items_of_a_list_is_not_taken_for_them():
+    metadata = metadata_of(fields={"x.list.element": pa.int64(), "x": pa.list_(pa.int64())})
+    store, file = write(metadata, batch_of(metadata, [Row(1, 1, fields=(5, [100]))]))
+
+    assert SstReader(store).matching_row_groups(metadata, file, Compare("x.list.element", "==", 5)) == [0]
+
+
 PROBES: dict[str, list[Any]] = {
     "bool": [True, False],
     "float32": [0, 0.0, -0.0, 1, 1.5, math.inf],

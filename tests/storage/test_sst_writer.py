@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import google_crc32c
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from builders import HOST, REGION, Row, batch_of, delete, file_id_of, metadata_of, put
+from builders import HOST, REGION, Row, batch_of, delete, file_id_of, metadata_of, put, rows_of
 from values import COLUMNS, FIELD_TYPES, ROWS, same_bits
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
@@ -16,7 +17,15 @@ from mitoframe.model.batch import Batch
 from mitoframe.model.schema import RegionMetadata
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import sort_batches
-from mitoframe.storage.sst_writer import REGION_KEY, SERIES_KEY, SST_FORMAT, write_sst
+from mitoframe.storage.sst_writer import (
+    REGION_KEY,
+    SERIES_KEY,
+    SST_FORMAT,
+    decode_sst,
+    encode_sst,
+    store_sst,
+    write_sst,
+)
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int16()}, {"cpu": pa.float64(), "note": pa.string()})
 FILE_SCHEMA = pa.schema([*METADATA.arrow_schema(), ("__sequence", pa.uint64()), ("__op_type", pa.uint8())])
@@ -222,3 +231,54 @@ def test_a_file_is_never_empty_and_never_written_twice():
         write_sst(store, metadata, batch_of(metadata, []), **known)
     with pytest.raises(FileExistsError):
         write_sst(store, metadata, batch_of(metadata, [put(1, 1)]), **known)
+
+
+def test_an_sst_that_was_encoded_early_is_stored_as_the_one_that_is_written_at_once(written):
+    store = MemoryObjectStore()
+
+    encoded = encode_sst(METADATA, sort_batches([batch_of(METADATA, ROWS_WRITTEN)]), 2)
+    file = store_sst(store, METADATA, encoded, file_id=file_id_of("a"), level=1, created_ms=77)
+
+    assert (file, store.get(sst_key(REGION, file_id_of("a")))) == written
+    assert encoded.data.to_pybytes() == written[1]
+
+
+def test_an_sst_of_another_schema_is_not_stored():
+    encoded = encode_sst(METADATA, sort_batches([batch_of(METADATA, ROWS_WRITTEN)]), 2)
+
+    with pytest.raises(AssertionError):
+        store_sst(
+            MemoryObjectStore(),
+            replace(METADATA, schema_version=2),
+            encoded,
+            file_id=file_id_of("a"),
+            level=0,
+            created_ms=0,
+        )
+
+
+@pytest.mark.parametrize("row_group_rows", [1, 2, 100])
+def test_what_was_encoded_is_decoded_in_order_with_markers_and_sequences(row_group_rows):
+    rows = sort_batches([batch_of(METADATA, [row for row in ROWS_WRITTEN if row.sequence != 3])])
+
+    decoded = decode_sst(METADATA, encode_sst(METADATA, rows, row_group_rows))
+
+    assert rows_of(decoded) == rows_of(rows)
+    assert decoded.series.equals(rows.series)
+
+
+def test_every_kept_type_is_decoded_bit_by_bit():
+    metadata, batch = every_type()
+
+    decoded = decode_sst(metadata, encode_sst(metadata, sort_batches([batch]), 2))
+
+    assert decoded.fields.schema.types == list(FIELD_TYPES.values())
+    assert [n for n in COLUMNS if not same_bits(decoded.fields.column(n), COLUMNS[n])] == []
+
+
+@pytest.mark.parametrize("metadata", [metadata_of({}), metadata_of(HOST, {}), metadata_of({}, {})])
+def test_rows_without_tags_or_fields_are_decoded_too(metadata):
+    row = Row(1, 5, ("a",) if metadata.tags else (), (7,) if metadata.fields else ())
+    batch = sort_batches([batch_of(metadata, [row])])
+
+    assert rows_of(decode_sst(metadata, encode_sst(metadata, batch, 10))) == [row]

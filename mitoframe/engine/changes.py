@@ -1,0 +1,303 @@
+"""Changes of rows that do not go through the log: a backfill, the exchange of a time range, and taking a write back.
+
+Each stores its files first and then commits one edit, while no write is under way: its rows get the sequences after all
+that were given, and are seen all at once. A change that fails or is interrupted before that leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Many
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import numpy as np
+
+from mitoframe.engine.commit import finished
+from mitoframe.engine.parts import CHANGE_LANE, WRITE_LANE
+from mitoframe.failpoints import reached
+from mitoframe.jobs.backfill import Backfill
+from mitoframe.jobs.rewrite import rewrite_files
+from mitoframe.jobs.undo import compensation, files_of_nothing_else
+from mitoframe.model.edit import FileEdit, WriteKey, undo_key
+from mitoframe.model.errors import SnapshotExpiredError
+from mitoframe.model.ids import Sequence
+from mitoframe.model.request import Written
+from mitoframe.model.timerange import TIME_MAX
+from mitoframe.storage.compat import fit_batch
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mitoframe.engine.background import Background, Draft
+    from mitoframe.engine.lifecycle import Regions
+    from mitoframe.engine.parts import Parts
+    from mitoframe.model.batch import Batch
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.schema import RegionMetadata
+    from mitoframe.model.timerange import TimeRange
+    from mitoframe.region.region import Region
+
+    Mask: TypeAlias = npt.NDArray[np.bool_]
+
+Result = TypeVar("Result")
+
+
+class Changes:
+    def __init__(self, parts: Parts, regions: Regions, background: Background) -> None:
+        self._parts, self._regions, self._background = parts, regions, background
+
+    # --- backfill -----------------------------------------------------------------------------------------
+
+    def backfill(
+        self,
+        region: Region,
+        batches: Iterable[Batch],
+        *,
+        metadata: RegionMetadata | None = None,
+        key: str | Callable[[], str] = "",
+        told: Callable[[int], None] = lambda _: None,
+    ) -> Written | None:
+        """Sort rows into SSTs and make them visible all at once; None if there were none.
+
+        Other writes go on meanwhile; those acknowledged before this returns count as older. Draws from ``batches`` on
+        the caller's thread.
+
+        Args:
+            region: where to.
+            batches: the rows.
+            metadata: the schema that the batches are made for, the region's if None.
+            key: a name for the write, or what returns it when all batches were drawn.
+            told: called with the number of rows taken so far.
+
+        """
+        region.check_writable()
+        known = region.find_write(key) if isinstance(key, str) and key else None
+        if known is not None:
+            return _repeated(known)
+        with self._background.drafting(region) as draft:
+            builder = self._gather(region, draft, batches, metadata, told)
+            files = builder.finish()
+            if not files:
+                return None
+            reached("backfill.stored")
+            self._parts.hooks.sst_files_written(region.metadata, files)
+            name = key if isinstance(key, str) else key()
+            written = self._alone(region, partial(self._commit_backfill, region, draft, files, builder, name))
+            if written.repeated:
+                draft.close(discard=True)
+            return written
+
+    def _gather(
+        self,
+        region: Region,
+        draft: Draft,
+        batches: Iterable[Batch],
+        metadata: RegionMetadata | None = None,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> Backfill:
+        state, config = region.state, self._parts.config
+        builder = Backfill(
+            state.metadata,
+            dedup=state.options.dedup,
+            width=state.partition_width,
+            store=self._parts.store,
+            new_file_id=draft.new_file_id,
+            submit=partial(self._parts.scheduler.submit, WRITE_LANE),
+            buffer_bytes=config.backfill_buffer_bytes,
+            file_bytes=config.sst_size_bytes,
+            row_group_rows=state.options.row_group_rows or config.row_group_rows,
+            now_ms=self._parts.clock.now_ms(),
+        )
+        for batch in batches:
+            if len(batch):
+                builder.add(fit_batch(batch, state.metadata, metadata))
+                told(builder.row_count)
+        return builder
+
+    def _commit_backfill(
+        self, region: Region, draft: Draft, files: tuple[FileMeta, ...], builder: Backfill, key: str
+    ) -> Written:
+        known = region.find_write(key) if key else None
+        if known is not None:
+            return _repeated(known)
+        base = region.control.current().visible
+        written = Written(
+            first_sequence=Sequence(base + 1), row_count=builder.row_count, at_ms=self._parts.clock.now_ms()
+        )
+        placed = tuple(file.at_sequence(base) for file in files)
+        draft.commit(
+            FileEdit(
+                added=placed,
+                committed_sequence=Sequence(base + builder.row_count),
+                write_keys=(_key_of(key, written, placed),) if key else (),
+                at_ms=written.at_ms,
+                reason="backfill",
+            )
+        )
+        return written
+
+    def _alone(self, region: Region, change: Callable[[], Result]) -> Result:
+        """Run a change on its lane, while nobody writes to the region."""
+
+        def job() -> Result:
+            with region.gate.alone(self._parts.config.write_stall_ms):
+                region.check_writable()
+                return change()
+
+        return finished(self._parts.scheduler.submit(CHANGE_LANE, job))
+
+    # --- replace ------------------------------------------------------------------------------------------
+
+    def replace(
+        self,
+        region: Region,
+        ranges: Many[TimeRange],
+        batches: Iterable[Batch] = (),
+        metadata: RegionMetadata | None = None,
+    ) -> tuple[int, int]:
+        """Exchange the rows of time ranges for others; return how many went and how many came.
+
+        Requires: every row that comes is in one of the ranges.
+        """
+        with self._background.drafting(region) as draft:
+            builder = self._gather(region, draft, batches, metadata)
+            files = builder.finish()
+            gone = self._alone(region, partial(self._exchange, region, draft, ranges, files, builder.row_count))
+            return gone, builder.row_count
+
+    def _exchange(
+        self, region: Region, draft: Draft, ranges: Many[TimeRange], files: tuple[FileMeta, ...], row_count: int
+    ) -> int:
+        self._regions.flush_now(region, "replace")
+        return self._remove(
+            region, draft, lambda rows: ~inside(rows.times, ranges), files=files, row_count=row_count, reason="replace"
+        )
+
+    def _remove(
+        self,
+        region: Region,
+        draft: Draft,
+        keep: Callable[[Batch], Mask],
+        *,
+        files: tuple[FileMeta, ...] = (),
+        row_count: int = 0,
+        reason: str,
+    ) -> int:
+        """Commit files without some of their rows, and new files beside them; return how many rows went."""
+        with region.control.edit_lock:  # No compaction may exchange the files between the plan and the commit.
+            state = region.state
+            gone = rewrite_files(
+                state.metadata,
+                state.files.values(),
+                keep,
+                store=self._parts.store,
+                reader=self._parts.reader,
+                new_file_id=draft.new_file_id,
+                row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
+                now_ms=self._parts.clock.now_ms(),
+            )
+            if not gone.removed and not files:
+                return 0
+            self._parts.hooks.sst_files_written(state.metadata, (*gone.added, *files))
+            reached("rewrite.stored")
+            base = region.control.current().visible
+            draft.commit(
+                FileEdit(
+                    added=(*gone.added, *(file.at_sequence(base) for file in files)),
+                    removed=tuple(file.file_id for file in gone.removed),
+                    committed_sequence=Sequence(base + row_count),
+                    # Rows went without being overwritten: what there was before cannot be told from files any more.
+                    lost_history=base,
+                    forget_writes=True,
+                    at_ms=self._parts.clock.now_ms(),
+                    reason=reason,
+                )
+            )
+            return gone.row_count
+
+    # --- look, then write -------------------------------------------------------------------------------------------
+
+    def write_found(self, region: Region, find: Callable[[], Batch], *, key: str = "") -> Written | None:
+        """Write the rows that ``find`` returns, so that nobody writes between its looking and that; None if none."""
+
+        def change() -> Written | None:
+            batch = find()
+            return self._regions.write_alone(region, batch, key=key) if len(batch) else None
+
+        return self._alone(region, change)
+
+    # --- undo ---------------------------------------------------------------------------------------------
+
+    def undo(self, region: Region, first: Sequence, row_count: int) -> int:
+        """Be as if the rows with these sequences had never been written; return how many keys, or rows, changed.
+
+        Raises:
+            SnapshotExpiredError: versions that these rows replaced are no longer kept.
+
+        """
+        last = Sequence(first + row_count - 1)
+        return self._alone(region, partial(self._undo, region, first, last))
+
+    def _undo(self, region: Region, first: Sequence, last: Sequence) -> int:
+        if region.state.history_floor >= first:
+            raise SnapshotExpiredError(
+                "this change can no longer be taken back: what it replaced is not kept any more, or rows were "
+                "truncated or exchanged since. gc_grace_ms says how long replaced rows are kept."
+            )
+        if region.options.dedup == "none":
+            return self._undo_by_removal(region, first, last)
+        return self._undo_by_writing(region, first, last)
+
+    def _undo_by_writing(self, region: Region, first: Sequence, last: Sequence) -> int:
+        with region.control.edit_lock:
+            snapshot = region.control.current()
+            whole = files_of_nothing_else(snapshot, first, last)
+            if whole:
+                self._remove_whole(region, whole)
+                return sum(file.row_count for file in whole)
+            batch, count = compensation(snapshot, self._parts.reader, first, last)
+        if batch is not None:
+            self._regions.write_alone(region, batch, key=undo_key(first))
+        return count
+
+    def _remove_whole(self, region: Region, files: tuple[FileMeta, ...]) -> None:
+        region.commit_edit(
+            FileEdit(
+                removed=tuple(file.file_id for file in files),
+                lost_history=region.control.current().visible,
+                forget_writes=True,
+                at_ms=self._parts.clock.now_ms(),
+                reason="undo",
+            )
+        )
+
+    def _undo_by_removal(self, region: Region, first: Sequence, last: Sequence) -> int:
+        self._regions.flush_now(region, "undo")
+        low, high = np.uint64(first), np.uint64(last)
+        with self._background.drafting(region) as draft:
+            return self._remove(
+                region, draft, lambda rows: (rows.sequences < low) | (rows.sequences > high), reason="undo"
+            )
+
+
+def inside(times: npt.NDArray[np.int64], ranges: Many[TimeRange]) -> Mask:
+    found = np.zeros(len(times), dtype=np.bool_)
+    for span in ranges:
+        found |= (times >= span.start) & ((times < span.end) | (span.end == TIME_MAX))
+    return found
+
+
+def _key_of(key: str, written: Written, files: Many[FileMeta]) -> WriteKey:
+    return WriteKey(
+        key=key,
+        first_sequence=written.first_sequence,
+        row_count=written.row_count,
+        min_time=min(file.min_time for file in files),
+        max_time=max(file.max_time for file in files),
+        at_ms=written.at_ms,
+    )
+
+
+def _repeated(known: WriteKey) -> Written:
+    return Written(first_sequence=known.first_sequence, row_count=known.row_count, at_ms=known.at_ms, repeated=True)

@@ -1,0 +1,255 @@
+"""The regions of an engine: create, open, alter, truncate, close, drop.
+
+A region is opened when it is first asked for. Changes of a region go alone (`Gate`): they wait for the writes under
+way, and writes that come meanwhile wait for them. Each has one commit point: a version of the manifest, or for a drop
+the marker under ``dropped/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from mitoframe.failpoints import reached
+from mitoframe.jobs.gc import delete_files
+from mitoframe.model.alter import alter
+from mitoframe.model.edit import Change, FileEdit
+from mitoframe.model.errors import ConfigError, InvalidInputError, TableNotFoundError, unknown_name
+from mitoframe.model.options import RegionOptions
+from mitoframe.region.recovery import create_region, open_region, open_region_for_reading, refresh_region
+from mitoframe.storage.manifest import exists
+from mitoframe.storage.paths import (
+    DROPPED_FOLDER,
+    dropped_key,
+    manifest_folder,
+    parse_dropped_key,
+    sst_folder,
+)
+from mitoframe.storage.wal import encode_write
+
+if TYPE_CHECKING:
+    from mitoframe.engine.background import Background
+    from mitoframe.engine.commit import Committer
+    from mitoframe.engine.parts import Parts
+    from mitoframe.model.batch import Batch
+    from mitoframe.model.ids import RegionId
+    from mitoframe.model.request import AlterRequest, CreateRequest, Written
+    from mitoframe.region.region import Region
+
+_OPTIONS = tuple(RegionOptions.__dataclass_fields__)
+
+
+class Regions:
+    """Those that are open, and how they come and go. ``read_only``: another process writes."""
+
+    def __init__(self, parts: Parts, committer: Committer, background: Background, *, read_only: bool) -> None:
+        self._parts, self._committer, self._background = parts, committer, background
+        self._read_only = read_only
+        self._open: dict[RegionId, Region] = {}
+        self._lock = RLock()
+        self._dropped = {region for item in parts.store.list(DROPPED_FOLDER) if (region := parse_dropped_key(item.key))}
+
+    def opened(self) -> tuple[Region, ...]:
+        with self._lock:
+            return tuple(self._open.values())
+
+    def dropped(self) -> frozenset[RegionId]:
+        """Return the regions that were given up and whose files are still there."""
+        return frozenset(self._dropped)
+
+    def get(self, region_id: RegionId) -> Region:
+        """Return a region, opening it if need be."""
+        with self._lock:
+            region = self._open.get(region_id)
+            if region is None:
+                region = self._load(region_id)
+                self._open[region_id] = region
+            return region
+
+    def refreshed(self, region_id: RegionId) -> Region:
+        """Return a region as the writing process has it by now."""
+        with self._lock:
+            region = self.get(region_id)
+            current = refresh_region(self._parts.store, self._parts.wal, self._parts.hooks, region)
+            self._open[region_id] = current
+            return current
+
+    def _load(self, region_id: RegionId) -> Region:
+        self._refuse_dropped(region_id)
+        parts = self._parts
+        if self._read_only:
+            return open_region_for_reading(parts.store, parts.wal, parts.hooks, region_id)
+        distance = parts.config.checkpoint_distance
+        return open_region(parts.store, parts.randomness, parts.wal, parts.hooks, region_id, distance)
+
+    def _refuse_dropped(self, region_id: RegionId) -> None:
+        if region_id in self._dropped:
+            raise TableNotFoundError(f"region {region_id}, which was dropped")
+
+    # --- create and close ---------------------------------------------------------------------------------
+
+    def create(self, region_id: RegionId, request: CreateRequest) -> Region:
+        """Make a region, or open it if it is there with the same schema. What cannot be opened is never made anew.
+
+        Raises:
+            InvalidInputError: it is there with another schema.
+
+        """
+        assert request.metadata.region_id == region_id
+        parts = self._parts
+        with self._lock:
+            self._refuse_dropped(region_id)
+            if region_id in self._open or exists(parts.store, region_id):
+                region = self.get(region_id)
+                if region.metadata != request.metadata:
+                    raise InvalidInputError(f"region {region_id} exists with another schema; open it instead.")
+                return region
+            first = Change(metadata=request.metadata, options=request.options)
+            distance = parts.config.checkpoint_distance
+            region = create_region(parts.store, parts.randomness, parts.wal, parts.hooks, first, distance)
+            reached("create.region_stored")
+            self._open[region_id] = region
+            return region
+
+    def close(self, region_id: RegionId, *, flush: bool) -> None:
+        """Let a region go. Closing one that is not open is fine."""
+        with self._lock:
+            region = self._open.get(region_id)
+        if region is None:
+            return
+        with region.gate.alone(self._parts.config.write_stall_ms):
+            if not self._read_only and (flush or region.options.wal == "noop"):
+                self.flush_now(region, "close")
+            self._committer.quietly(region.close)
+            with self._lock:
+                if self._open.get(region_id) is region:
+                    del self._open[region_id]
+
+    def flush_now(self, region: Region, reason: str) -> None:
+        """Bring every row to files. Requires: nobody writes meanwhile, or their rows do not matter."""
+        self._committer.quietly(region.freeze)
+        self._background.flush(region, reason)
+
+    def write_alone(self, region: Region, batch: Batch, *, key: str) -> Written:
+        """Write rows while nobody else can. Requires: the region's gate is held, and the batch fits."""
+        at_ms = self._parts.clock.now_ms()
+        encoded = None
+        if region.options.wal == "log":
+            encoded = encode_write(region.metadata, batch, key=key, at_ms=at_ms)
+        return self._committer.commit(region, encoded, batch, key=key, at_ms=at_ms)
+
+    # --- alter --------------------------------------------------------------------------------------------
+
+    def alter(self, region_id: RegionId, request: AlterRequest) -> bool:
+        """Change schema and options in one step; tell whether anything changed.
+
+        Raises:
+            InvalidInputError: a column or option cannot be changed like that; nothing was.
+
+        """
+        region = self.get(region_id)
+        with region.gate.alone(self._parts.config.write_stall_ms):
+            region.check_writable()
+            state = region.state
+            metadata = state.metadata
+            for alteration in request.alterations:
+                metadata = alter(metadata, alteration)
+            options = changed_options(state.options, request.options, request.unset)
+            if (metadata, options) == (state.metadata, state.options):
+                return False
+            if metadata != state.metadata or _needs_empty_memtable(state.options, options):
+                self.flush_now(region, "alter")
+            if options.dedup == "none" != state.options.dedup:
+                # What was overwritten or deleted and is still in some file would come back otherwise.
+                self._background.settle(region, "alter")
+            region.commit_edit(Change(metadata=metadata, options=options))
+            self._committer.quietly(region.renew_memtable)
+            return True
+
+    # --- truncate -----------------------------------------------------------------------------------------
+
+    def truncate(self, region_id: RegionId, *, unflushed_only: bool) -> int:
+        """Remove all rows, or all that are in no file; return how many, versions of one key counted each.
+
+        A flush or compaction under way that has not committed yet finds that its rows are gone.
+        """
+        region = self.get(region_id)
+        with region.gate.alone(self._parts.config.write_stall_ms):
+            region.check_writable()
+            self._committer.quietly(region.freeze)
+            with region.control.edit_lock:
+                snapshot = region.control.current()
+                version = snapshot.version
+                files = () if unflushed_only else tuple(version.state.files.values())
+                buffered = sum(memtable.stats.row_count for memtable in version.immutables)
+                edit = FileEdit(
+                    removed=tuple(file.file_id for file in files),
+                    flushed_entry_id=snapshot.last_entry_id,
+                    flushed_sequence=snapshot.visible,
+                    lost_history=snapshot.visible,
+                    forget_writes=True,
+                    at_ms=self._parts.clock.now_ms(),
+                    reason="truncate",
+                )
+                region.commit_edit(edit, version.immutables)
+            return buffered + sum(file.row_count for file in files)
+
+    # --- drop ---------------------------------------------------------------------------------------------
+
+    def drop(self, region_id: RegionId) -> None:
+        """Give a region up for good. Its files stay for the grace period, for readers in other processes."""
+        region = self.get(region_id)
+        with region.gate.alone(self._parts.config.write_stall_ms):
+            region.check_writable()
+            self._parts.store.put_if_absent(dropped_key(region_id), b"{}\n")
+            reached("drop.marked")
+            self._committer.quietly(region.close)
+            with self._lock:
+                self._dropped.add(region_id)
+                self._open.pop(region_id, None)
+        self._parts.wal.obsolete(region_id, region.control.current().last_entry_id)
+
+    def purge(self, grace_ms: int) -> int:
+        """Delete the files of regions dropped at least ``grace_ms`` ago; return how many. The marker goes last."""
+        store, count = self._parts.store, 0
+        for item in store.list(DROPPED_FOLDER):
+            region_id = parse_dropped_key(item.key)
+            if region_id is None or self._parts.clock.now_ms() - item.modified_ms < grace_ms:
+                continue
+            count += len(delete_files(store, region_id, store.list(sst_folder(region_id))))
+            for part in store.list(manifest_folder(region_id)):
+                store.delete(part.key)
+            reached("drop.purged")
+            store.delete(item.key)
+            with self._lock:
+                self._dropped.discard(region_id)
+        return count
+
+
+def changed_options(options: RegionOptions, changes: Mapping[str, Any], unset: tuple[str, ...]) -> RegionOptions:
+    """Return options after some were set and others put back.
+
+    Raises:
+        ConfigError: there is no such option, or it cannot have this value, or not any more.
+
+    """
+    for name in (*changes, *unset):
+        if name not in _OPTIONS:
+            raise ConfigError(unknown_name("option", name, _OPTIONS))
+    both = set(changes) & set(unset)
+    if both:
+        raise ConfigError(f"option {min(both)!r} is to be set and unset at once; choose one.")
+    defaults = {name: getattr(RegionOptions(), name) for name in unset}
+    changed = replace(options, **changes, **defaults)
+    if options.dedup != changed.dedup != "none":
+        raise ConfigError(
+            f"dedup cannot be changed from {options.dedup!r} to {changed.dedup!r}: only 'none' can be switched on "
+            "later. Make a new table and write the rows there."
+        )
+    return changed
+
+
+def _needs_empty_memtable(before: RegionOptions, after: RegionOptions) -> bool:
+    return before.dedup != after.dedup or before.wal != after.wal

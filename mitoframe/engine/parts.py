@@ -1,0 +1,44 @@
+"""What an engine is made of, handed to those who do its work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mitoframe.model.options import MitoConfig
+    from mitoframe.ports import Clock, ObjectStore, Randomness, Scheduler
+    from mitoframe.region.hooks import Hooks
+    from mitoframe.storage.sst_reader import SstReader
+    from mitoframe.storage.wal import Wal
+
+COMMIT_LANE = "commit"
+CHANGE_LANE = "change"
+FLUSH_LANE = "flush"
+WRITE_LANE = "write"
+COMPACT_LANE = "compact"
+TIDY_LANE = "tidy"
+PURGE_LANE = "purge"
+LANES = (COMMIT_LANE, CHANGE_LANE, FLUSH_LANE, WRITE_LANE, COMPACT_LANE, TIDY_LANE, PURGE_LANE)
+"""Kinds of work, each with threads of its own, so that none waits for another kind.
+
+commit    the log and the memtables: every acknowledged row goes through here
+change    alter, truncate, replace, undo, drop: they wait for writes, and writes for them
+flush     frozen memtables, one region after the other, in the order they were frozen
+write     the SSTs of flushes and backfills, side by side
+compact   merging SSTs
+tidy      sorting and merging inside memtables
+purge     deleting files
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    store: ObjectStore
+    reader: SstReader
+    wal: Wal
+    scheduler: Scheduler
+    clock: Clock
+    randomness: Randomness
+    config: MitoConfig
+    hooks: Hooks

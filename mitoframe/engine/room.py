@@ -1,0 +1,114 @@
+"""Back-pressure: whether there is room for a write, the flushes that make some, and the waiting for them.
+
+What to do is decided in `pressure`; here it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from mitoframe.engine.pressure import Load, Pressure, pressure, to_flush
+from mitoframe.model.errors import BusyError
+
+if TYPE_CHECKING:
+    from mitoframe.engine.background import Background
+    from mitoframe.model.ids import RegionId
+    from mitoframe.model.options import MitoConfig
+    from mitoframe.model.request import FlushResult
+    from mitoframe.region.region import Region
+
+
+class _Waiting:
+    """A write that waits. It dies with the frame that holds it, so that an interrupted one counts no longer."""
+
+    __slots__ = ("__weakref__", "region_id", "size_bytes")
+
+    def __init__(self, region_id: RegionId, size_bytes: int) -> None:
+        self.region_id, self.size_bytes = region_id, size_bytes
+
+
+class Room:
+    def __init__(self, opened: Callable[[], Iterable[Region]], background: Background, config: MitoConfig) -> None:
+        self._opened, self._background, self._config = opened, background, config
+        self._waiting: WeakSet[_Waiting] = WeakSet()
+        self._lock = Lock()
+
+    def make(self, region: Region, size_bytes: int) -> None:
+        """Return when there is room for a write to ``region``.
+
+        Raises:
+            BusyError: there was none in time, or too much waits already. Nothing was written.
+
+        """
+        if self._judge(region) in (Pressure.GO, Pressure.FLUSH):
+            return
+        deadline = monotonic() + self._config.write_stall_ms / 1000
+        self._refuse_if_crowded(region)
+        waiting = _Waiting(region.region_id, size_bytes)
+        with self._lock:
+            self._waiting.add(waiting)
+        while self._judge(region) in (Pressure.STALL, Pressure.REJECT):
+            left = deadline - monotonic()
+            done = wait(self._relieve(region), timeout=max(left, 0), return_when=FIRST_COMPLETED).done
+            if not done:
+                raise BusyError(
+                    f"the write waited {self._config.write_stall_ms} ms for a flush and gave up; nothing was written. "
+                    "Retry, or raise write_buffer_limit_bytes, global_write_buffer_size_bytes or write_stall_ms."
+                )
+            for flush in done:
+                flush.result()  # What keeps a flush from succeeding is what the writer should hear of.
+        with self._lock:
+            self._waiting.discard(waiting)
+
+    def relieve_after_write(self, region: Region) -> None:
+        """Start the flushes that the buffers call for by now, and the tidying that the region's memtable does."""
+        if self._judge(region) is Pressure.GO:
+            self._background.tidy_if_due(region)
+            return
+        for crowded in self._crowded(region):
+            self._background.start_flush(crowded, "buffer full")
+
+    def loads(self) -> list[tuple[Region, Load]]:
+        """Return what each open region holds."""
+        return [(region, self._load_of(region)) for region in self._opened()]
+
+    def _judge(self, region: Region) -> Pressure:
+        loads = self.loads()
+        own = next((load for other, load in loads if other is region), Load())
+        return pressure(own, sum((load for _, load in loads), Load()), region.options, self._config)
+
+    def _load_of(self, region: Region) -> Load:
+        version = region.control.current().version
+        with self._lock:
+            waiting = sum(item.size_bytes for item in self._waiting if item.region_id == region.region_id)
+        return Load(
+            mutable=version.mutable.stats.size_bytes,
+            frozen=sum(memtable.stats.size_bytes for memtable in version.immutables),
+            waiting=waiting,
+        )
+
+    def _refuse_if_crowded(self, region: Region) -> None:
+        if self._judge(region) is Pressure.REJECT:
+            raise BusyError(
+                "the write buffers are full and as much waits already; nothing was written. Retry later, or raise "
+                "write_buffer_limit_bytes or global_write_buffer_reject_bytes."
+            )
+
+    def _relieve(self, region: Region) -> list[Future[FlushResult]]:
+        return [self._background.start_flush(crowded, "buffer full") for crowded in self._crowded(region)]
+
+    def _crowded(self, region: Region) -> list[Region]:
+        """Return the regions to flush: this one if it is over its own mark, else the largest of all."""
+        loads = self.loads()
+        own = next((load for other, load in loads if other is region), Load())
+        if pressure(own, Load(), region.options, self._config) is not Pressure.GO:
+            return [region]
+        chosen = to_flush([(other.region_id, load) for other, load in loads], self._config)
+        named = [other for other, _ in loads if other.region_id in chosen]
+        # Where nothing takes writes any more, what is being flushed is waited for.
+        return named or [other for other, load in loads if load.frozen] or [region]

@@ -1,0 +1,102 @@
+"""SSTs without some of their rows: for exchanging a time range, and for taking a write back where keys repeat.
+
+A file is read twice, a row group at a time: the keys of all rows first, to know which stay, then the rows that do. Rows
+keep their sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mitoframe.storage.sst_writer import write_sst
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from mitoframe.model.batch import Batch
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import FileId
+    from mitoframe.model.schema import RegionMetadata
+    from mitoframe.ports import ObjectStore
+    from mitoframe.storage.sst_reader import SstReader
+
+    Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewritten:
+    """What to exchange. ``removed`` files lose ``row_count`` rows; ``added`` hold what is left of them."""
+
+    removed: tuple[FileMeta, ...]
+    added: tuple[FileMeta, ...]
+    row_count: int
+
+
+def rewrite_files(
+    metadata: RegionMetadata,
+    files: Iterable[FileMeta],
+    keep: Callable[[Batch], Mask],
+    *,
+    store: ObjectStore,
+    reader: SstReader,
+    new_file_id: Callable[[], FileId],
+    row_group_rows: int,
+    now_ms: int,
+) -> Rewritten:
+    """Store what ``keep`` says stays of each file. It is asked with batches that have no fields.
+
+    Files that keep every row are left alone. The inputs stay as they are.
+    """
+    removed: list[FileMeta] = []
+    added: list[FileMeta] = []
+    row_count = 0
+    for file in files:
+        kept = _KeptRows(metadata, file, keep, reader)
+        if len(kept) == file.row_count:
+            continue
+        removed.append(file)
+        row_count += file.row_count - len(kept)
+        if len(kept):
+            added.append(
+                write_sst(
+                    store,
+                    metadata,
+                    kept,
+                    file_id=new_file_id(),
+                    level=file.level,
+                    row_group_rows=row_group_rows,
+                    created_ms=now_ms,
+                )
+            )
+    return Rewritten(removed=tuple(removed), added=tuple(added), row_count=row_count)
+
+
+class _KeptRows:
+    """The rows of a file that stay, as `Rows`."""
+
+    def __init__(
+        self, metadata: RegionMetadata, file: FileMeta, keep: Callable[[Batch], Mask], reader: SstReader
+    ) -> None:
+        self._metadata, self._file, self._reader = metadata, file, reader
+        self._masks = [keep(reader.read(metadata, file, [number], [])) for number in range(file.row_group_count)]
+        self._row_count = sum(int(np.count_nonzero(mask)) for mask in self._masks)
+
+    @property
+    def series(self) -> pa.RecordBatch:
+        return self._reader.footer(self._metadata, self._file).series
+
+    def __len__(self) -> int:
+        return self._row_count
+
+    def slices(self, rows_max: int) -> Iterator[Batch]:
+        names = [field.name for field in self._metadata.fields]
+        for number, mask in enumerate(self._masks):
+            if mask.any():
+                rows = self._reader.read(self._metadata, self._file, [number], names)
+                yield from (rows if mask.all() else rows.take(np.nonzero(mask)[0])).slices(rows_max)

@@ -1,0 +1,37 @@
+"""A bar for what takes longer than a second, where somebody looks: in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm.auto import tqdm
+
+_SECONDS_WITHOUT = 1.0
+
+
+@contextmanager
+def progress(what: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function to be called with how much is done so far. It shows a bar after the first second.
+
+    Nothing is shown where nobody looks.
+    """
+    if not _is_watched():
+        yield lambda _: None
+        return
+    from tqdm.auto import tqdm  # It looks for a notebook when imported, which takes its time.
+
+    with tqdm(desc=what, unit=f" {unit}", unit_scale=True, delay=_SECONDS_WITHOUT, leave=False) as bar:
+        yield lambda done: _advance(bar, done)
+
+
+def _advance(bar: tqdm[None], done: int) -> None:
+    bar.update(done - bar.n)
+
+
+def _is_watched() -> bool:
+    ipython = sys.modules.get("IPython")
+    return sys.stderr.isatty() or (ipython is not None and ipython.get_ipython() is not None)
