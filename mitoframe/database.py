@@ -17,6 +17,7 @@ import pyarrow as pa
 from mitoframe import inspection, writing
 from mitoframe.altering import region_options
 from mitoframe.engine.catalog import TableEntry, validate_table_name
+from mitoframe.engine.engine import MitoEngine
 from mitoframe.failpoints import reached
 from mitoframe.frames import arrow
 from mitoframe.frames.polars import from_table, to_arrow_schema
@@ -170,6 +171,12 @@ class Database:
         """The folder or URL."""
         return self._shared.url
 
+    @property
+    def engine(self) -> MitoEngine:
+        """The engine below, for requests by region; ``table.region_id`` says which. Both doors lead to one room."""
+        self._check_open()
+        return self._shared.connection.engine
+
     # --- tables -----------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Table:
@@ -271,7 +278,7 @@ class Database:
         catalog = self._shared.connection.catalog
         table_id = catalog.allocate_table_id()
         region = region_id(table_id, 0)
-        metadata = RegionMetadata(region_id=region, schema_version=template.schema_version, columns=template.columns)
+        metadata = replace(template, region_id=region)
         self._shared.connection.engine.create(region, CreateRequest(metadata=metadata, options=options))
         entry = catalog.create_table(table_id, name, metadata.to_json(), [region])
         reached("create.named")

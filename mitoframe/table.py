@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mitoframe import inspection, writing
+from mitoframe import explaining, inspection, writing
 from mitoframe.altering import alterations, option_name, region_options
 from mitoframe.frames import arrow
 from mitoframe.frames.polars import from_table
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from mitoframe.engine.catalog import TableEntry
     from mitoframe.engine.engine import MitoEngine
+    from mitoframe.explaining import WriteExplanation
     from mitoframe.model.batch import Batch
     from mitoframe.model.request import Written
     from mitoframe.model.schema import RegionMetadata
@@ -136,6 +137,41 @@ class Table:
         written = writing.write(self._engine, self.region_id, data, keys, key=key, table=self.name)
         return self._result(written)
 
+    def to_batch(self, data: Any, *, delete: bool = False) -> Batch:
+        """Return data as what `PutRequest` and `BulkInsertRequest` take, or with ``delete`` what `DeleteRequest` takes.
+
+        Args:
+            data: as in `write`; to delete, the tags and the time are enough.
+            delete: whether to delete the rows with these keys.
+
+        Raises:
+            InvalidInputError: a value or column does not fit, as in `write`.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     cpu = db.create_table("cpu", {"ts": pl.Datetime("ms"), "load": pl.Float64}, time="ts")
+            ...     batch = cpu.to_batch(pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "load": [0.5]}))
+            ...     db.engine.handle_request(cpu.region_id, mito.PutRequest(batch=batch))
+            1
+
+        """
+        operation = OpType.DELETE if delete else OpType.PUT
+        return arrow.to_batch(self._metadata, to_table(data, [self.time, *self.tags]), operation)
+
+    def explain_write(self, data: Any) -> WriteExplanation:
+        """Say what `write` would do with this data: windows, repeated and late rows, casts, files. Writes nothing.
+
+        Args:
+            data: as in `write`; it is held in memory whole.
+
+        Raises:
+            InvalidInputError: a value or column does not fit, as in `write`.
+
+        """
+        self._check_open()
+        return explaining.explain_write(self._engine, self.region_id, data, [self.time, *self.tags], table=self.name)
+
     def append(self, data: Any) -> WriteResult:
         """Write rows that must be new: none may have the tags and time of a row that is there, or of another.
 
@@ -196,7 +232,7 @@ class Table:
             return DeleteResult(table=self.name, rows=gone)
 
         def find() -> Batch:
-            return arrow.to_batch(self._metadata, scan.to_arrow(), OpType.DELETE)
+            return self.to_batch(scan.to_arrow(), delete=True)
 
         written = self._engine.write_found(self.region_id, find, key=DELETED)
         return DeleteResult(

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -117,6 +117,7 @@ class Background:
 
     def __init__(self, parts: Parts, freeze: Callable[[Region], object]) -> None:
         self._parts, self._freeze = parts, freeze
+        self._keeps_history = parts.config.gc_grace_ms > 0
         # By the opened region, not by its number: one that is opened anew counts its memtables from 0 again.
         self._all: WeakKeyDictionary[Region, _Lanes] = WeakKeyDictionary()
         self._lock = Lock()
@@ -166,9 +167,10 @@ class Background:
             files = [file for output in outputs for file in output.files]
             self._parts.hooks.sst_files_written(region.metadata, files)
             try:
-                region.commit_edit(
-                    flushed(outputs, memtables, at_ms=self._parts.clock.now_ms(), reason=reason), memtables
-                )
+                edit = flushed(outputs, memtables, at_ms=self._parts.clock.now_ms(), reason=reason)
+                if not self._keeps_history:
+                    edit = replace(edit, lost_history=edit.flushed_sequence)
+                region.commit_edit(edit, memtables)
             except ConflictError:
                 self._end_writes(lanes, memtables, discard=True)
                 raise
@@ -200,7 +202,7 @@ class Background:
             new_file_id=draft.new_file_id,
             row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
             now_ms=self._parts.clock.now_ms(),
-            keep_history=self._parts.config.gc_grace_ms > 0,
+            keep_history=self._keeps_history,
         )
 
     def _written(self, lanes: _Lanes, memtables: Sequence[Memtable]) -> list[FlushedMemtable]:
@@ -316,7 +318,7 @@ class Background:
 
         def job() -> None:
             with self._remembering(region, "tidy"):
-                memtable.tidy()
+                memtable.tidy(region.metadata)
 
         future = self._parts.scheduler.submit(TIDY_LANE, job)
         with self._lock:

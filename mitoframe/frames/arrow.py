@@ -179,7 +179,7 @@ def _fit(metadata: RegionMetadata, table: pa.Table, op_type: OpType) -> Batch:
     times = _times(metadata.time, table.column(metadata.time.name))
     series, codes = _series([(tag, table.column(tag.name)) for tag in metadata.tags], len(table))
     _check_text(series, lambda position: int(np.argmax(codes == position)))
-    fields = _fields(metadata, table)
+    fields = _fields(metadata, table, op_type)
     _check_text(fields, lambda position: position)
     return Batch(
         series=series,

@@ -116,15 +116,14 @@ class Backfill:
     def _per_file(self, rows: SortedRows) -> Iterator[SortedRows]:
         """Split sorted rows by time, so that no two files of one sort have a time in common."""
         times = rows.times
-        for first, last in _cuts(times, self._width, FILE_ROWS_MIN, self._file_rows()):
+        for first, last in cuts(times, self._width, FILE_ROWS_MIN, self._file_rows()):
             inside = (times >= first) & (times <= last)
             yield rows if inside.all() else rows.chosen(np.nonzero(inside)[0])
 
     def _file_rows(self) -> int:
         size = sum(file.size_bytes for file in self._files)
         count = sum(file.row_count for file in self._files)
-        per_row = max(size / count, 1) if count else BYTES_PER_ROW_AT_FIRST
-        return max(int(self._file_bytes / per_row), FILE_ROWS_MIN)
+        return rows_per_file(self._file_bytes, max(size / count, 1) if count else BYTES_PER_ROW_AT_FIRST)
 
     def _write(self, rows: SortedRows, file_id: FileId) -> FileMeta:
         return write_sst(
@@ -143,7 +142,12 @@ class Backfill:
         self._files += [job.result() for job in jobs]
 
 
-def _cuts(times: npt.NDArray[np.int64], width: int, rows_min: int, rows_max: int) -> Iterator[tuple[int, int]]:
+def rows_per_file(file_bytes: int, bytes_per_row: float = BYTES_PER_ROW_AT_FIRST) -> int:
+    """Return how many rows make a file of about that size."""
+    return max(int(file_bytes / bytes_per_row), FILE_ROWS_MIN)
+
+
+def cuts(times: npt.NDArray[np.int64], width: int, rows_min: int, rows_max: int) -> Iterator[tuple[int, int]]:
     """Return closed intervals of time that hold all of them, each of at most ``rows_max`` rows where times allow it.
 
     Cuts are at multiples of ``width``, where that gives files of at least ``rows_min`` rows; a window with more than

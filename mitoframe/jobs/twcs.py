@@ -55,7 +55,15 @@ def infer_window_ms(files: Iterable[FileMeta], unit: TimeUnit) -> int:
     if not flushed:
         return WINDOW_CHOICES_MS[0]
     span = max(file.max_time for file in flushed) - min(file.min_time for file in flushed)
-    span_ms = span * 1000 // PER_SECOND[unit]
+    return window_for_span(span * 1000 // PER_SECOND[unit])
+
+
+def window_for_span(span_ms: int) -> int:
+    """Return the smallest window choice that holds a span, in milliseconds.
+
+    >>> window_for_span(3 * 3_600_000) == 12 * 3_600_000
+    True
+    """
     return next((choice for choice in WINDOW_CHOICES_MS if span_ms <= choice), WINDOW_CHOICES_MS[-1])
 
 
