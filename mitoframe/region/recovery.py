@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import write_key
-from mitoframe.model.errors import CorruptionError
+from mitoframe.model.errors import BusyError, CorruptionError
 from mitoframe.model.ids import EntryId, RegionId, Sequence
 from mitoframe.region.control import VersionControl
 from mitoframe.region.region import Region
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from mitoframe.ports import ObjectStore, Randomness
     from mitoframe.region.hooks import Hooks
     from mitoframe.storage.wal import ReplayedWrite, Wal
+
+
+READ_ATTEMPTS_MAX = 100
+"""How often a region is read again because another process is changing it."""
 
 
 def create_region(
@@ -63,21 +67,34 @@ def _check_log_reaches(wal: Wal, region_id: RegionId, flushed_entry_id: EntryId)
 
 def open_region_for_reading(store: ObjectStore, wal: Wal, hooks: Hooks, region_id: RegionId) -> Region:
     """Open a region that another process may be writing. Writes nothing, locks nothing."""
-    while True:
+    for _ in range(READ_ATTEMPTS_MAX):
         loaded = load(store, region_id)
-        control = _replay(wal, loaded.state, loaded.version)
+        damage: CorruptionError | None = None
+        try:
+            control = _replay(wal, loaded.state, loaded.version)
+        except CorruptionError as error:  # Rows of a schema that is newer than the manifest read before.
+            damage = error
         # The writer may have flushed between the two reads and dropped log entries with it: then the manifest has moved
         # on, and reading both again sees the file instead.
         if load(store, region_id).version == loaded.version:
+            if damage is not None:
+                raise damage
             return Region(region_id, control, None, wal, hooks)
         wal.refresh()
+    raise BusyError(f"region {region_id} was changed {READ_ATTEMPTS_MAX} times while it was being read; read again.")
 
 
 def refresh_region(store: ObjectStore, wal: Wal, hooks: Hooks, region: Region) -> Region:
     """Return the region as the writer in another process has it by now."""
     wal.refresh()
     version = region.control.current().version
-    entries = list(wal.replay(version.state.metadata, region.control.current().last_entry_id))
+    try:
+        entries = list(wal.replay(version.state.metadata, region.control.current().last_entry_id))
+    except CorruptionError:
+        # Rows of a newer schema: the manifest has moved on, or there is no sense in them.
+        if latest_version(store, region.region_id) == version.manifest_version:
+            raise
+        return open_region_for_reading(store, wal, hooks, region.region_id)
     # Asked after the log was read: what no manifest says is flushed by now had not been dropped from the log then.
     if latest_version(store, region.region_id) != version.manifest_version:
         return open_region_for_reading(store, wal, hooks, region.region_id)

@@ -391,13 +391,18 @@ class _Pieces:
 
 
 def _to_stream(batch: pa.RecordBatch) -> tuple[_Part, ...]:
-    if batch.nbytes < _COMPRESSED_FROM_BYTES:
+    if _is_small(batch):
         sink = pa.BufferOutputStream(POOL)
         _write_stream(sink, batch, _RAW)
         return (sink.getvalue(),)
     pieces = _Pieces()
     _write_stream(pa.PythonFile(pieces, mode="w"), batch, _LZ4)
     return tuple(pieces.parts)
+
+
+def _is_small(batch: pa.RecordBatch) -> bool:
+    # The first is much quicker to say, but counts all that a slice was cut from.
+    return batch.get_total_buffer_size() < _COMPRESSED_FROM_BYTES or batch.nbytes < _COMPRESSED_FROM_BYTES
 
 
 def _write_stream(sink: pa.NativeFile, batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> None:
