@@ -28,7 +28,7 @@ WING_IMPORTERS = {"drivers": {"registry"}, "kv": {"registry"}, "frames": {"door"
 # A library, and the only modules (or beginnings of their names) that may import it.
 ONLY_IN = {
     "numba": ("kernels.",),
-    "polars": ("frames.polars", "accessor", "database", "table", "scan", "inspection", "datasets"),
+    "polars": ("frames.polars", "accessor", "database", "table", "scan", "inspection", "datasets", "explaining"),
     "pandas": ("frames.pandas", "accessor"),
     "pyarrow.parquet": ("storage.sst_",),
     "pyarrow.fs": ("drivers.",),
@@ -36,14 +36,16 @@ ONLY_IN = {
     "ipywidgets": ("views.",),
     "anywidget": ("views.",),
     "sqlite3": ("drivers.", "kv."),
+    "tqdm": ("progress",),
     "threading": (
-        "region.control", "engine.", "storage.cache", "drivers.", "kv.", "kernels.jit",
+        "region.control", "region.gate", "engine.", "storage.cache", "storage.memtable", "drivers.", "kv.",
+        "kernels.jit",
     ),
     "pickle": (), "marshal": (), "shelve": (), "cloudpickle": (), "dill": (),
 }  # fmt: skip
 NOT_IN_MODEL = {"os", "io", "pathlib", "time", "random", "uuid", "threading"}
 NOT_ONLY_STDLIB = {"kernels": {"numpy", "numba"}}
-LOCAL_IMPORTS = ("scan", "accessor", "registry", "views.", "kernels.jit", "testing.", "__main__")
+LOCAL_IMPORTS = ("scan", "accessor", "registry", "progress", "views.", "kernels.jit", "testing.", "__main__")
 BANNED_NAMES = {"utils", "util", "core", "common", "helpers", "misc"}
 # Used by people, benchmarks and tests rather than by the package.
 ENTRANCES = {"__init__", "__main__", "datasets", "tsbs"}

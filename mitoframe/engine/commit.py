@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, TypeVar
 
+from mitoframe.engine.errand import Errand, done
 from mitoframe.engine.parts import COMMIT_LANE
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import write_key
@@ -42,20 +43,36 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Write:
-    """One queued write. ``encoded`` is None if the table has no log."""
+    """One queued write. ``encoded`` is None if the table has no log; ``known_by`` is set with the sequences."""
 
     region: Region
     encoded: EncodedWrite | None
     batch: Batch
     key: str
     at_ms: int
-    done: Future[Written] = field(default_factory=Future)
+    known_by: WriteKey | None = None
+    errand: Errand[Written] = field(default_factory=Errand)
 
-    def settle(self, *, repeated: WriteKey | None = None) -> None:
-        first, count, at_ms = Sequence(int(self.batch.sequences[0])), len(self.batch), self.at_ms
-        if repeated is not None:
-            first, count, at_ms = repeated.first_sequence, repeated.row_count, repeated.at_ms
-        self.done.set_result(Written(first_sequence=first, row_count=count, at_ms=at_ms, repeated=repeated is not None))
+    @property
+    def may_repeat(self) -> bool:
+        return bool(self.key) and not self.key.startswith("\0")
+
+    def place(self, first: Sequence) -> None:
+        """Give the rows their sequences."""
+        self.batch = self.batch.with_sequence(first)
+        self.known_by = write_key(self.key, self.batch, self.at_ms) if self.key else None
+
+    def settle(self) -> None:
+        first = Sequence(int(self.batch.sequences[0]))
+        self.errand.succeed(Written(first_sequence=first, row_count=len(self.batch), at_ms=self.at_ms))
+
+    def settle_as(self, known: WriteKey) -> None:
+        """Say that an earlier write did it."""
+        self.errand.succeed(
+            Written(
+                first_sequence=known.first_sequence, row_count=known.row_count, at_ms=known.at_ms, repeated=True
+            )
+        )
 
 
 class Committer:
@@ -72,41 +89,47 @@ class Committer:
         self, region: Region, encoded: EncodedWrite | None, batch: Batch, *, key: str = "", at_ms: int = 0
     ) -> Written:
         """Make rows durable and visible. Requires: they are fully validated, and there is at least one."""
-        return finished(self.begin(region, encoded, batch, key=key, at_ms=at_ms))
+        return self.begin(region, encoded, batch, key=key, at_ms=at_ms).result()
 
     def begin(
         self, region: Region, encoded: EncodedWrite | None, batch: Batch, *, key: str = "", at_ms: int = 0
-    ) -> Future[Written]:
+    ) -> Errand[Written]:
         """Queue a write, without waiting for it."""
         write = _Write(region=region, encoded=encoded, batch=batch, key=key, at_ms=at_ms)
-        with self._queue_lock:
-            self._queue.append(write)
-        self._scheduler.submit(COMMIT_LANE, self._commit_group)
-        return write.done
+        try:
+            with self._queue_lock:
+                self._queue.append(write)
+            write.errand.hand_to(self._scheduler, COMMIT_LANE, self._commit_group)
+        except BaseException:
+            write.errand.withdraw()  # Interrupted between the two, it would stay for the next group.
+            raise
+        return write.errand
 
     def quietly(self, change: Callable[[], Result]) -> Result:
         """Run ``change`` while no write is under way. Requires: not called by such a change."""
+        return done(self._scheduler, COMMIT_LANE, partial(self._alone, change))
 
-        def alone() -> Result:
-            with self._turn:
-                return change()
+    def settled(self) -> None:
+        """Return when every write that was queued before this call has been done or withdrawn."""
+        self.quietly(lambda: None)
 
-        return finished(self._scheduler.submit(COMMIT_LANE, alone))
+    def _alone(self, change: Callable[[], Result]) -> Result:
+        with self._turn:
+            return change()
 
     def _commit_group(self) -> None:
         with self._turn:
-            group = [write for write in self._drain() if write.done.set_running_or_notify_cancel()]
+            group = [write for write in self._drain() if write.errand.begin()]
             try:
-                writable = [write for write in group if self._is_writable(write)]
-                originals, repetitions = _tell_apart(writable)
+                originals, repetitions = _tell_apart([write for write in group if self._is_writable(write)])
                 if originals:
                     self._commit_locked(originals)
-                for write, original in repetitions:
-                    write.settle(repeated=original if original is not None else write.region.find_write(write.key))
+                for write, known in repetitions:
+                    write.settle_as(known)
             except BaseException as error:
                 for write in group:
-                    if not write.done.done():
-                        write.done.set_exception(error)
+                    if not write.errand.is_ended:
+                        write.errand.fail(error)
                 if not isinstance(error, Exception):
                     raise
 
@@ -120,17 +143,11 @@ class Committer:
         try:
             write.region.check_writable()
         except Exception as error:  # noqa: BLE001 - handed to the writer it belongs to
-            write.done.set_exception(error)
+            write.errand.fail(error)
             return False
         return True
 
     def _commit_locked(self, group: list[_Write]) -> None:
-        following: dict[RegionId, Sequence] = {}
-        for write in group:
-            region_id = write.region.region_id
-            first = following.get(region_id) or Sequence(write.region.control.current().visible + 1)
-            following[region_id] = Sequence(first + len(write.batch))
-            write.batch = write.batch.with_sequence(first)
         try:
             self._install(group, self._log(group))
         except DiskFullError:
@@ -158,36 +175,30 @@ class Committer:
         for write in group:
             entry_id = EntryId(entry_id + (write.encoded is not None))
             control, batch = write.region.control, write.batch
-            key = write_key(write.key, batch, write.at_ms) if write.key else None
-            control.current().version.mutable.insert(batch, entry_id, at_ms=write.at_ms, key=key)
+            control.current().version.mutable.insert(batch, entry_id, at_ms=write.at_ms, key=write.known_by)
             reached("write.inserted")
             control.publish(Sequence(int(batch.sequences[-1])), entry_id)
         reached("write.published")
 
 
-def _tell_apart(group: list[_Write]) -> tuple[list[_Write], list[tuple[_Write, WriteKey | None]]]:
-    """Separate writes to be done from those whose key is known, or is that of a write before in the group (None)."""
+def _tell_apart(group: list[_Write]) -> tuple[list[_Write], list[tuple[_Write, WriteKey]]]:
+    """Separate writes to be done, which get their sequences, from those that an earlier write did.
+
+    Each is judged as if those before it had been done, those of this group included.
+    """
     originals: list[_Write] = []
-    repetitions: list[tuple[_Write, WriteKey | None]] = []
-    begun: set[tuple[RegionId, str]] = set()
+    repetitions: list[tuple[_Write, WriteKey]] = []
+    following: dict[RegionId, Sequence] = {}
+    begun: dict[RegionId, list[WriteKey]] = {}
     for write in group:
-        named = bool(write.key) and not write.key.startswith("\0")
-        known = write.region.find_write(write.key) if named else None
-        name = (write.region.region_id, write.key)
-        if known is not None or name in begun:
+        region, region_id = write.region, write.region.region_id
+        before = begun.setdefault(region_id, [])
+        known = region.find_write(write.key, before) if write.may_repeat else None
+        if known is not None:
             repetitions.append((write, known))
-        else:
-            originals.append(write)
-        if named:
-            begun.add(name)
+            continue
+        write.place(following.get(region_id) or Sequence(region.control.current().visible + 1))
+        following[region_id] = Sequence(int(write.batch.sequences[-1]) + 1)
+        before += [write.known_by] if write.known_by is not None else []
+        originals.append(write)
     return originals, repetitions
-
-
-def finished(future: Future[Result]) -> Result:
-    """Wait for a job and return what it returns. Interrupted, withdraw it; if it has begun, let it finish first."""
-    try:
-        return future.result()
-    except BaseException:
-        if not future.done() and not future.cancel():
-            wait([future])
-        raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
-from mitoframe.model.file import LEVEL_FLUSHED
+from mitoframe.model.file import LEVEL_FLUSHED, LEVEL_HISTORY
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import merge_rows_of, sort_rows_of, sort_versions_of
 from mitoframe.storage.sst_writer import encode_sst, store_sst
@@ -64,9 +64,9 @@ def flush_memtable(
     superseded: list[Batch] = []
     with ExitStack() as undo:
 
-        def put(sst: EncodedSst) -> FileMeta:
+        def put(sst: EncodedSst, level: int = LEVEL_FLUSHED) -> FileMeta:
             file_id = new_file_id()
-            file = store_sst(store, metadata, sst, file_id=file_id, level=LEVEL_FLUSHED, created_ms=now_ms)
+            file = store_sst(store, metadata, sst, file_id=file_id, level=level, created_ms=now_ms)
             undo.callback(_delete, store, sst_key(metadata.region_id, file_id))
             reached("flush.sst_stored")
             return file
@@ -76,7 +76,9 @@ def flush_memtable(
             sst, rest = _encoded(metadata, group, memtable.dedup, row_group_rows, keep_history=keep_history)
             files.append(put(sst))
             superseded += rest
-        history = (put(encode_sst(metadata, _merged(superseded), row_group_rows)),) if superseded else ()
+        history = ()
+        if superseded:
+            history = (put(encode_sst(metadata, _merged(superseded), row_group_rows), LEVEL_HISTORY),)
         undo.pop_all()
     return FlushedMemtable(files=tuple(files), history=history)
 

@@ -57,13 +57,16 @@ def compensation(snapshot: Snapshot, reader: SstReader, first: Sequence, last: S
     Requires: versions superseded since ``first`` are still there (``state.history_floor``), and no row was removed
     otherwise than by writing on top of it; not for ``dedup="none"``.
     """
-    span = _span(snapshot, reader, first, last)
+    state = snapshot.version.state
+    # What was removed before these rows came was not there for them to replace. Oldest first: originals come before
+    # the merged rows that stand for them.
+    replaced = [item.file for item in state.removed_files if item.file is not None and item.removed_sequence >= first]
+    files = [*replaced, *state.files.values()]
+    # A row that is seen no longer may have filled one that is, and of that the merged row says nothing.
+    looked_at = files if state.options.dedup == "merge" else state.files.values()
+    span = _span(snapshot, reader, looked_at, first, last)
     if span is None:
         return None, 0
-    state = snapshot.version.state
-    # What was removed before these rows came was not there for them to replace.
-    replaced = [item.file for item in state.removed_files if item.file is not None and item.removed_sequence >= first]
-    files = [*sorted(replaced, key=lambda file: (file.level, file.created_ms)), *state.files.values()]
     runs = [run for file in files if (run := _read(snapshot, reader, file, span)) is not None]
     runs += _memtable_runs(snapshot, span)
     return _difference(
@@ -157,12 +160,14 @@ def _distinct(batch: Batch) -> Batch:
 # --- reading -------------------------------------------------------------------------------------------------
 
 
-def _span(snapshot: Snapshot, reader: SstReader, first: Sequence, last: Sequence) -> tuple[int, int] | None:
-    """Return the first and last time of the rows with these sequences that are still to be seen."""
+def _span(
+    snapshot: Snapshot, reader: SstReader, files: Iterable[FileMeta], first: Sequence, last: Sequence
+) -> tuple[int, int] | None:
+    """Return the first and last time of the rows with these sequences in files and memtables; None if there are none."""
     version = snapshot.version
     runs = [
         reader.read(version.state.metadata, file, range(file.row_group_count), [])
-        for file in version.state.files.values()
+        for file in files
         if _file_has(file, first, last)
     ]
     for memtable in version.memtables:

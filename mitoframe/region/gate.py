@@ -3,51 +3,39 @@
 While somebody waits to go alone nobody new is let in, so that a steady stream of writes cannot keep a change out. A
 write that finds the gate shut waits, up to its deadline.
 
-A thread that is interrupted (Ctrl-C) anywhere on its way holds nothing afterwards: what stands for being inside is an
-object that dies with the frame that holds it.
+Whoever goes through carries a *ticket*: a lock of its own, which it holds by a ``with`` statement for as long as it is
+inside. Giving it back is leaving. A thread may be interrupted (Ctrl-C) between any two steps, and then what is left to
+do is not done; but a ``with`` on a lock is never left without the lock being given back. Nobody is told of that: those
+who wait look again every few milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import Condition
-from time import monotonic
+from threading import Lock
+from time import monotonic, sleep
 from weakref import WeakSet
 
 from mitoframe.model.errors import BusyError
 
-_LOOK_AGAIN_SECONDS = 0.05
-
-
-class _Token:
-    """Somebody who is inside, or waits to be alone."""
-
-    __slots__ = ("__weakref__",)
+_LOOK_AGAIN_SECONDS = 0.002
 
 
 class Gate:
     def __init__(self) -> None:
-        self._changed = Condition()
-        self._inside: WeakSet[_Token] = WeakSet()
-        self._alone: WeakSet[_Token] = WeakSet()
+        self._lock = Lock()
+        self._inside: WeakSet[Lock] = WeakSet()
+        self._alone: WeakSet[Lock] = WeakSet()
 
-    @contextmanager
-    def shared(self, timeout_ms: int) -> Iterator[None]:
-        """Go through unless somebody goes alone.
+    def enter(self, ticket: Lock, timeout_ms: int) -> None:
+        """Go through unless somebody goes alone. Requires: ``ticket`` is held, by a ``with`` statement.
 
         Raises:
             BusyError: the gate stayed shut for ``timeout_ms``.
 
         """
-        token = _Token()
-        with self._changed:
-            self._wait(lambda: not self._alone, timeout_ms, "a change of the table")
-            self._inside.add(token)
-        try:
-            yield
-        finally:
-            self._leave(self._inside, token)
+        _wait(lambda: self._joins(self._inside, ticket), timeout_ms, "a change of the table")
 
     @contextmanager
     def alone(self, timeout_ms: int) -> Iterator[None]:
@@ -57,34 +45,37 @@ class Gate:
             BusyError: somebody stayed inside for ``timeout_ms``.
 
         """
-        token = _Token()
-        with self._changed:
-            self._wait(lambda: not self._alone, timeout_ms, "another change of the table")
-            self._alone.add(token)
-        try:
-            with self._changed:
-                self._wait(lambda: not self._inside, timeout_ms, "writes that are under way")
+        ticket = Lock()
+        with ticket:
+            _wait(lambda: self._joins(self._alone, ticket), timeout_ms, "another change of the table")
+            _wait(lambda: not self._has_anybody(self._inside), timeout_ms, "writes that are under way")
             yield
-        finally:
-            self._leave(self._alone, token)
 
     def waiting(self) -> bool:
         """Tell whether somebody is alone, or about to be."""
-        return bool(self._alone)
+        return self._has_anybody(self._alone)
 
-    def _wait(self, ready: Callable[[], bool], timeout_ms: int, what: str) -> None:
-        deadline = monotonic() + timeout_ms / 1000
-        while not ready():
-            left = deadline - monotonic()
-            if left <= 0:
-                raise BusyError(
-                    f"waited {timeout_ms} ms for {what} and gave up; nothing was changed. "
-                    "Retry, or raise write_stall_ms."
-                )
-            # Woken when somebody leaves; looks again by itself for those who were interrupted and said nothing.
-            self._changed.wait(min(left, _LOOK_AGAIN_SECONDS))
+    def _joins(self, group: WeakSet[Lock], ticket: Lock) -> bool:
+        with self._lock:
+            if _anybody(self._alone):
+                return False
+            group.add(ticket)
+            return True
 
-    def _leave(self, group: WeakSet[_Token], token: _Token) -> None:
-        with self._changed:
-            group.discard(token)
-            self._changed.notify_all()
+    def _has_anybody(self, group: WeakSet[Lock]) -> bool:
+        with self._lock:
+            return _anybody(group)
+
+
+def _anybody(group: Iterable[Lock]) -> bool:
+    return any(ticket.locked() for ticket in group)
+
+
+def _wait(ready: Callable[[], bool], timeout_ms: int, what: str) -> None:
+    deadline = monotonic() + timeout_ms / 1000
+    while not ready():
+        if monotonic() >= deadline:
+            raise BusyError(
+                f"waited {timeout_ms} ms for {what} and gave up; nothing was changed. Retry, or raise write_stall_ms."
+            )
+        sleep(_LOOK_AGAIN_SECONDS)

@@ -20,7 +20,7 @@ from mitoframe.storage.memtable import Memtable
 
 if TYPE_CHECKING:
     from mitoframe.model.edit import Edit, RegionState, WriteKey
-    from mitoframe.model.ids import RegionId
+    from mitoframe.model.ids import ManifestVersion, RegionId
     from mitoframe.model.options import RegionOptions
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.hooks import Hooks
@@ -58,12 +58,15 @@ class Region:
     def options(self) -> RegionOptions:
         return self.state.options
 
-    def find_write(self, key: str) -> WriteKey | None:
-        """Return the newest write that had this key, if it is remembered and still counts."""
+    def find_write(self, key: str, begun: Many[WriteKey] = ()) -> WriteKey | None:
+        """Return the newest write that had this key, if it is remembered and still counts.
+
+        ``begun`` are writes that come after all there are.
+        """
         version = self.control.current().version
         buffered = [known for memtable in version.memtables for known in memtable.write_keys]
         repeats = version.state.options.dedup == "none"
-        return find_write([*version.state.write_keys, *buffered], key, repeats=repeats)
+        return find_write([*version.state.write_keys, *buffered, *begun], key, repeats=repeats)
 
     def check_writable(self) -> None:
         """Raise `PoisonedError` if a failure left this handle's state unknown, `ClosedError` if it was let go."""
@@ -149,15 +152,23 @@ class Region:
             except BaseException as error:
                 self.poison(error)
                 raise
-            reached("edit.logged")
-            committed = edit.committed_sequence if isinstance(edit, FileEdit) else None
-            version = self.control.switch(
-                lambda before: before.apply(edit, number, gone), visible=committed or NO_SEQUENCE
-            ).version
+            version = self._switch(edit, number, gone)
         reached("edit.switched")
         self._hooks.manifest_updated(version.state.metadata, edit, number)
         self._tidy_up(edit, self._manifest)
         return version
+
+    def _switch(self, edit: Edit, number: ManifestVersion, gone: frozenset[int]) -> Version:
+        """Make visible what the manifest holds."""
+        try:
+            reached("edit.logged")
+            committed = edit.committed_sequence if isinstance(edit, FileEdit) else None
+            return self.control.switch(
+                lambda before: before.apply(edit, number, gone), visible=committed or NO_SEQUENCE
+            ).version
+        except BaseException as error:  # The version knows less than the manifest: it must not be built upon.
+            self.poison(error)
+            raise
 
     def _tidy_up(self, edit: Edit, manifest: Manifest) -> None:
         """Drop what the edit made superfluous. The edit stands without that, and the next one tries again."""

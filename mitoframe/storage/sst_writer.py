@@ -129,23 +129,17 @@ def decode_sst(metadata: RegionMetadata, encoded: EncodedSst) -> Batch:
     series, offsets = decode_series(encoded.data.slice(offset, length), encoded.row_count)
     fields = [column.name for column in metadata.fields]
     table = parquet.read(columns=[metadata.time.name, SEQUENCE_COLUMN, OP_TYPE_COLUMN, *fields])
-    columns = [_one_array(table.column(column.name), column.type) for column in metadata.fields]
+    times, sequences, op_types, *columns = [column.chunk(0) for column in table.combine_chunks(POOL).columns]
     return Batch(
         series=series,
         codes=codes_from_offsets(offsets, 0, encoded.row_count),
-        times=_one_array(table.column(metadata.time.name), metadata.time.type).view(pa.int64()).to_numpy(),
-        sequences=_one_array(table.column(SEQUENCE_COLUMN), pa.uint64()).to_numpy(),
-        op_types=_one_array(table.column(OP_TYPE_COLUMN), pa.uint8()).to_numpy(),
+        times=times.view(pa.int64()).to_numpy(),
+        sequences=sequences.to_numpy(),
+        op_types=op_types.to_numpy(),
         fields=pa.RecordBatch.from_arrays(columns, names=fields)
         if columns
         else fields_without_columns(encoded.row_count),
     )
-
-
-def _one_array(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
-    if column.type != data_type:
-        column = column.cast(data_type)
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks, memory_pool=POOL)
 
 
 class _Facts:

@@ -402,7 +402,7 @@ def _to_stream(batch: pa.RecordBatch) -> tuple[_Part, ...]:
 
 def _is_small(batch: pa.RecordBatch) -> bool:
     # The first is much quicker to say, but counts all that a slice was cut from.
-    return batch.get_total_buffer_size() < _COMPRESSED_FROM_BYTES or batch.nbytes < _COMPRESSED_FROM_BYTES
+    return bool(batch.get_total_buffer_size() < _COMPRESSED_FROM_BYTES or batch.nbytes < _COMPRESSED_FROM_BYTES)
 
 
 def _write_stream(sink: pa.NativeFile, batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> None:

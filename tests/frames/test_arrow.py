@@ -397,6 +397,18 @@ def test_a_dictionary_index_out_of_range_is_refused() -> None:
         arrow.to_table(with_time({"x": forged}, 2))
 
 
+@pytest.mark.parametrize("index", [7, -2])
+def test_a_dictionary_index_changed_after_it_was_checked_is_refused_and_never_followed(index: int) -> None:
+    indices = np.zeros(3, np.int32)
+    hosts = pa.DictionaryArray.from_arrays(pa.array(indices), ["a"])
+    table = arrow.to_table(with_time({"host": hosts}, 3))
+
+    indices[1] = index
+
+    with pytest.raises(InvalidInputError, match="a dictionary index was changed while the rows were written"):
+        arrow.to_batch(metadata_of({"host": pa.string()}, ("host",)), table)
+
+
 @pytest.mark.parametrize("tags", [(), ("x",)])
 def test_text_that_is_not_utf8_is_refused(tags: tuple[str, ...]) -> None:
     table = arrow.to_table(with_time({"x": array_of(pa.string(), [0, 1, 2], b"a\xff")}, 2))

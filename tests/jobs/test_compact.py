@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from builders import (
     REGION,
@@ -18,13 +20,14 @@ from builders import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.drivers.clock import ManualClock, SeededRandomness
+from mitoframe.drivers.clock import SeededRandomness
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.jobs.compact import compact_files
 from mitoframe.jobs.twcs import CompactionTask
 from mitoframe.model.errors import CorruptionError
 from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
-from mitoframe.model.options import MitoConfig
+from mitoframe.model.ids import FileId
+from mitoframe.model.options import Dedup
 from mitoframe.storage.paths import sst_folder, sst_key
 from mitoframe.storage.runs import sort_batches
 from mitoframe.storage.sst_reader import SstReader
@@ -51,15 +54,16 @@ def store_file(store: MemoryObjectStore, name: str, rows: list[Row]) -> FileMeta
     return write_sst(store, METADATA, batch, file_id=file_id_of(name), level=0, row_group_rows=2, created_ms=0)
 
 
-def compact(store: MemoryObjectStore, inputs, *, drop_deletes: bool):
+def compact(store: MemoryObjectStore, inputs: Iterable[FileMeta], *, drop_deletes: bool, dedup: Dedup = "last"):
     return compact_files(
         METADATA,
         CompactionTask(window_start=0, inputs=tuple(inputs), drop_deletes=drop_deletes),
+        dedup=dedup,
         store=store,
         reader=SstReader(store),
-        clock=ManualClock(9000),
-        randomness=SeededRandomness(3),
-        config=MitoConfig(row_group_rows=3),
+        new_file_id=lambda: FileId(SeededRandomness(3).hex128()),
+        row_group_rows=3,
+        now_ms=9000,
         window_ms=3_600_000,
         reason="test",
     )

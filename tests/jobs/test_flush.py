@@ -272,6 +272,14 @@ def test_a_partition_that_is_encoded_is_stored_as_it_is(monkeypatch):
     assert [row.sequence for row in read(store, output.history[0])] == list(range(1, 8))
 
 
+def test_the_versions_beside_an_encoded_part_are_history_only_if_that_is_kept(monkeypatch):
+    memtable, store = encoded_memtable(monkeypatch), MemoryObjectStore()
+
+    output = flush(store, memtable, row_group_rows=3, keep_history=False)
+
+    assert (output.history, stored(store)) == ((), 1)
+
+
 def test_a_partition_that_was_encoded_for_other_row_groups_is_encoded_again(monkeypatch):
     memtable, store = encoded_memtable(monkeypatch), MemoryObjectStore()
 

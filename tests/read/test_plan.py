@@ -16,7 +16,7 @@ from mitoframe.model.timerange import TimeRange
 from mitoframe.read.plan import ScanPlan, explain, plan_scan
 from mitoframe.region.control import Snapshot
 from mitoframe.region.version import Version
-from mitoframe.storage.memtable import Memtable
+from mitoframe.storage.memtable import Memtable, MemtableRange
 from mitoframe.testing.golden import assert_golden
 
 METADATA = metadata_of()
@@ -43,8 +43,8 @@ def names(files) -> str:
 
 
 def shape(plan: ScanPlan) -> tuple[str, list[tuple[str, int]], str]:
-    """Direct files, groups as (files, number of memtables), pruned files."""
-    return names(plan.direct), [(names(g.files), len(g.memtables)) for g in plan.groups], names(plan.pruned)
+    """Direct files, groups as (files, number of parts in memory), pruned files."""
+    return names(plan.direct), [(names(g.files), len(g.buffered)) for g in plan.groups], names(plan.pruned)
 
 
 # --- grouping -------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ ranges = st.builds(TimeRange, st.integers(-5, 35), st.integers(-5, 40)) | st.jus
 
 
 def span_of(source) -> tuple[int, int]:
-    known = source.stats if isinstance(source, Memtable) else source
+    known = source.stats if isinstance(source, MemtableRange) else source
     return known.min_time, known.max_time
 
 
@@ -90,7 +90,7 @@ def test_sources_with_a_common_time_are_merged_and_what_is_read_directly_overlap
     plan = plan_scan(snapshot, ScanRequest(time_range=wanted, sequence=sequence))
     visible = min(snapshot.visible, snapshot.visible if sequence is None else sequence)
 
-    groups = [[*group.files, *group.memtables] for group in plan.groups] + [[file] for file in plan.direct]
+    groups = [[*group.files, *group.buffered] for group in plan.groups] + [[file] for file in plan.direct]
     for left, right in combinations(groups, 2):
         assert not any(overlap(a, b) for a in left for b in right)
     for file in plan.direct:
@@ -104,15 +104,15 @@ def test_what_is_not_read_holds_no_row_that_could_be_wanted(snapshot, wanted, se
     plan = plan_scan(snapshot, ScanRequest(time_range=wanted, sequence=sequence))
 
     read = [*plan.direct, *(file for group in plan.groups for file in group.files)]
-    buffered = [memtable for group in plan.groups for memtable in group.memtables]
+    buffered = [span_of(part) for group in plan.groups for part in group.buffered]
     everything = snapshot.version.state.files.values()
     assert sorted([*names_of(read), *names_of(plan.pruned)]) == sorted(names_of(everything))
     assert len(read) == len(set(names_of(read)))
     for file in plan.pruned:
         assert not wanted.touches(file.min_time, file.max_time) or file.min_sequence > plan.visible
-    for memtable in snapshot.version.memtables:
-        if memtable not in buffered and not memtable.is_empty():
-            assert not wanted.touches(*span_of(memtable)) or memtable.stats.min_sequence > plan.visible
+    for part in (part for memtable in snapshot.version.memtables for part in memtable.ranges()):
+        if span_of(part) not in buffered:
+            assert not wanted.touches(*span_of(part)) or part.stats.min_sequence > plan.visible
 
 
 def names_of(files) -> list[str]:

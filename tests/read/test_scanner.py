@@ -69,7 +69,7 @@ class Region:
 
     def write(self, rows: list[Row]) -> None:
         numbered = [replace(row, sequence=self.last + n) for n, row in enumerate(rows, start=1)]
-        assert self.engine.write(REGION, batch_of(METADATA, rows)) == self.last + 1
+        assert self.engine.write(REGION, batch_of(METADATA, rows)).first_sequence == self.last + 1
         self.buffer += numbered
         self.last += len(rows)
 

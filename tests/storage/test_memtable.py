@@ -215,6 +215,14 @@ def test_all_of_time_fits():
     assert [row.time for row in found(memtable.sorted(EVERYTHING))] == sorted(times)
 
 
+def test_a_window_may_be_wider_than_all_of_time():
+    memtable = Memtable(1, width=2**70)
+
+    memtable.insert(batch_of(METADATA, [put(1, -5), put(2, 5)]), EntryId(1))
+
+    assert [row.sequence for row in found(memtable.sorted(EVERYTHING))] == [1, 2]
+
+
 def test_without_a_width_all_rows_are_in_one_partition():
     memtable = Memtable(1)
 
