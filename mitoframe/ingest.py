@@ -56,9 +56,9 @@ def _parts(data: Any, keys: Sequence[str], rows_max: int) -> Iterator[pa.Table]:
     """Yield the data as its library hands it out, after a part without rows that shows the columns."""
     if polars.is_lazy(data):
         return (to_table(frame, keys) for frame in polars.stream(data, rows_max))
-    if polars.is_frame(data):
+    if polars.is_frame(data) and data.height > rows_max:
         return (to_table(frame, keys) for frame in polars.slices(data, rows_max))
-    if pandas.is_frame(data):
+    if polars.is_frame(data) or pandas.is_frame(data):
         whole = to_table(data, keys)  # The type of a column of objects takes all of its values to tell.
         return iter([whole.slice(0, 0), whole])
     return arrow.stream(data)

@@ -149,13 +149,14 @@ def connect_vfs(
     config: MitoConfig,
     hooks: Sequence[RegionHook] = (),
     scheduler: Scheduler | None = None,
+    meta: MetaStore | None = None,
 ) -> Connection:
-    """Open a store in the folder that a file system is rooted at."""
+    """Open a store in the folder that a file system is rooted at; ``meta`` is its catalog, if not a file there."""
     scheduler = scheduler or _scheduler()
     try:
         if mode == "rw":
-            return _connect_writer(vfs, config, hooks, scheduler)
-        return _connect_reader(vfs, config, hooks, scheduler)
+            return _connect_writer(vfs, config, hooks, scheduler, meta)
+        return _connect_reader(vfs, config, hooks, scheduler, meta)
     except MitoError:
         raise
     except OSError as error:
@@ -167,7 +168,9 @@ def connect_vfs(
         ) from error
 
 
-def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler) -> Connection:
+def _connect_writer(
+    vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler, meta: MetaStore | None
+) -> Connection:
     vfs.make_dirs("")
     _refuse_foreign(vfs)
     randomness = SystemRandomness()
@@ -179,7 +182,7 @@ def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
         if lock.after_crash:
             store.sweep()
         store_id = _make_store(store, randomness)
-        meta = SqliteMetaStore(_catalog_path(vfs))
+        meta = meta or SqliteMetaStore(_catalog_path(vfs))
         opened.callback(meta.close)
         _check_catalog(vfs, Catalog(meta))
         log = SegmentLog(
@@ -193,7 +196,9 @@ def _connect_writer(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
         return _connection(opened, store, log, meta, scheduler, config, hooks)
 
 
-def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler) -> Connection:
+def _connect_reader(
+    vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], scheduler: Scheduler, meta: MetaStore | None
+) -> Connection:
     store = LocalObjectStore(vfs, SystemRandomness())
     try:
         store_id = _store_id(store)
@@ -202,7 +207,7 @@ def _connect_reader(vfs: Vfs, config: MitoConfig, hooks: Sequence[RegionHook], s
             raise
         raise InvalidInputError(f'there is no store in {vfs.root}; mode="rw" makes one.') from None
     with ExitStack() as opened:
-        meta = SqliteMetaStore(_catalog_path(vfs), read_only=True)
+        meta = meta or SqliteMetaStore(_catalog_path(vfs), read_only=True)
         opened.callback(meta.close)
         _check_catalog(vfs, Catalog(meta))
         log = SegmentLog(

@@ -17,8 +17,9 @@ import pyarrow as pa
 from mitoframe.drivers.clock import ManualClock, SeededRandomness
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
-from mitoframe.drivers.scheduler import InlineScheduler
+from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.engine.engine import MitoEngine
+from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, LANES, WRITE_LANE
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, RegionId, region_id
@@ -164,6 +165,11 @@ def open_engine(
         hooks=hooks,
         read_only=read_only,
     )
+
+
+def threads() -> ThreadScheduler:
+    """Return lanes as a store has them."""
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | dict.fromkeys((CHANGE_LANE, FLUSH_LANE, WRITE_LANE), 2))
 
 
 def create(engine: MitoEngine, metadata: RegionMetadata, **options: Any) -> None:

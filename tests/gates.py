@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -106,3 +108,66 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.001)
+
+
+def interrupted(function: Callable[[], Any], after_seconds: float) -> KeyboardInterrupt | None:
+    """Run a function on the main thread and interrupt it as Ctrl-C does; return the interruption, if it was in time.
+
+    Whoever keeps what is returned keeps the frames it came through, as a notebook does.
+    """
+    armed = True
+
+    def strike(*_: object) -> None:
+        if armed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, after_seconds)
+        function()
+    except KeyboardInterrupt as interruption:
+        return interruption
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return None
+
+
+class Interruptible(threading.Thread):
+    """Calls a function again and again until `stop`; every error, one from outside included, starts it anew."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._function = function
+        self._turn, self._is_over = threading.Lock(), False
+        self.errors: list[BaseException] = []
+        self.start()
+
+    def run(self) -> None:
+        while not self._is_over:
+            try:
+                self._call()
+            except BaseException as error:  # noqa: BLE001 - kept, with the frames it came through
+                self.errors.append(error)
+
+    def _call(self) -> None:
+        while not self._is_over:
+            try:
+                self._function()
+            except BaseException as error:  # noqa: BLE001
+                self.errors.append(error)
+
+    def interrupt(self) -> None:
+        with self._turn:
+            if not self._is_over:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self.ident or 0), ctypes.py_object(KeyboardInterrupt)
+                )
+
+    def stop(self) -> None:
+        with self._turn:
+            self._is_over = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident or 0), None)
+        self.join(PATIENCE_SECONDS)
+        assert not self.is_alive(), "the thread did not end"

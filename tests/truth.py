@@ -64,9 +64,16 @@ def _in_order(row: tuple[Any, ...]) -> list[tuple[bool, Any]]:
 class Tracked:
     """An engine, and all rows that were written to it. It can be opened again where it stands."""
 
-    def __init__(self, dedup: Dedup = "last", *, window_ms: int | None = None, **config: Any) -> None:
+    def __init__(
+        self,
+        dedup: Dedup = "last",
+        *,
+        window_ms: int | None = None,
+        store: MemoryObjectStore | None = None,
+        **config: Any,
+    ) -> None:
         self.clock = ManualClock(1_000_000)
-        self.store, self.log = MemoryObjectStore(self.clock), MemoryLog()
+        self.store, self.log = store or MemoryObjectStore(self.clock), MemoryLog()
         self.dedup: Dedup = dedup
         self.rows: list[Row] = []
         self._config = {"compaction_trigger_files": 100, "flush_on_close": False} | config

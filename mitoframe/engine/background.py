@@ -8,15 +8,16 @@ whose rows were truncated meanwhile finds its edit refused (`ConflictError`) and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from mitoframe.engine.errand import Errand, send
 from mitoframe.engine.parts import COMPACT_LANE, FLUSH_LANE, PURGE_LANE, TIDY_LANE, WRITE_LANE
 from mitoframe.failpoints import reached
 from mitoframe.jobs.compact import compact_files
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from mitoframe.region.region import Region
     from mitoframe.storage.memtable import Memtable
 
+Result = TypeVar("Result")
+
 _log = logging.getLogger("mitoframe")
 
 
@@ -45,6 +48,7 @@ class Draft:
     def __init__(self, region: Region, parts: Parts, drafts: set[Draft]) -> None:
         self._region, self._parts, self._drafts = region, parts, drafts
         self._closed = False
+        self._writes: list[Future[Any]] = []
         self.file_ids: list[FileId] = []
         drafts.add(self)
 
@@ -53,6 +57,12 @@ class Draft:
         file_id = FileId(self._parts.randomness.hex128())
         self.file_ids.append(file_id)
         return file_id
+
+    def submit(self, job: Callable[[], Result]) -> Future[Result]:
+        """Have a file written in the background."""
+        write = self._parts.scheduler.submit(WRITE_LANE, job)
+        self._writes.append(write)
+        return write
 
     def commit(self, edit: FileEdit, flushed: Sequence[Memtable] = ()) -> None:
         """Commit the edit that lists the files.
@@ -69,6 +79,9 @@ class Draft:
     def close(self, *, discard: bool) -> None:
         """Let the files be as they are; or delete those that turned out to be listed nowhere."""
         if discard:
+            for write in self._writes:
+                write.cancel()
+            wait(self._writes)  # A file that is stored after the others are deleted would stay.
             with self._region.control.edit_lock:
                 self._closed = True
                 if not self._region.is_poisoned():  # Else nobody knows what the manifest lists.
@@ -98,25 +111,34 @@ class _SstWrite:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Lanes:
-    """What runs for one region. ``writes`` is by memtable id."""
+    """What runs for one region.
+
+    Attributes:
+        writes: the files of frozen memtables, by memtable id.
+        flush: the flush that was handed over and has not ended.
+        next_flush: the one that is handed over after it, and its reason.
+
+    """
 
     flush_lock: Lock = field(default_factory=Lock)
     compact_lock: Lock = field(default_factory=Lock)
     write_lock: Lock = field(default_factory=Lock)
     writes: dict[int, _SstWrite] = field(default_factory=dict)
     drafts: set[Draft] = field(default_factory=set)
-    flush: Future[FlushResult] | None = None
-    compaction: Future[CompactResult] | None = None
+    flush: Errand[FlushResult] | None = None
+    next_flush: tuple[Errand[FlushResult], str] | None = None
+    compaction: Errand[CompactResult] | None = None
     tidying: Future[None] | None = None
-    purge: Future[VacuumResult] | None = None
     failures: dict[str, BaseException] = field(default_factory=dict)
 
 
 class Background:
-    """The jobs of an engine. ``freeze`` exchanges a region's mutable memtable while no write is under way."""
+    """The jobs of an engine. ``quietly`` runs what exchanges a region's memtable, while no write is under way."""
 
-    def __init__(self, parts: Parts, freeze: Callable[[Region], object]) -> None:
-        self._parts, self._freeze = parts, freeze
+    def __init__(
+        self, parts: Parts, quietly: Callable[[Callable[[], Errand[FlushResult]]], Errand[FlushResult]]
+    ) -> None:
+        self._parts, self._quietly = parts, quietly
         self._keeps_history = parts.config.gc_grace_ms > 0
         # By the opened region, not by its number: one that is opened anew counts its memtables from 0 again.
         self._all: WeakKeyDictionary[Region, _Lanes] = WeakKeyDictionary()
@@ -128,37 +150,67 @@ class Background:
 
     # --- flush ------------------------------------------------------------------------------------------
 
-    def start_flush(self, region: Region, reason: str) -> Future[FlushResult]:
-        """Freeze the memtable and flush in the background; a flush that has not started serves this call too."""
-        lanes = self._lanes_of(region)
-        self._freeze(region)
+    def start_flush(self, region: Region, reason: str) -> Errand[FlushResult]:
+        """Freeze the memtable and flush in the background; a flush that has not started serves this call too.
+
+        Others may wait for the same errand: nobody withdraws it.
+        """
+        return self._quietly(partial(self._begin_flush, region, reason))
+
+    def _begin_flush(self, region: Region, reason: str) -> Errand[FlushResult]:
+        """Freeze, begin the files, and see to the flush. Never on the thread of a caller, who may be interrupted."""
+        region.freeze()
         reached("flush.frozen")
-        self._start_writes(region)
+        if not region.is_poisoned() and not region.is_closed():
+            self._start_writes(region)
+        lanes = self._lanes_of(region)
         with self._lock:
+            if lanes.next_flush is not None:
+                return lanes.next_flush[0]
+            errand: Errand[FlushResult] = Errand()
             running = lanes.flush
-            if running is not None and not running.done() and not running.running():
+            if running is not None and not running.is_begun and not running.is_lost:
                 return running
+            if running is not None and not running.is_ended and not running.is_lost:
+                # It would only wait for the one that runs, and keep a thread from other regions.
+                errand.carrier = running.carrier
+                lanes.next_flush = errand, reason
+                return errand
+            lanes.flush = errand
+        self._hand_over_flush(region, errand, reason)
+        return errand
 
-        def job() -> FlushResult:
-            with self._remembering(region, "flush"):
-                result = self.flush(region, reason)
-            self.compact_if_due(region)
-            return result
+    def _hand_over_flush(self, region: Region, errand: Errand[FlushResult], reason: str) -> None:
+        errand.hand_to(self._parts.scheduler, FLUSH_LANE, partial(self._run_flush, region, errand, reason))
 
-        future = self._parts.scheduler.submit(FLUSH_LANE, job)
-        with self._lock:
-            lanes.flush = future
-        return future
+    def _run_flush(self, region: Region, errand: Errand[FlushResult], reason: str) -> None:
+        try:
+            errand.run(partial(self._flush_and_compact, region, reason))
+        finally:
+            lanes = self._lanes_of(region)
+            with self._lock:
+                following, lanes.next_flush = lanes.next_flush, None
+                lanes.flush = following[0] if following is not None else None
+            if following is not None:
+                try:
+                    self._hand_over_flush(region, *following)
+                except MitoError as error:
+                    following[0].fail(error)
+
+    def _flush_and_compact(self, region: Region, reason: str) -> FlushResult:
+        with self._remembering(region, "flush"):
+            result = self.flush(region, reason)
+        self.compact_if_due(region)
+        return result
 
     def flush(self, region: Region, reason: str) -> FlushResult:
         """Bring everything that is frozen to SSTs and return when that is committed. Requires: not on the caller's
         own thread if the caller may be interrupted.
         """
-        region.check_writable()
-        self._start_writes(region)
         lanes = self._lanes_of(region)
         with lanes.flush_lock:
             region.check_writable()
+            self._discard_given_up(region)
             memtables = region.control.current().version.immutables
             if not memtables:
                 return FlushResult()
@@ -171,10 +223,10 @@ class Background:
                 if not self._keeps_history:
                     edit = replace(edit, lost_history=edit.flushed_sequence)
                 region.commit_edit(edit, memtables)
-            except ConflictError:
-                self._end_writes(lanes, memtables, discard=True)
+            except (ConflictError, ClosedError):
+                self._end_writes(lanes, _ids(memtables), discard=True)
                 raise
-            self._end_writes(lanes, memtables, discard=False)
+            self._end_writes(lanes, _ids(memtables), discard=False)
             return FlushResult(files=tuple(files))
 
     def _start_writes(self, region: Region) -> None:
@@ -184,14 +236,34 @@ class Background:
             for memtable in region.control.current().version.immutables:
                 if memtable.memtable_id not in lanes.writes:
                     draft = self.draft(region)
-                    job = partial(self._write_memtable, region, memtable, draft)
-                    result = self._parts.scheduler.submit(WRITE_LANE, job)
+                    result = draft.submit(partial(self._write_memtable, region, memtable, draft))
                     lanes.writes[memtable.memtable_id] = _SstWrite(draft=draft, result=result)
 
-    def _end_writes(self, lanes: _Lanes, memtables: Sequence[Memtable], *, discard: bool) -> None:
+    def _end_writes(self, lanes: _Lanes, memtable_ids: Iterable[int], *, discard: bool) -> None:
         with lanes.write_lock:
-            for memtable in memtables:
-                lanes.writes.pop(memtable.memtable_id).draft.close(discard=discard)
+            ended = [lanes.writes.pop(memtable_id) for memtable_id in memtable_ids]
+        for write in ended:
+            write.draft.close(discard=discard)
+
+    def start_discarding(self, region: Region) -> None:
+        """In the background, delete the files of memtables that were given up, or of a region that was let go."""
+
+        def job() -> None:
+            with self._lanes_of(region).flush_lock:
+                self._discard_given_up(region)
+            if region.is_closed():
+                with self._lock:
+                    self._all.pop(region, None)
+
+        self._parts.scheduler.submit(FLUSH_LANE, job)
+
+    def _discard_given_up(self, region: Region) -> None:
+        """Requires: the flush lock is held."""
+        lanes = self._lanes_of(region)
+        with lanes.write_lock:
+            wanted = set() if region.is_closed() else _ids(region.control.current().version.immutables)
+            given_up = set(lanes.writes) - wanted
+        self._end_writes(lanes, given_up, discard=True)
 
     def _write_memtable(self, region: Region, memtable: Memtable, draft: Draft) -> FlushedMemtable:
         state = region.state
@@ -210,10 +282,8 @@ class Background:
         with lanes.write_lock:
             writes = {memtable.memtable_id: lanes.writes[memtable.memtable_id] for memtable in memtables}
         wait([write.result for write in writes.values()])
-        with lanes.write_lock:
-            for memtable_id, write in writes.items():
-                if write.result.exception() is not None:
-                    lanes.writes.pop(memtable_id).draft.close(discard=True)
+        failed = [memtable_id for memtable_id, write in writes.items() if write.result.exception() is not None]
+        self._end_writes(lanes, failed, discard=True)
         return [write.result.result() for write in writes.values()]
 
     def draft(self, region: Region) -> Draft:
@@ -233,14 +303,14 @@ class Background:
 
     # --- compaction -------------------------------------------------------------------------------------
 
-    def start_compaction(self, region: Region, *, files_min: int = 2, reason: str) -> Future[CompactResult]:
+    def start_compaction(self, region: Region, *, files_min: int = 2, reason: str) -> Errand[CompactResult]:
         """Merge overlapping files in the background."""
 
         def job() -> CompactResult:
             with self._remembering(region, "compaction"):
                 return self.compact(region, files_min=files_min, reason=reason)
 
-        return self._parts.scheduler.submit(COMPACT_LANE, job)
+        return send(self._parts.scheduler, COMPACT_LANE, job)
 
     def compact(self, region: Region, *, files_min: int = 2, reason: str) -> CompactResult:
         """Merge overlapping files window by window and return when all are committed."""
@@ -297,12 +367,13 @@ class Background:
             return
         lanes = self._lanes_of(region)
         with self._lock:
-            if lanes.compaction is not None and not lanes.compaction.done():
+            running = lanes.compaction
+            if running is not None and not running.is_ended and not running.is_lost:
                 return
         trigger = self._parts.config.compaction_trigger_files
-        future = self.start_compaction(region, files_min=trigger, reason="automatic")
+        errand = self.start_compaction(region, files_min=trigger, reason="automatic")
         with self._lock:
-            lanes.compaction = future
+            lanes.compaction = errand
 
     # --- tidying ----------------------------------------------------------------------------------------
 
@@ -326,12 +397,12 @@ class Background:
 
     # --- deletion ---------------------------------------------------------------------------------------
 
-    def start_vacuum(self, region: Region, grace_ms: int) -> Future[VacuumResult]:
+    def start_vacuum(self, region: Region, grace_ms: int) -> Errand[VacuumResult]:
         def job() -> VacuumResult:
             with self._remembering(region, "vacuum"):
                 return self.vacuum(region, grace_ms=grace_ms)
 
-        return self._parts.scheduler.submit(PURGE_LANE, job)
+        return send(self._parts.scheduler, PURGE_LANE, job)
 
     def vacuum(self, region: Region, *, grace_ms: int) -> VacuumResult:
         """Delete the files that nobody needs and that have not been listed for ``grace_ms``."""
@@ -371,3 +442,7 @@ class Background:
     def _lanes_of(self, region: Region) -> _Lanes:
         with self._lock:
             return self._all.setdefault(region, _Lanes())
+
+
+def _ids(memtables: Iterable[Memtable]) -> set[int]:
+    return {memtable.memtable_id for memtable in memtables}

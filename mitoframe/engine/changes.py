@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
-from mitoframe.engine.commit import finished
-from mitoframe.engine.parts import CHANGE_LANE, WRITE_LANE
+from mitoframe.engine.errand import done
+from mitoframe.engine.parts import CHANGE_LANE
 from mitoframe.failpoints import reached
 from mitoframe.jobs.backfill import Backfill
 from mitoframe.jobs.rewrite import rewrite_files
@@ -103,7 +104,7 @@ class Changes:
             width=state.partition_width,
             store=self._parts.store,
             new_file_id=draft.new_file_id,
-            submit=partial(self._parts.scheduler.submit, WRITE_LANE),
+            submit=draft.submit,
             buffer_bytes=config.backfill_buffer_bytes,
             file_bytes=config.sst_size_bytes,
             row_group_rows=state.options.row_group_rows or config.row_group_rows,
@@ -141,11 +142,15 @@ class Changes:
         """Run a change on its lane, while nobody writes to the region."""
 
         def job() -> Result:
-            with region.gate.alone(self._parts.config.write_stall_ms):
+            ticket = Lock()
+            with ticket:
+                region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
+                # A write whose caller was interrupted may be under way still, and is to have its sequences first.
+                self._regions.settle_writes()
                 region.check_writable()
                 return change()
 
-        return finished(self._parts.scheduler.submit(CHANGE_LANE, job))
+        return done(self._parts.scheduler, CHANGE_LANE, job)
 
     # --- replace ------------------------------------------------------------------------------------------
 

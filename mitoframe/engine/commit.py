@@ -69,9 +69,7 @@ class _Write:
     def settle_as(self, known: WriteKey) -> None:
         """Say that an earlier write did it."""
         self.errand.succeed(
-            Written(
-                first_sequence=known.first_sequence, row_count=known.row_count, at_ms=known.at_ms, repeated=True
-            )
+            Written(first_sequence=known.first_sequence, row_count=known.row_count, at_ms=known.at_ms, repeated=True)
         )
 
 

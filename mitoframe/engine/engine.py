@@ -9,9 +9,8 @@ sorting of what the caller hands over: an interrupted caller has only stopped wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +18,8 @@ import numpy as np
 
 from mitoframe.engine.background import Background
 from mitoframe.engine.changes import Changes, inside
-from mitoframe.engine.commit import Committer, finished
+from mitoframe.engine.commit import Committer
+from mitoframe.engine.errand import Errand, done
 from mitoframe.engine.lifecycle import Regions
 from mitoframe.engine.parts import CHANGE_LANE, PURGE_LANE, Parts
 from mitoframe.engine.room import Room
@@ -115,7 +115,7 @@ class MitoEngine:
         )
         self._sync = make_sync_policy(self.config)
         self._committer = Committer(self._parts, self._sync.after_append)
-        self._background = Background(self._parts, freeze=lambda region: self._committer.quietly(region.freeze))
+        self._background = Background(self._parts, self._committer.quietly)
         self._regions = Regions(self._parts, self._committer, self._background, read_only=read_only)
         self._changes = Changes(self._parts, self._regions, self._background)
         self._room = Room(self._regions.opened, self._background, self.config)
@@ -146,10 +146,10 @@ class MitoEngine:
             case AlterRequest():
                 self.alter(region_id, request)
             case PutRequest() | DeleteRequest():
-                with self._entered(region_id) as region:
-                    repeated = finished(self._begun(region_id, request)).repeated
-                self._room.relieve_after_write(region)
-                return 0 if repeated else len(request.batch)
+                [result] = self._handle_rows([(region_id, request)])
+                if isinstance(result, MitoError):
+                    raise result
+                return result
             case BulkInsertRequest():
                 written = self.bulk_insert(region_id, request.batches, key=request.key)
                 return 0 if written is None or written.repeated else written.row_count
@@ -186,39 +186,36 @@ class MitoEngine:
 
     def _handle_rows(self, writes: Many[tuple[RegionId, PutRequest | DeleteRequest]]) -> list[int | MitoError]:
         """Commit writes as one group and return for each the rows it affected, or its error."""
-        results: list[int | MitoError] = []
-        refused: dict[RegionId, MitoError] = {}
-        with ExitStack() as inside:
+        entered: dict[RegionId, Region | MitoError] = {}
+        ticket = Lock()
+        with ticket:
             for region_id in sorted({region_id for region_id, _ in writes}):
                 try:
-                    inside.enter_context(self._entered(region_id))
+                    entered[region_id] = self._enter(region_id, ticket)
                 except MitoError as error:
-                    refused[region_id] = error
-            begun = [refused.get(region_id) or self._begun(region_id, request) for region_id, request in writes]
-            for (_, request), future in zip(writes, begun, strict=True):
-                try:
-                    if isinstance(future, MitoError):
-                        raise future
-                    results.append(0 if finished(future).repeated else len(request.batch))
-                except MitoError as error:
-                    results.append(error)
-        for region in self._regions.opened():
+                    entered[region_id] = error
+            begun = [self._begun(entered[region_id], request) for region_id, request in writes]
+            results = [_rows_affected(outcome) for outcome in begun]
+        for region in self._regions.opened() if writes else ():
             self._room.relieve_after_write(region)
         return results
 
-    def _begun(self, region_id: RegionId, request: PutRequest | DeleteRequest) -> Future[Written]:
-        """Queue a write; what is wrong with it is in the future."""
+    def _begun(
+        self, region: Region | MitoError, request: PutRequest | DeleteRequest
+    ) -> Errand[Written] | MitoError | None:
+        """Queue a write; return None if it has no rows, and what is wrong with it if something is."""
         expected = OpType.PUT if isinstance(request, PutRequest) else OpType.DELETE
         key = request.key if isinstance(request, PutRequest) else DELETED
+        if isinstance(region, MitoError):
+            return region
+        if not len(request.batch):
+            return None
         try:
-            region = self.region(region_id)
             if (request.batch.op_types != expected).any():
                 raise InvalidInputError(f"a {type(request).__name__} holds rows of another operation; send them apart.")
             return self._begin(region, fit_batch(request.batch, region.metadata), key)
         except MitoError as error:
-            failed: Future[Written] = Future()
-            failed.set_exception(error)
-            return failed
+            return error
 
     def handle_query(self, region_id: RegionId, request: ScanRequest) -> Iterator[pa.RecordBatch]:
         """Yield the rows a request asks for, filtered in full and projected."""
@@ -263,7 +260,7 @@ class MitoEngine:
         return self._regions.dropped()
 
     def _change(self, change: Callable[[], Result]) -> Result:
-        return finished(self._parts.scheduler.submit(CHANGE_LANE, change))
+        return done(self._parts.scheduler, CHANGE_LANE, change)
 
     # --- writing ----------------------------------------------------------------------------------------
 
@@ -283,20 +280,21 @@ class MitoEngine:
             SchemaMismatchError: the batch does not fit. Nothing was written.
 
         """
-        self._check_writable()
-        with self._entered(region_id) as region:
-            written = finished(self._begin(region, fit_batch(batch, region.metadata, metadata), key))
+        ticket = Lock()
+        with ticket:
+            region = self._enter(region_id, ticket)
+            written = self._begin(region, fit_batch(batch, region.metadata, metadata), key).result()
         self._room.relieve_after_write(region)
         return written
 
-    @contextmanager
-    def _entered(self, region_id: RegionId) -> Iterator[Region]:
-        """Hold off changes of a region while it is written to."""
+    def _enter(self, region_id: RegionId, ticket: Lock) -> Region:
+        """Hold off changes of a region that is to be written to, for as long as the ticket is held."""
+        self._check_writable()
         region = self.region(region_id)
-        with region.gate.shared(self.config.write_stall_ms):
-            yield region
+        region.gate.enter(ticket, self.config.write_stall_ms)
+        return region
 
-    def _begin(self, region: Region, batch: Batch, key: str) -> Future[Written]:
+    def _begin(self, region: Region, batch: Batch, key: str) -> Errand[Written]:
         """Queue a write when there is room for it. Requires: the region is entered."""
         region.check_writable()
         if region.options.dedup == "none" and (batch.op_types == OpType.DELETE).any():
@@ -374,41 +372,51 @@ class MitoEngine:
     def flush(self, region_id: RegionId, reason: str = "manual") -> FlushResult:
         """Write every row that is visible now to SSTs."""
         self._check_writable()
-        return finished(self._background.start_flush(self.region(region_id), reason))
+        return self._background.start_flush(self.region(region_id), reason).result(withdraw=False)
 
     def compact(self, region_id: RegionId, reason: str = "manual") -> CompactResult:
         """Merge the overlapping files of each time window into one."""
         self._check_writable()
-        return finished(self._background.start_compaction(self.region(region_id), reason=reason))
+        return self._background.start_compaction(self.region(region_id), reason=reason).result()
 
     def vacuum(self, region_id: RegionId, grace_ms: int | None = None) -> VacuumResult:
         """Delete files that nobody needs any more."""
         self._check_writable()
         grace = self.config.gc_grace_ms if grace_ms is None else grace_ms
-        return finished(self._background.start_vacuum(self.region(region_id), grace))
+        return self._background.start_vacuum(self.region(region_id), grace).result()
 
     # --- upkeep -----------------------------------------------------------------------------------------
 
     def maintain(self) -> None:
         """Do now what is due: flushes by age, compactions, deletions. The engine does it by itself now and then."""
         self._check_writable()
-        finished(self._parts.scheduler.submit(PURGE_LANE, self._upkeep))
+        done(self._parts.scheduler, PURGE_LANE, self._upkeep)
         for region in self._regions.opened():
             self._background.compact_if_due(region)
         self._parts.scheduler.drain()
 
     def _upkeep(self) -> None:
-        now_ms = self._parts.clock.now_ms()
+        """See to each region, and raise the first error when all were seen to."""
+        errors: list[MitoError] = []
         for region in self._regions.opened():
-            if region.is_poisoned():
-                continue
-            stats = [memtable.stats for memtable in region.control.current().version.memtables]
-            first_ms = min((item.first_at_ms for item in stats if item.first_at_ms is not None), default=now_ms)
-            if now_ms - first_ms >= (region.options.auto_flush_interval_ms or self.config.auto_flush_interval_ms):
-                self._background.start_flush(region, "age")
-            if any(now_ms - file.removed_ms >= self.config.gc_grace_ms for file in region.state.removed_files):
-                self._background.vacuum(region, grace_ms=self.config.gc_grace_ms)
+            try:
+                self._keep_up(region)
+            except MitoError as error:
+                errors.append(error)
         self._regions.purge(self.config.gc_grace_ms)
+        if errors:
+            raise errors[0]
+
+    def _keep_up(self, region: Region) -> None:
+        if region.is_poisoned():
+            return
+        now_ms = self._parts.clock.now_ms()
+        stats = [memtable.stats for memtable in region.control.current().version.memtables]
+        first_ms = min((item.first_at_ms for item in stats if item.first_at_ms is not None), default=now_ms)
+        if now_ms - first_ms >= (region.options.auto_flush_interval_ms or self.config.auto_flush_interval_ms):
+            self._background.start_flush(region, "age")
+        if any(now_ms - file.removed_ms >= self.config.gc_grace_ms for file in region.state.removed_files):
+            self._background.vacuum(region, grace_ms=self.config.gc_grace_ms)
 
     def health(self) -> Health:
         """Say how the background work is: each lane, and what went wrong in each open region."""
@@ -445,24 +453,30 @@ class MitoEngine:
         with self._closing:
             if self._closed:
                 return
+            self._closed = True  # Nothing new begins; each region waits for the writes that have.
             scheduler = self._parts.scheduler
             try:
                 self._stop_upkeep()
                 scheduler.drain()
                 if not self.read_only:
-                    self._flush_to_close(self.config.flush_on_close if flush is None else flush)
+                    self._let_go(self.config.flush_on_close if flush is None else flush)
             finally:
-                self._closed = True
                 scheduler.close()
                 try:
                     self._sync.close()
                 finally:
                     self._parts.wal.close()
 
-    def _flush_to_close(self, everything: bool) -> None:
+    def _let_go(self, flush: bool) -> None:
+        """Close every region, and raise the first error when all were tried: one that fails keeps none from it."""
+        errors: list[MitoError] = []
         for region in self._regions.opened():
-            if everything or region.options.wal == "noop":
-                finished(self._background.start_flush(region, "close"))
+            try:
+                self._change(partial(self._regions.close, region.region_id, flush=flush))
+            except MitoError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -494,6 +508,16 @@ class RegionHealth:
 class Health:
     lanes: tuple[LaneHealth, ...]
     regions: tuple[RegionHealth, ...]
+
+
+def _rows_affected(outcome: Errand[Written] | MitoError | None) -> int | MitoError:
+    if outcome is None or isinstance(outcome, MitoError):
+        return outcome or 0
+    try:
+        written = outcome.result()
+    except MitoError as error:
+        return error
+    return 0 if written.repeated else written.row_count
 
 
 def _checked(batches: Iterable[Batch], ranges: Many[TimeRange]) -> Iterator[Batch]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from threading import RLock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from mitoframe.failpoints import reached
 from mitoframe.jobs.gc import delete_files
 from mitoframe.model.alter import alter
 from mitoframe.model.edit import Change, FileEdit
-from mitoframe.model.errors import ConfigError, InvalidInputError, TableNotFoundError, unknown_name
+from mitoframe.model.errors import ConfigError, DiskFullError, InvalidInputError, TableNotFoundError, unknown_name
 from mitoframe.model.options import RegionOptions
 from mitoframe.region.recovery import create_region, open_region, open_region_for_reading, refresh_region
 from mitoframe.storage.manifest import exists
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mitoframe.model.ids import RegionId
     from mitoframe.model.request import AlterRequest, CreateRequest, Written
     from mitoframe.region.region import Region
+    from mitoframe.region.version import Version
 
 _OPTIONS = tuple(RegionOptions.__dataclass_fields__)
 
@@ -50,6 +52,10 @@ class Regions:
         self._open: dict[RegionId, Region] = {}
         self._lock = RLock()
         self._dropped = {region for item in parts.store.list(DROPPED_FOLDER) if (region := parse_dropped_key(item.key))}
+        self._pins: dict[RegionId, WeakSet[Version]] = {}
+        if not read_only:
+            for region_id in self._dropped:  # A crash after the drop left entries that nobody needs.
+                parts.wal.obsolete(region_id, parts.wal.last_id())
 
     def opened(self) -> tuple[Region, ...]:
         with self._lock:
@@ -119,13 +125,23 @@ class Regions:
             region = self._open.get(region_id)
         if region is None:
             return
-        with region.gate.alone(self._parts.config.write_stall_ms):
+        ticket = Lock()
+        with ticket:
+            region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
+            if region.is_closed():  # By somebody who was faster.
+                return
             if not self._read_only and (flush or region.options.wal == "noop"):
                 self.flush_now(region, "close")
             self._committer.quietly(region.close)
             with self._lock:
                 if self._open.get(region_id) is region:
                     del self._open[region_id]
+        if not self._read_only:
+            self._background.start_discarding(region)
+
+    def settle_writes(self) -> None:
+        """Return when every write that was queued before has been done or withdrawn."""
+        self._committer.settled()
 
     def flush_now(self, region: Region, reason: str) -> None:
         """Bring every row to files. Requires: nobody writes meanwhile, or their rows do not matter."""
@@ -150,7 +166,9 @@ class Regions:
 
         """
         region = self.get(region_id)
-        with region.gate.alone(self._parts.config.write_stall_ms):
+        ticket = Lock()
+        with ticket:
+            region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
             region.check_writable()
             state = region.state
             metadata = state.metadata
@@ -176,7 +194,9 @@ class Regions:
         A flush or compaction under way that has not committed yet finds that its rows are gone.
         """
         region = self.get(region_id)
-        with region.gate.alone(self._parts.config.write_stall_ms):
+        ticket = Lock()
+        with ticket:
+            region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
             region.check_writable()
             self._committer.quietly(region.freeze)
             with region.control.edit_lock:
@@ -194,6 +214,7 @@ class Regions:
                     reason="truncate",
                 )
                 region.commit_edit(edit, version.immutables)
+            self._background.start_discarding(region)
             return buffered + sum(file.row_count for file in files)
 
     # --- drop ---------------------------------------------------------------------------------------------
@@ -201,22 +222,42 @@ class Regions:
     def drop(self, region_id: RegionId) -> None:
         """Give a region up for good. Its files stay for the grace period, for readers in other processes."""
         region = self.get(region_id)
-        with region.gate.alone(self._parts.config.write_stall_ms):
+        ticket = Lock()
+        with ticket:
+            region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
             region.check_writable()
-            self._parts.store.put_if_absent(dropped_key(region_id), b"{}\n")
+            self._mark_dropped(region)
             reached("drop.marked")
             self._committer.quietly(region.close)
             with self._lock:
                 self._dropped.add(region_id)
                 self._open.pop(region_id, None)
+                self._pins[region_id] = region.control.living
+        self._background.start_discarding(region)
         self._parts.wal.obsolete(region_id, region.control.current().last_entry_id)
 
+    def _mark_dropped(self, region: Region) -> None:
+        try:
+            self._parts.store.put_if_absent(dropped_key(region.region_id), b"{}\n")
+        except FileExistsError:
+            pass  # An earlier attempt came that far.
+        except DiskFullError:
+            raise  # Nothing was stored, and that is certain.
+        except BaseException as error:
+            region.poison(error)
+            raise
+
     def purge(self, grace_ms: int) -> int:
-        """Delete the files of regions dropped at least ``grace_ms`` ago; return how many. The marker goes last."""
+        """Delete the files of regions dropped at least ``grace_ms`` ago; return how many. The marker goes last.
+
+        Those of a region that a scan in this process still reads stay for another time.
+        """
         store, count = self._parts.store, 0
         for item in store.list(DROPPED_FOLDER):
             region_id = parse_dropped_key(item.key)
             if region_id is None or self._parts.clock.now_ms() - item.modified_ms < grace_ms:
+                continue
+            if self._pins.get(region_id):
                 continue
             count += len(delete_files(store, region_id, store.list(sst_folder(region_id))))
             for part in store.list(manifest_folder(region_id)):
@@ -225,6 +266,7 @@ class Regions:
             store.delete(item.key)
             with self._lock:
                 self._dropped.discard(region_id)
+                self._pins.pop(region_id, None)
         return count
 
 

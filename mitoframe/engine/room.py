@@ -6,14 +6,14 @@ What to do is decided in `pressure`; here it is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
+from mitoframe.engine.errand import Errand, first_ended
 from mitoframe.engine.pressure import Load, Pressure, pressure, to_flush
-from mitoframe.model.errors import BusyError
+from mitoframe.model.errors import BusyError, ClosedError, ConflictError
 
 if TYPE_CHECKING:
     from mitoframe.engine.background import Background
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class _Waiting:
-    """A write that waits. It dies with the frame that holds it, so that an interrupted one counts no longer."""
+    """A write that waits; of no size once it does no longer."""
 
-    __slots__ = ("__weakref__", "region_id", "size_bytes")
+    __slots__ = ("region_id", "size_bytes")
 
     def __init__(self, region_id: RegionId, size_bytes: int) -> None:
         self.region_id, self.size_bytes = region_id, size_bytes
@@ -35,7 +35,7 @@ class _Waiting:
 class Room:
     def __init__(self, opened: Callable[[], Iterable[Region]], background: Background, config: MitoConfig) -> None:
         self._opened, self._background, self._config = opened, background, config
-        self._waiting: WeakSet[_Waiting] = WeakSet()
+        self._waiting: list[_Waiting] = []
         self._lock = Lock()
 
     def make(self, region: Region, size_bytes: int) -> None:
@@ -50,20 +50,25 @@ class Room:
         deadline = monotonic() + self._config.write_stall_ms / 1000
         self._refuse_if_crowded(region)
         waiting = _Waiting(region.region_id, size_bytes)
-        with self._lock:
-            self._waiting.add(waiting)
+        try:
+            with self._lock:
+                self._waiting = [*(other for other in self._waiting if other.size_bytes), waiting]
+            self._wait(region, deadline)
+        finally:
+            waiting.size_bytes = 0  # One step: an interrupted write counts no longer, whatever else is not done.
+
+    def _wait(self, region: Region, deadline: float) -> None:
         while self._judge(region) in (Pressure.STALL, Pressure.REJECT):
-            left = deadline - monotonic()
-            done = wait(self._relieve(region), timeout=max(left, 0), return_when=FIRST_COMPLETED).done
-            if not done:
+            flushed = first_ended(self._relieve(region), deadline - monotonic())
+            if not flushed or monotonic() >= deadline:
                 raise BusyError(
                     f"the write waited {self._config.write_stall_ms} ms for a flush and gave up; nothing was written. "
                     "Retry, or raise write_buffer_limit_bytes, global_write_buffer_size_bytes or write_stall_ms."
                 )
-            for flush in done:
-                flush.result()  # What keeps a flush from succeeding is what the writer should hear of.
-        with self._lock:
-            self._waiting.discard(waiting)
+            for flush in flushed:
+                # What keeps a flush from succeeding is what the writer should hear of; rows that were given up are not.
+                with suppress(ConflictError, ClosedError):
+                    flush.result(withdraw=False)
 
     def relieve_after_write(self, region: Region) -> None:
         """Start the flushes that the buffers call for by now, and the tidying that the region's memtable does."""
@@ -77,8 +82,12 @@ class Room:
         """Return what each open region holds."""
         return [(region, self._load_of(region)) for region in self._opened()]
 
+    def _living(self) -> list[tuple[Region, Load]]:
+        """Return what can be flushed: what a poisoned region holds is no reason to keep others waiting for ever."""
+        return [(region, load) for region, load in self.loads() if not region.is_poisoned()]
+
     def _judge(self, region: Region) -> Pressure:
-        loads = self.loads()
+        loads = self._living()
         own = next((load for other, load in loads if other is region), Load())
         return pressure(own, sum((load for _, load in loads), Load()), region.options, self._config)
 
@@ -99,12 +108,12 @@ class Room:
                 "write_buffer_limit_bytes or global_write_buffer_reject_bytes."
             )
 
-    def _relieve(self, region: Region) -> list[Future[FlushResult]]:
+    def _relieve(self, region: Region) -> list[Errand[FlushResult]]:
         return [self._background.start_flush(crowded, "buffer full") for crowded in self._crowded(region)]
 
     def _crowded(self, region: Region) -> list[Region]:
         """Return the regions to flush: this one if it is over its own mark, else the largest of all."""
-        loads = self.loads()
+        loads = self._living()
         own = next((load for other, load in loads if other is region), Load())
         if pressure(own, Load(), region.options, self._config) is not Pressure.GO:
             return [region]

@@ -61,7 +61,8 @@ def stream(data: Any) -> Iterator[pa.Table]:
     with _readable(data):
         reader = _reader(data)
         schema = reader.schema
-    yield check_layout(schema.empty_table())
+        check_names(schema.names)
+    yield schema.empty_table()
     while True:
         with _readable(data):
             batch = next(reader, None)
@@ -79,7 +80,8 @@ def check_layout(table: pa.Table) -> pa.Table:
         InvalidInputError: it is not, or its column names are not distinct strings.
 
     """
-    names = _names(table.schema)
+    with _readable(table):
+        names = table.schema.names
     check_names(names)
     for name, column in zip(names, table.columns, strict=True):
         try:
@@ -100,19 +102,14 @@ def _check_chunk(chunk: pa.Array) -> None:
         raise pa.ArrowInvalid("its offsets do not ascend")
 
 
-def _names(schema: pa.Schema) -> list[str]:
-    try:
-        return list(schema.names)
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"the column name {error.object!r} is not UTF-8; rename it.") from error
-
-
 @contextmanager
 def _readable(data: Any) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InvalidInputError(f"the {type(data).__name__} cannot be read as Arrow: {error}") from error
+    except UnicodeDecodeError as error:  # Arrow takes any bytes as a name, and reads them when asked.
+        raise InvalidInputError(f"the column name {error.object!r} is not UTF-8; rename it.") from error
 
 
 def _reader(data: Any) -> pa.RecordBatchReader:

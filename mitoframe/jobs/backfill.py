@@ -97,19 +97,19 @@ class Backfill:
     def _keep_newest_window(self, batches: list[Batch]) -> list[Batch]:
         newest = max(int(batch.times.max()) for batch in batches)
         start = newest // self._width * self._width
-        held = sum(batch.size_bytes for batch in batches if int(batch.times.min()) >= start)
-        if held * 2 > self._buffer_bytes or all(int(batch.times.min()) >= start for batch in batches):
+        later = [batch.times >= start for batch in batches]
+        held = sum(_size_of_some(batch, int(np.count_nonzero(mask))) for batch, mask in zip(batches, later, strict=True))
+        if held * 2 > self._buffer_bytes or all(mask.all() for mask in later):
             return batches  # A window larger than what can be gathered.
         kept, now = [], []
-        for batch in batches:
-            later = batch.times >= start
-            if later.all():
+        for batch, mask in zip(batches, later, strict=True):
+            if mask.all():
                 kept.append(batch)
-            elif not later.any():
+            elif not mask.any():
                 now.append(batch)
             else:
-                kept.append(batch.take(np.nonzero(later)[0]))
-                now.append(batch.take(np.nonzero(~later)[0]))
+                kept.append(batch.take(np.nonzero(mask)[0]))
+                now.append(batch.take(np.nonzero(~mask)[0]))
         self._gathered, self._gathered_bytes = kept, sum(batch.size_bytes for batch in kept)
         return now
 
@@ -142,6 +142,14 @@ class Backfill:
         self._files += [job.result() for job in jobs]
 
 
+def _size_of_some(batch: Batch, row_count: int) -> int:
+    """Return about how many bytes some rows of a batch take when they are taken out: all its series go with them."""
+    if not row_count:
+        return 0
+    series_bytes = int(batch.series.get_total_buffer_size())
+    return series_bytes + (batch.size_bytes - series_bytes) * row_count // len(batch)
+
+
 def rows_per_file(file_bytes: int, bytes_per_row: float = BYTES_PER_ROW_AT_FIRST) -> int:
     """Return how many rows make a file of about that size."""
     return max(int(file_bytes / bytes_per_row), FILE_ROWS_MIN)
@@ -151,7 +159,7 @@ def cuts(times: npt.NDArray[np.int64], width: int, rows_min: int, rows_max: int)
     """Return closed intervals of time that hold all of them, each of at most ``rows_max`` rows where times allow it.
 
     Cuts are at multiples of ``width``, where that gives files of at least ``rows_min`` rows; a window with more than
-    ``rows_max`` rows is cut in even parts of its own.
+    ``rows_max`` rows is cut within.
     """
     ordered = np.sort(times)
     at = 0

@@ -76,7 +76,7 @@ def flush_memtable(
             sst, rest = _encoded(metadata, group, memtable.dedup, row_group_rows, keep_history=keep_history)
             files.append(put(sst))
             superseded += rest
-        history = ()
+        history: tuple[FileMeta, ...] = ()
         if superseded:
             history = (put(encode_sst(metadata, _merged(superseded), row_group_rows), LEVEL_HISTORY),)
         undo.pop_all()

@@ -94,6 +94,10 @@ class _KeptRows:
     def __len__(self) -> int:
         return self._row_count
 
+    def fields_with_nulls(self) -> set[str]:
+        """Name the fields that may hold a null: nobody has looked."""
+        return {field.name for field in self._metadata.fields}
+
     def slices(self, rows_max: int) -> Iterator[Batch]:
         names = [field.name for field in self._metadata.fields]
         for number, mask in enumerate(self._masks):

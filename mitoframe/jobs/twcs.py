@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta
     from mitoframe.model.options import Dedup
     from mitoframe.model.timerange import TimeUnit
+    from mitoframe.storage.memtable import RangeStats
 
 _HOUR_MS = 3_600_000
 WINDOW_CHOICES_MS = tuple(hours * _HOUR_MS for hours in (1, 2, 12, 24, 168))
@@ -68,14 +69,20 @@ def window_for_span(span_ms: int) -> int:
 
 
 def pick_overlapping(
-    files: Iterable[FileMeta], window: int, files_min: int, *, dedup: Dedup = "last"
+    files: Iterable[FileMeta],
+    window: int,
+    files_min: int,
+    *,
+    dedup: Dedup = "last",
+    buffered: Iterable[RangeStats] = (),
 ) -> tuple[CompactionTask, ...]:
     """Return a task for every group of at least ``files_min`` overlapping files of one window, newest window first.
 
-    ``window`` is in the unit of the files' times. With ``dedup="merge"`` a group is left alone if a file outside it
-    overlaps it in time and in sequences: a row filled from versions before and after that file's would hide what it
-    says.
+    ``window`` is in the unit of the files' times. With ``dedup="merge"`` a group is left alone if a file outside it, or
+    what is ``buffered`` in memory, overlaps it in time and in sequences: a row filled from versions before and after
+    those would hide what they say.
     """
+    waiting = tuple(buffered)
     everything = sorted(files, key=lambda file: (file.max_time // window, file.min_time, file.max_time))
     groups = [
         (number, group)
@@ -90,7 +97,7 @@ def pick_overlapping(
             drop_deletes=not _others_overlap(group, everything),
         )
         for number, group in reversed(groups)
-        if dedup != "merge" or not _others_interleave(group, everything)
+        if dedup != "merge" or not _interleaves(group, [*_overlapping_others(group, everything), *waiting])
     )
 
 
@@ -98,15 +105,26 @@ def _others_overlap(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:
     return bool(_overlapping_others(group, everything))
 
 
-def _others_interleave(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:
+def _interleaves(group: Many[FileMeta], others: Iterable[FileMeta | RangeStats]) -> bool:
+    """Tell whether some of the others may hold a version between two of the group's."""
+    first, last = _times_of(group)
     oldest, newest = min(file.min_sequence for file in group), max(file.max_sequence for file in group)
-    others = _overlapping_others(group, everything)
-    return any(file.min_sequence <= newest and file.max_sequence >= oldest for file in others)
+    return any(
+        other.min_time <= last
+        and other.max_time >= first
+        and other.min_sequence <= newest
+        and other.max_sequence >= oldest
+        for other in others
+    )
 
 
 def _overlapping_others(group: Many[FileMeta], everything: Many[FileMeta]) -> list[FileMeta]:
     inside = {file.file_id for file in group}
-    first, last = min(file.min_time for file in group), max(file.max_time for file in group)
+    first, last = _times_of(group)
     return [
         file for file in everything if file.file_id not in inside and file.min_time <= last and file.max_time >= first
     ]
+
+
+def _times_of(group: Many[FileMeta]) -> tuple[int, int]:
+    return min(file.min_time for file in group), max(file.max_time for file in group)

@@ -58,6 +58,7 @@ class Rows(Protocol):
     def series(self) -> pa.RecordBatch: ...
     def __len__(self) -> int: ...
     def slices(self, rows_max: int) -> Iterator[Batch]: ...
+    def fields_with_nulls(self) -> set[str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,14 @@ class Batch:
         """Yield the rows in batches of up to ``rows_max``. Copies no data."""
         for start in range(0, len(self), rows_max):
             yield self.slice(start, min(rows_max, len(self) - start))
+
+    def fields_with_nulls(self) -> set[str]:
+        """Name the fields that hold a null."""
+        return {
+            name
+            for name, column in zip(self.fields.schema.names, self.fields.columns, strict=True)
+            if column.null_count
+        }
 
     def slice(self, start: int, length: int) -> Batch:
         """View ``length`` rows from ``start``. Copies no data."""
@@ -143,7 +152,15 @@ class Batch:
 
 def _encode_tag(tag: pa.Array, codes: Codes) -> pa.DictionaryArray:
     encoded = tag.dictionary_encode()
-    return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(codes)), encoded.dictionary)
+    # Rows outnumber values by far, so the narrowest index is worth a cast.
+    indices = encoded.indices.cast(_index_type(len(encoded.dictionary)))
+    return pa.DictionaryArray.from_arrays(indices.take(pa.array(codes)), encoded.dictionary)
+
+
+def _index_type(values: int) -> pa.DataType:
+    if values <= np.iinfo(np.int8).max:
+        return pa.int8()
+    return pa.int16() if values <= np.iinfo(np.int16).max else pa.int32()
 
 
 def gather(values: npt.NDArray[Number], rows: pa.Array) -> npt.NDArray[Number]:

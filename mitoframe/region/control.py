@@ -25,11 +25,13 @@ class Snapshot:
 
 
 class VersionControl:
+    """``living`` are the versions that somebody holds, the current one included."""
+
     def __init__(self, version: Version, visible: Sequence, last_entry_id: EntryId) -> None:
         self.edit_lock = RLock()
         self._lock = Lock()
         self._current = Snapshot(version=version, visible=visible, last_entry_id=last_entry_id)
-        self._living: weakref.WeakSet[Version] = weakref.WeakSet((version,))
+        self.living: weakref.WeakSet[Version] = weakref.WeakSet((version,))
 
     def current(self) -> Snapshot:
         """Return what a reader may see now."""
@@ -49,7 +51,7 @@ class VersionControl:
         with self._lock:
             before = self._current
             version = change(before.version)
-            self._living.add(version)
+            self.living.add(version)
             self._current = Snapshot(
                 version=version, visible=max(before.visible, visible), last_entry_id=before.last_entry_id
             )
@@ -58,4 +60,4 @@ class VersionControl:
     def pinned_files(self) -> frozenset[FileId]:
         """Return the files that some living version lists, the current one included."""
         with self._lock:
-            return frozenset(file_id for version in self._living for file_id in version.state.files)
+            return frozenset(file_id for version in self.living for file_id in version.state.files)

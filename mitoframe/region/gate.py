@@ -11,11 +11,9 @@ who wait look again every few milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Lock
 from time import monotonic, sleep
-from weakref import WeakSet
 
 from mitoframe.model.errors import BusyError
 
@@ -25,8 +23,8 @@ _LOOK_AGAIN_SECONDS = 0.002
 class Gate:
     def __init__(self) -> None:
         self._lock = Lock()
-        self._inside: WeakSet[Lock] = WeakSet()
-        self._alone: WeakSet[Lock] = WeakSet()
+        self._inside: list[Lock] = []
+        self._alone: list[Lock] = []
 
     def enter(self, ticket: Lock, timeout_ms: int) -> None:
         """Go through unless somebody goes alone. Requires: ``ticket`` is held, by a ``with`` statement.
@@ -37,38 +35,34 @@ class Gate:
         """
         _wait(lambda: self._joins(self._inside, ticket), timeout_ms, "a change of the table")
 
-    @contextmanager
-    def alone(self, timeout_ms: int) -> Iterator[None]:
-        """Wait until everybody is out, and keep everybody out.
+    def enter_alone(self, ticket: Lock, timeout_ms: int) -> None:
+        """Wait until everybody is out, and keep everybody out. Requires: as for `enter`.
 
         Raises:
             BusyError: somebody stayed inside for ``timeout_ms``.
 
         """
-        ticket = Lock()
-        with ticket:
-            _wait(lambda: self._joins(self._alone, ticket), timeout_ms, "another change of the table")
-            _wait(lambda: not self._has_anybody(self._inside), timeout_ms, "writes that are under way")
-            yield
+        _wait(lambda: self._joins(self._alone, ticket), timeout_ms, "another change of the table")
+        _wait(lambda: not self._has_anybody(self._inside), timeout_ms, "writes that are under way")
 
     def waiting(self) -> bool:
         """Tell whether somebody is alone, or about to be."""
         return self._has_anybody(self._alone)
 
-    def _joins(self, group: WeakSet[Lock], ticket: Lock) -> bool:
+    def _joins(self, group: list[Lock], ticket: Lock) -> bool:
         with self._lock:
-            if _anybody(self._alone):
+            if _held(self._alone):
                 return False
-            group.add(ticket)
+            group[:] = [*_held(group), ticket]
             return True
 
-    def _has_anybody(self, group: WeakSet[Lock]) -> bool:
+    def _has_anybody(self, group: list[Lock]) -> bool:
         with self._lock:
-            return _anybody(group)
+            return bool(_held(group))
 
 
-def _anybody(group: Iterable[Lock]) -> bool:
-    return any(ticket.locked() for ticket in group)
+def _held(group: list[Lock]) -> list[Lock]:
+    return [ticket for ticket in group if ticket.locked()]
 
 
 def _wait(ready: Callable[[], bool], timeout_ms: int, what: str) -> None:

@@ -77,6 +77,9 @@ class Region:
                 "a change of this table failed half-way; close the store and open it again."
             ) from self._poison
 
+    def is_closed(self) -> bool:
+        return self._closed
+
     def is_poisoned(self) -> bool:
         return self._poison is not None
 

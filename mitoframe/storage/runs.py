@@ -15,7 +15,7 @@ Promises: rows may be merged in steps. With "merge" each step must take, of the 
 follow each other, because a merged row says no longer which value is how old.
 
 What comes out is an order, not yet rows: `SortedRows` gathers them when they are wanted, all at once or slice by slice,
-so that a flush of any size needs the memory of one row group.
+so that a flush of any size needs the memory of a few row groups.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from mitoframe.kernels.jit import BoolArray
     from mitoframe.model.batch import Codes, OpTypes, Sequences, Take, Times
     from mitoframe.model.options import Dedup
+
+_SLICES_AT_ONCE = 4
+"""Arrow joins the chunks of a column anew at every take, which costs more than taking a slice; so it takes several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,14 @@ class SortedRows:
 
     def slices(self, rows_max: int) -> Iterator[Batch]:
         """Yield the rows as sorted batches of up to ``rows_max``, all with the same series."""
-        for start in range(0, len(self.take), rows_max):
-            yield self._gather(start, start + rows_max)
+        rows = rows_max * _SLICES_AT_ONCE
+        for start in range(0, len(self.take), rows):
+            yield from self._gather(start, start + rows).slices(rows_max)
+
+    def fields_with_nulls(self) -> set[str]:
+        """Name the fields that may hold a null: a row that is not taken may be the only one that does."""
+        columns = zip(self.pile.field_names, self.pile.fields, strict=True)
+        return {name for name, column in columns if column.null_count}
 
     def gather(self) -> Batch:
         """Return all rows as one sorted batch."""
@@ -246,7 +255,7 @@ def _gatherable(chunks: list[pa.Array]) -> pa.Array | pa.ChunkedArray:
     """Return a column that rows can be taken from piece by piece, without copying it whole where that is possible."""
     if len(chunks) == 1:
         return chunks[0]
-    # Arrow takes from chunks of fixed width directly; chunks of any other type it would join anew at every call.
+    # Joined once and kept, fixed-width columns would double the memory of a flush; others are taken from too slowly.
     return pa.chunked_array(chunks) if _is_fixed_width(chunks[0].type) else pa.concat_arrays(chunks)
 
 

@@ -1,6 +1,8 @@
 """Sorted rows become one SST: a plain Parquet file that any tool can read.
 
-Columns: tags (strings, dictionary pages), time, fields, ``__sequence`` u64, ``__op_type`` u8. Rows are in the order
+Columns: tags (strings, dictionary pages), time, fields, ``__sequence`` u64, ``__op_type`` u8. A column without nulls
+says so, which spares whoever writes or reads it a level per value. Flushed files are packed with LZ4, because a flush
+may keep a writer waiting; compacted ones with Zstandard, because they stay. Rows are in the order
 (tags nulls first, time, newest first), with ``sorting_columns`` saying so, page checksums written, and three entries
 in the footer's key-value metadata:
 
@@ -15,16 +17,17 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mitoframe.kernels.series import codes_from_offsets, series_offsets
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
-from mitoframe.model.file import FileMeta
+from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.memory import POOL
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
@@ -33,6 +36,8 @@ from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import decode_series, encode_series
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     import numpy.typing as npt
 
     from mitoframe.model.batch import Rows
@@ -42,7 +47,8 @@ if TYPE_CHECKING:
 SST_FORMAT = 1
 REGION_KEY = "mitoframe.region"
 SERIES_KEY = "mitoframe.series"
-_COMPRESSION_LEVEL = 1
+_ZSTD_LEVEL = 1
+_SAMPLE_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +79,15 @@ def write_sst(
     created_ms: int,
 ) -> FileMeta:
     """Store sorted rows, at least one, and return what the manifest is to know of them."""
-    encoded = encode_sst(metadata, rows, row_group_rows)
+    encoded = encode_sst(metadata, rows, row_group_rows, level=level)
     return store_sst(store, metadata, encoded, file_id=file_id, level=level, created_ms=created_ms)
 
 
-def encode_sst(metadata: RegionMetadata, rows: Rows, row_group_rows: int) -> EncodedSst:
-    """Turn sorted rows, at least one, into the bytes of an SST."""
+def encode_sst(metadata: RegionMetadata, rows: Rows, row_group_rows: int, *, level: int = LEVEL_FLUSHED) -> EncodedSst:
+    """Turn sorted rows, at least one, into the bytes of an SST for that level."""
     assert len(rows), "an SST holds at least one row"
     facts = _Facts(len(rows.series))
-    data = _encode(metadata, rows, row_group_rows, facts)
+    data = _encode(metadata, rows, row_group_rows, facts, _codec(level))
     return EncodedSst(
         data=data,
         checksum=google_crc32c.value(data),
@@ -164,15 +170,26 @@ class _Facts:
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.rows_per_series)])
 
 
-def _encode(metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _Facts) -> pa.Buffer:
+def _codec(level: int) -> dict[str, Any]:
+    if level == LEVEL_FLUSHED:
+        return {"compression": "lz4"}
+    return {"compression": "zstd", "compression_level": _ZSTD_LEVEL}
+
+
+def _encode(
+    metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _Facts, codec: dict[str, Any]
+) -> pa.Buffer:
     names = [*metadata.names, SEQUENCE_COLUMN, OP_TYPE_COLUMN]
+    nullable = {column.name for column in rows.series.schema if rows.series.column(column.name).null_count}
+    nullable |= rows.fields_with_nulls()
     sink = pa.BufferOutputStream(POOL)
     writer = None
     for batch in rows.slices(row_group_rows):
         facts.add(batch)
-        table = pa.Table.from_batches([batch.to_arrow(metadata, names, tags_as="dictionary")])
-        writer = writer or _open_writer(sink, table.schema, metadata, row_group_rows)
+        table = _as_stored(batch.to_arrow(metadata, names, tags_as="dictionary"), nullable)
+        writer = writer or _open_writer(sink, table, metadata, row_group_rows, codec)
         writer.write_table(table, row_group_size=row_group_rows)
+        del batch, table  # What they hold is where the next rows are gathered.
     assert writer is not None
     index = encode_series(rows.series, facts.offsets())
     index_offset = sink.tell()
@@ -188,15 +205,25 @@ def _encode(metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _F
     return sink.getvalue()
 
 
+def _as_stored(batch: pa.RecordBatch, nullable: Set[str]) -> pa.Table:
+    fields = [field.with_nullable(field.name in nullable) for field in batch.schema]
+    return pa.Table.from_arrays(batch.columns, schema=pa.schema(fields))
+
+
 def _open_writer(
-    sink: pa.BufferOutputStream, schema: pa.Schema, metadata: RegionMetadata, row_group_rows: int
+    sink: pa.BufferOutputStream,
+    first: pa.Table,
+    metadata: RegionMetadata,
+    row_group_rows: int,
+    codec: dict[str, Any],
 ) -> pq.ParquetWriter:
+    schema = first.schema
+    plain = {metadata.time.name, SEQUENCE_COLUMN}
     return pq.ParquetWriter(
         sink,
         schema,
-        compression="zstd",
-        compression_level=_COMPRESSION_LEVEL,
-        use_dictionary=[name for name in schema.names if name not in (metadata.time.name, SEQUENCE_COLUMN)],
+        **codec,
+        use_dictionary=[name for name in schema.names if name not in plain and _repeats(first.column(name))],
         column_encoding={metadata.time.name: "DELTA_BINARY_PACKED", SEQUENCE_COLUMN: "DELTA_BINARY_PACKED"},
         write_page_checksum=True,
         # Statistics of dictionary columns are brought up to date once a batch, so one batch a row group is cheapest.
@@ -207,6 +234,14 @@ def _open_writer(
             pq.SortingColumn(len(schema.names) - 2, descending=True, nulls_first=True),
         ],
     )
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Tell by a sample whether values come again often enough for a dictionary to be worth looking them up."""
+    if pa.types.is_dictionary(column.type) or not pa.types.is_primitive(column.type):
+        return True
+    sample = column.slice(max(0, len(column) - _SAMPLE_ROWS) // 2, _SAMPLE_ROWS)
+    return bool(2 * pc.count_distinct(sample, mode="all").as_py() <= len(sample) + 1)
 
 
 def _logical_schema(metadata: RegionMetadata, names: list[str]) -> str:

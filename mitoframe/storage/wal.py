@@ -7,6 +7,9 @@
     series   = Arrow IPC stream: one column per tag, one row per distinct tag tuple
     rows     = Arrow IPC stream: __code int32, __time int64, [__op uint8,] one column per field, named by its column id
 
+In a large write a field of 64-bit numbers whose values all fit an integer of 8, 16 or 32 bits travels as that and is
+widened when it is read: gauges and counters are often such, and packing them as they are would take most of the time.
+
 Framing, checksums and order are the log store's; this file knows only payloads. Tags travel as codes, so that strings
 are written once per series and not once per row. ``operation`` is the `OpType` of all rows; where they differ it is 0,
 bit 0 of ``flags`` is set and ``__op`` says what each row is. All parts begin at a multiple of 8, so that Arrow can
@@ -59,6 +62,13 @@ _OP = "__op"
 _COMPRESSED_FROM_BYTES = 1 << 20
 _RAW = pa.ipc.IpcWriteOptions()
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_NARROW = (pa.int8(), pa.int16(), pa.int32())
+_WIDE = (pa.float64(), pa.int64())
+_NARROWED_FROM_ROWS = 4096
+_SAMPLE_ROWS = 256
+_NEGATIVE_ZERO = -(2**63)
+"""The bits of -0.0, read as an integer: the least there is."""
+
 _UNREADABLE = (pa.ArrowException, OSError, StopIteration, struct.error, KeyError, ValueError)
 """What Arrow and we raise when bytes are not what was written."""
 
@@ -139,8 +149,10 @@ def encode_write(metadata: RegionMetadata, batch: Batch, *, key: str = "", at_ms
     columns = {_CODE: pa.array(batch.codes), _TIME: pa.array(batch.times)}
     if operation is None:
         columns[_OP] = pa.array(batch.op_types)
+    is_large = len(batch) >= _NARROWED_FROM_ROWS
     columns |= {
-        str(field.column_id): values for field, values in zip(metadata.fields, batch.fields.columns, strict=True)
+        str(field.column_id): _narrowed(values) if is_large else values
+        for field, values in zip(metadata.fields, batch.fields.columns, strict=True)
     }
     return EncodedWrite(
         region_id=metadata.region_id,
@@ -152,6 +164,32 @@ def encode_write(metadata: RegionMetadata, batch: Batch, *, key: str = "", at_ms
         series=_to_stream(batch.series),
         rows=_to_stream(pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))),
     )
+
+
+def _narrowed(column: pa.Array) -> pa.Array:
+    """Return the column in the narrowest integers that keep its values, or as it is."""
+    if column.type not in _WIDE:
+        return column
+    # Most columns that cannot be narrowed show it soon; the sample spares a pass over all of them.
+    first = _cast_or_none(column.slice(0, _SAMPLE_ROWS), _NARROW)
+    if first is None:
+        return column
+    narrowed = _cast_or_none(column, _NARROW[_NARROW.index(first.type) :])
+    return column if narrowed is None or _has_negative_zero(column) else narrowed
+
+
+def _cast_or_none(column: pa.Array, data_types: Many[pa.DataType]) -> pa.Array | None:
+    """Cast to the first type that loses nothing."""
+    for data_type in data_types:
+        try:
+            return pc.cast(column, data_type, memory_pool=POOL)
+        except pa.ArrowInvalid:
+            continue
+    return None
+
+
+def _has_negative_zero(column: pa.Array) -> bool:
+    return bool(pa.types.is_float64(column.type) and pc.min(column.view(pa.int64())).as_py() == _NEGATIVE_ZERO)
 
 
 def _operation_of(op_types: OpTypes) -> OpType | None:
@@ -362,8 +400,12 @@ def _check_same(metadata: RegionMetadata, stored: dict[int, pa.Array]) -> None:
     """Refuse fields that are not those of the region, where no alteration explains it."""
     expected = {field.column_id: field.type for field in metadata.fields}
     found = {column_id: values.type for column_id, values in stored.items()}
-    if found != expected:
+    if found.keys() != expected.keys() or not all(_stands_for(found[i], expected[i]) for i in found):
         raise ValueError(f"the fields are {found}, the region has {expected}")
+
+
+def _stands_for(stored: pa.DataType, data_type: pa.DataType) -> bool:
+    return bool(stored == data_type or (stored in _NARROW and data_type in _WIDE))
 
 
 def _fit(values: pa.Array | None, field: Column, rows: int) -> pa.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builders import REGION, Row, batch_of, create, metadata_of, open_engine, put, read
+from gates import Gate
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import ThreadScheduler
@@ -15,7 +16,7 @@ from mitoframe.model.file import FileMeta
 from mitoframe.model.ids import RegionId, region_id
 from mitoframe.model.request import AlterRequest, BulkInsertRequest, DeleteRequest, FlushRequest, PutRequest
 from mitoframe.model.schema import RegionMetadata
-from mitoframe.ports import LogStore
+from mitoframe.ports import Bytes, Clock, LogStore
 from mitoframe.region.control import Snapshot
 
 METADATA = metadata_of()
@@ -26,9 +27,31 @@ HISTORY_OFF = {"gc_grace_ms": 0}
 """Superseded rows are not kept, so that a flush stores nothing but what a scan reads."""
 
 
+class SlowManifest(MemoryObjectStore):
+    """Waits before a manifest version is stored, and before one is read if it is slow to read too."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__(clock)
+        self.gate, self.reading = Gate(), Gate()
+
+    def get(self, key: str) -> bytes:
+        if "/manifest/" in key:
+            self.reading.wait()
+        return super().get(key)
+
+    def put_if_absent(self, key: str, data: Bytes) -> None:
+        if "/manifest/" in key:
+            self.gate.wait()
+        super().put_if_absent(key, data)
+
+
 def threads() -> ThreadScheduler:
     """Lanes as a store on disk has them, with more hands for SSTs."""
     return ThreadScheduler(dict.fromkeys(LANES, 1) | {CHANGE_LANE: 4, FLUSH_LANE: 2, WRITE_LANE: 4})
+
+
+def one_flush_at_a_time() -> ThreadScheduler:
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | {CHANGE_LANE: 4, WRITE_LANE: 4})
 
 
 def started(

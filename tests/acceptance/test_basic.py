@@ -30,6 +30,7 @@ from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.model.alter import AddColumns, NewColumn
 from mitoframe.model.errors import ClosedError, CorruptionError, InvalidInputError, SchemaMismatchError
+from mitoframe.model.ids import region_id
 from mitoframe.model.request import (
     AlterRequest,
     BulkInsertRequest,
@@ -204,11 +205,9 @@ def test_each_open_region_says_its_sequences_entries_options_and_health():
     write_times(engine, 1, region=OTHER_ID)
 
     assert [region.region_id for region in engine.health().regions] == [REGION, OTHER_ID]
-    assert [(snapshot(engine, id).visible, snapshot(engine, id).last_entry_id) for id in (REGION, OTHER_ID)] == [
-        (2, 1),
-        (1, 2),
-    ]
-    assert [state(engine, id).options.row_group_rows for id in (REGION, OTHER_ID)] == [7, None]
+    for region, visible, last_entry_id, row_group_rows in [(REGION, 2, 1, 7), (OTHER_ID, 1, 2, None)]:
+        assert (snapshot(engine, region).visible, snapshot(engine, region).last_entry_id) == (visible, last_entry_id)
+        assert state(engine, region).options.row_group_rows == row_group_rows
     assert all(region.poison is None and not region.failures for region in engine.health().regions)
 
 
@@ -249,7 +248,7 @@ def test_a_store_in_a_folder_needs_nothing_but_the_folder(tmp_path):
 def test_many_regions_are_opened_in_one_call_with_their_rows():
     store, log = MemoryObjectStore(), MemoryLog()
     engine = open_engine(store, log)
-    regions = [metadata_of(region=mitoframe.model.ids.region_id(table, 0)) for table in range(1, 21)]
+    regions = [metadata_of(region=region_id(table, 0)) for table in range(1, 21)]
     for metadata in regions:
         create(engine, metadata)
         write_as(metadata, engine, row(1, metadata.region_id >> 32))
@@ -267,7 +266,9 @@ def test_a_region_that_is_missing_is_told_for_itself_and_the_others_are_opened()
     write_times(started(store, log), 1)
 
     again = open_engine(store, log, seed=1)
-    missing, found, also_missing = again.handle_requests([(OTHER_ID, OpenRequest()), (REGION, OpenRequest()), (3, OpenRequest())])
+    missing, found, also_missing = again.handle_requests(
+        [(OTHER_ID, OpenRequest()), (REGION, OpenRequest()), (3, OpenRequest())]
+    )
 
     assert found == 0
     assert isinstance(missing, CorruptionError)

@@ -4,7 +4,7 @@ import logging
 import time
 
 import pytest
-from builders import REGION, batch_of, create, delete, metadata_of, open_engine, put, read
+from builders import REGION, batch_of, create, delete, metadata_of, open_engine, put, read, threads
 from gates import Gate, GatedStore, Task, wait_until
 from tracing import TracingHook
 
@@ -12,17 +12,14 @@ from mitoframe.drivers.clock import ManualClock
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import ThreadScheduler
-from mitoframe.engine.background import COMPACT_LANE, FLUSH_LANE, WRITE_LANE
 from mitoframe.engine.engine import MitoEngine
+from mitoframe.engine.parts import FLUSH_LANE, LANES
 from mitoframe.model.errors import BusyError, DiskFullError, PoisonedError, UnavailableError
 from mitoframe.storage.paths import sst_folder, sst_key
 
 METADATA = metadata_of()
+ONE_ROW = batch_of(METADATA, [put(1, 1)]).size_bytes
 TINY = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": 10**9}
-
-
-def threads() -> ThreadScheduler:
-    return ThreadScheduler({FLUSH_LANE: 1, COMPACT_LANE: 1, WRITE_LANE: 2})
 
 
 def started(store=None, **known) -> MitoEngine:
@@ -32,7 +29,7 @@ def started(store=None, **known) -> MitoEngine:
 
 
 def write(engine: MitoEngine, *rows) -> int:
-    return engine.write(REGION, batch_of(METADATA, rows))
+    return engine.write(REGION, batch_of(METADATA, rows)).first_sequence
 
 
 def files(engine: MitoEngine):
@@ -172,7 +169,7 @@ def test_a_poisoned_region_stores_no_more_files():
 
 def test_a_write_waits_for_a_flush_while_the_buffers_are_over_the_limit():
     store = GatedStore()
-    limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": 1}
+    limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": ONE_ROW}
     engine = started(store, scheduler=threads(), **limits)
     store.gate.close()
     write(engine, put(0, 1, cpu=1))
@@ -190,7 +187,7 @@ def test_a_write_waits_for_a_flush_while_the_buffers_are_over_the_limit():
 
 def test_deletes_wait_for_room_like_any_other_rows():
     store = GatedStore()
-    limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": 1, "write_stall_ms": 30}
+    limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": ONE_ROW, "write_stall_ms": 30}
     engine = started(store, scheduler=threads(), **limits)
     store.gate.close()
     write(engine, put(0, 1, cpu=1))
@@ -220,7 +217,7 @@ def test_what_is_kept_of_a_deleted_file_is_dropped():
 
 def test_a_write_that_waited_too_long_is_refused_and_nothing_is_written():
     store, log = GatedStore(), MemoryLog()
-    limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": 1, "write_stall_ms": 30}
+    limits = {"write_buffer_size_bytes": 1, "write_buffer_limit_bytes": ONE_ROW, "write_stall_ms": 30}
     engine = started(store, log=log, scheduler=threads(), **limits)
     store.gate.close()
     write(engine, put(0, 1, cpu=1))
@@ -356,7 +353,8 @@ def test_a_file_is_not_deleted_between_being_stored_and_being_committed(job):
 
 
 def test_a_file_that_waits_for_its_flush_is_not_deleted():
-    clock, gate, scheduler = ManualClock(), Gate(), threads()
+    clock, gate = ManualClock(), Gate()
+    scheduler = ThreadScheduler(dict.fromkeys(LANES, 1))
     store = MemoryObjectStore(clock)
     engine = started(store, clock=clock, scheduler=scheduler, **TINY)
     gate.close()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from builders import REGION, batch_of, create, metadata_of, open_engine, put, read
+from builders import REGION, batch_of, create, metadata_of, open_engine, put, read, threads
 from gates import PATIENCE_SECONDS, GatedLog, Task, wait_until
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
@@ -24,14 +24,16 @@ def log() -> GatedLog:
 
 @pytest.fixture
 def engine(log: GatedLog) -> MitoEngine:
-    engine = open_engine(MemoryObjectStore(), log)
+    engine = open_engine(MemoryObjectStore(), log, scheduler=threads())
     create(engine, METADATA)
     create(engine, OTHER)
     return engine
 
 
 def write(engine: MitoEngine, *times: int, metadata=METADATA) -> int:
-    return engine.write(metadata.region_id, batch_of(metadata, [put(0, time, cpu=time) for time in times]))
+    return engine.write(
+        metadata.region_id, batch_of(metadata, [put(0, time, cpu=time) for time in times])
+    ).first_sequence
 
 
 def queued(engine: MitoEngine, log: GatedLog, *writes) -> tuple[Task, list[Task]]:
@@ -128,8 +130,8 @@ def test_sequences_follow_the_log_and_all_rows_are_there_once(engine, log):
         task.result()
 
     entries = list(Wal(log).replay(METADATA, EntryId(0)))
-    numbers = [int(sequence) for _, batch in entries for sequence in batch.sequences]
-    logged = [int(time) for _, batch in entries for time in batch.times]
+    numbers = [int(sequence) for write in entries for sequence in write.batch.sequences]
+    logged = [int(time) for write in entries for time in write.batch.times]
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(set(logged)) == len(logged) == 4 * sum(1 + step % 3 for step in range(25))
     assert sorted(row[0] for row in read(engine, columns=("cpu",))) == sorted(logged)
@@ -174,7 +176,6 @@ def test_after_a_failure_of_unknown_outcome_the_region_takes_no_more_writes(engi
 
 
 def test_a_poisoned_region_does_not_hold_up_the_others_of_its_group(engine, log):
-    engine.region(REGION).poison(UnavailableError("gone"))
     log.gate.close()
     first = Task(lambda: write(engine, 0, metadata=OTHER))
     log.gate.reached()
@@ -182,6 +183,7 @@ def test_a_poisoned_region_does_not_hold_up_the_others_of_its_group(engine, log)
     theirs = Task(lambda: write(engine, 1, metadata=OTHER))
     wait_until(lambda: len(engine._committer._queue) == 2)
 
+    engine.region(REGION).poison(UnavailableError("gone"))
     log.gate.open()
     first.result()
 
@@ -206,7 +208,7 @@ def test_a_full_disk_fails_the_write_and_leaves_everything_usable(engine, log):
     assert [row[2] for row in read(engine)] == [0, 5]
 
 
-def test_only_the_thread_that_was_interrupted_sees_the_interruption(engine, log):
+def test_what_interrupts_the_commit_itself_reaches_every_waiter_and_poisons(engine, log):
     first, others = queued(engine, log, *(lambda n=n: write(engine, n) for n in (1, 2, 3)))
     log.append_error = KeyboardInterrupt()
 
@@ -215,8 +217,10 @@ def test_only_the_thread_that_was_interrupted_sees_the_interruption(engine, log)
     for task in others:
         task.join(PATIENCE_SECONDS)
 
-    errors = [type(task.error) for task in others]
-    assert sorted(errors, key=lambda error: error.__name__) == [KeyboardInterrupt, PoisonedError, PoisonedError]
+    assert [type(task.error) for task in others] == [KeyboardInterrupt] * 3
+    log.append_error = None
+    with pytest.raises(PoisonedError):
+        write(engine, 5)
 
 
 def test_rows_that_were_published_before_an_interruption_are_acknowledged(engine, log):

@@ -141,7 +141,7 @@ def test_a_region_that_was_let_go_is_opened_again_when_asked_for(engine, flush):
 
     assert values(engine) == [5]
     assert len(engine.region(REGION).control.current().version.state.files) == flush
-    assert engine.write(REGION, batch_of(METADATA, [put(0, 2)])) == 2
+    assert engine.write(REGION, batch_of(METADATA, [put(0, 2)])).first_sequence == 2
 
 
 def test_a_handle_on_a_region_that_was_let_go_changes_nothing_any_more(engine):

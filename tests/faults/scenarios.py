@@ -1,258 +1,323 @@
-"""What a store is made to do while it is killed, starved or unplugged, and how to tell that nothing was lost.
+"""What a store is made to do while it is killed, starved or unplugged.
 
-Every write is a number. Its rows follow from the number, so the rows that must be there follow from the numbers that
-were acknowledged. Keys repeat from write to write, and every fourth write deletes, so that merging is tested too.
+A scenario is a list of operations on a store that others have prepared; together they go through every request there
+is. Nothing here knows of faults: who runs a scenario is told what was started and what was acknowledged, and asks it
+which states that allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
-import pyarrow as pa
+from expected import EMPTY, State, after_crash
+from operations import (
+    Alter,
+    Backfill,
+    Batched,
+    CloseTable,
+    Compact,
+    Create,
+    Delete,
+    DeleteWhere,
+    Drop,
+    Flush,
+    Maintain,
+    Operation,
+    Place,
+    Reopen,
+    Replace,
+    Session,
+    Truncate,
+    Undo,
+    Vacuum,
+    Write,
+    closed,
+)
 
-from mitoframe.database import Database, _Shared
-from mitoframe.drivers.scheduler import InlineScheduler
-from mitoframe.frames.arrow import to_batch
-from mitoframe.model.batch import OpType
-from mitoframe.model.ids import RegionId, region_id
-from mitoframe.model.options import MitoConfig
-from mitoframe.model.request import ScanRequest
-from mitoframe.model.schema import RegionMetadata, build_metadata
-from mitoframe.ports import Vfs
-from mitoframe.registry import Connection, connect_vfs
-from mitoframe.storage.manifest import exists
-
-REGION: RegionId = region_id(1, 0)
-HOSTS = 3
-MINUTES = 12
-ROWS_PER_WRITE = 9
+from mitoframe.model.errors import MitoError
+from mitoframe.model.options import HOUR_MS, MitoConfig
 
 CONFIG = MitoConfig(
     wal_segment_size_bytes=6_000,
     checkpoint_distance=2,
     row_group_rows=10,
     compaction_trigger_files=100,
+    backfill_buffer_bytes=300,
     gc_grace_ms=0,
     flush_on_close=False,
 )
 
-Key = tuple[str, int]
-Rows = dict[Key, float]
-Started = Callable[[int], None]
-Acked = Callable[[int], None]
+
+@dataclass(slots=True)
+class Progress:
+    """How far a scenario has come: operations acknowledged, and whether the one after them was begun."""
+
+    acked: int = 0
+    under_way: bool = False
+
+    def start(self) -> None:
+        self.under_way = True
+
+    def acknowledge(self) -> None:
+        self.acked, self.under_way = self.acked + 1, False
 
 
-def metadata() -> RegionMetadata:
-    schema = pa.schema({"ts": pa.timestamp("ms"), "host": pa.string(), "value": pa.float64()})
-    return build_metadata(REGION, schema, time="ts", tags=["host"])
-
-
-def is_delete(number: int) -> bool:
-    return number % 4 == 3
-
-
-def rows_of(number: int) -> Rows:
-    """What write ``number`` says: keys with values; a delete's values do not count."""
-    rows: Rows = {}
-    for position in range(ROWS_PER_WRITE):
-        place = (number * 7 + position * 5) % (HOSTS * MINUTES)
-        rows[f"host_{place % HOSTS}", place // HOSTS * 60_000] = number * 1000.0 + position
-    return rows
-
-
-def state_after(numbers: list[int]) -> Rows:
-    """Brute force: what is visible after these writes, in this order."""
-    state: Rows = {}
-    for number in numbers:
-        for key, value in rows_of(number).items():
-            if is_delete(number):
-                state.pop(key, None)
-            else:
-                state[key] = value
-    return state
-
-
-def connect(vfs: Vfs, config: MitoConfig = CONFIG) -> Connection:
-    return connect_vfs(vfs, "rw", config, scheduler=InlineScheduler())
-
-
-def create(connection: Connection) -> None:
-    """Make the table through the door; the first table of a store has the region that is looked at here."""
-    database = Database(_Shared(url="", connection=connection, mode="rw"), "rw")
-    schema = pa.schema({"ts": pa.timestamp("ms"), "host": pa.string(), "value": pa.float64()})
-    assert database.create_table("cpu", schema, time="ts", tags=["host"]).region_id == REGION
-
-
-def write(connection: Connection, number: int) -> None:
-    rows = rows_of(number)
-    columns: dict[str, pa.Array] = {
-        "ts": pa.array([time for _, time in rows], pa.timestamp("ms")),
-        "host": pa.array([host for host, _ in rows], pa.string()),
-    }
-    operation = OpType.DELETE if is_delete(number) else OpType.PUT
-    if operation is OpType.PUT:
-        columns["value"] = pa.array(list(rows.values()))
-    connection.engine.write(REGION, to_batch(metadata(), pa.table(columns), operation))
-
-
-def visible(connection: Connection) -> Rows:
-    """Read everything back; each key must be there once."""
-    found: Rows = {}
-    for batch in connection.engine.handle_query(REGION, ScanRequest()):
-        times = batch.column("ts").view(pa.int64()).to_pylist()
-        for host, time, value in zip(
-            batch.column("host").to_pylist(), times, batch.column("value").to_pylist(), strict=True
-        ):
-            assert (host, time) not in found, f"{host} at {time} is there twice"
-            found[host, time] = value
-    return found
-
-
-# --- scenarios -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """``prepare`` runs unharmed and acknowledges the writes ``range(prepared)``; ``run`` is what is killed."""
+    """``prepared`` runs unharmed; ``operations``, and opening and closing around them, are what is harmed."""
 
-    prepared: int
-    prepare: Callable[[Vfs], None]
-    run: Callable[[Vfs, Started, Acked], None]
+    operations: tuple[Operation, ...]
+    prepared: tuple[Operation, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def config(self) -> MitoConfig:
+        return replace(CONFIG, **self.settings)
 
-def _write_all(connection: Connection, numbers: range, started: Started, acked: Acked) -> None:
-    for number in numbers:
-        started(number)
-        write(connection, number)
-        acked(number)
+    def prepare(self, place: Place) -> None:
+        _run(self.prepared, place, self.config, Progress())
 
+    def run(self, place: Place, progress: Progress) -> None:
+        """Carry everything out and keep count; closing is the last step."""
+        _run(self.operations, place, self.config, progress)
 
-def _nothing(_: int) -> None:
-    pass
+    @cached_property
+    def _outcomes(self) -> list[list[State]]:
+        """What each step may leave; first what was prepared, last the closing of the store."""
+        outcomes: list[list[State]] = [[EMPTY]]
+        for operation in (*self.prepared, Reopen(), *self.operations, Reopen()):
+            outcomes.append(operation.outcomes(outcomes[-1][-1]))
+        return outcomes[len(self.prepared) + 1 :]
 
+    def allowed_after_crash(self, progress: Progress) -> list[State]:
+        """Return what a store may hold whose process died."""
+        return [after_crash(state) for state in self._states(progress)]
 
-def _empty(vfs: Vfs) -> None:
-    """Leave the folder empty."""
+    def allowed_after_error(self, progress: Progress) -> list[State]:
+        """Return what a store may hold that an operation failed in and that was closed then, as far as it could be."""
+        states = self._states(progress)
+        return [after_crash(state) for state in (*states, *map(closed, states))]
 
+    def visible(self, progress: Progress) -> list[State]:
+        """Return what the process itself may see."""
+        return self._states(progress)
 
-def _with_writes(count: int, *, flush_every: int = 0) -> Callable[[Vfs], None]:
-    def prepare(vfs: Vfs) -> None:
-        connection = connect(vfs)
-        create(connection)
-        for number in range(count):
-            write(connection, number)
-            if flush_every and number % flush_every == flush_every - 1:
-                connection.engine.flush(REGION)
-        connection.close()
-
-    return prepare
-
-
-def _run_create(vfs: Vfs, started: Started, acked: Acked) -> None:
-    connection = connect(vfs)
-    create(connection)
-    _write_all(connection, range(3), started, acked)
-    connection.close()
-
-
-def _run_writes(vfs: Vfs, started: Started, acked: Acked) -> None:
-    connection = connect(vfs)
-    _write_all(connection, range(4, 24), started, acked)
-    connection.close()
+    def _states(self, progress: Progress) -> list[State]:
+        following = self._outcomes[progress.acked + 1] if progress.under_way else ()
+        return [self._outcomes[progress.acked][-1], *following]
 
 
-def _run_flushes(vfs: Vfs, started: Started, acked: Acked) -> None:
-    connection = connect(vfs)
-    for first in range(8, 20, 3):
-        _write_all(connection, range(first, first + 3), started, acked)
-        connection.engine.flush(REGION)
-    connection.close()
+def _run(
+    operations: tuple[Operation, ...],
+    place: Place,
+    config: MitoConfig,
+    progress: Progress,
+) -> None:
+    session = Session(place, config)
+    try:
+        for operation in operations:
+            progress.start()
+            if isinstance(operation, Reopen):
+                session.close()
+                session = Session(place, config)
+            else:
+                operation.run(session)
+            progress.acknowledge()
+        progress.start()
+        session.close()
+        progress.acknowledge()
+    except MitoError:
+        with suppress(MitoError):
+            session.close()
+        raise
 
 
-def _run_compaction(vfs: Vfs, started: Started, acked: Acked) -> None:
-    connection = connect(vfs)
-    for first in (12, 16):
-        connection.engine.compact(REGION)
-        _write_all(connection, range(first, first + 4), started, acked)
-        connection.engine.flush(REGION)
-    connection.engine.compact(REGION)
-    connection.engine.vacuum(REGION)
-    connection.close()
+def _flushed(*numbers: int, name: str = "cpu") -> tuple[Operation, ...]:
+    """One file, of the writes of these numbers."""
+    return (*(Write(number, name) for number in numbers), Flush(name))
 
 
-def _run_checkpoints(vfs: Vfs, started: Started, acked: Acked) -> None:
-    connection = connect(vfs)
-    for number in range(6, 14):
-        _write_all(connection, range(number, number + 1), started, acked)
-        connection.engine.flush(REGION)
-    connection.close()
-
-
-def _run_recoveries(vfs: Vfs, started: Started, acked: Acked) -> None:
-    for number in range(30, 36):
-        connection = connect(vfs)
-        connection.engine.region(REGION)
-        _write_all(connection, range(number, number + 1), started, acked)
-        if number % 2:
-            connection.engine.flush(REGION)
-        connection.close()
-
+HISTORY = {"gc_grace_ms": HOUR_MS}
+MERGE = {"dedup": "merge"}
+NONE = {"dedup": "none"}
+NOOP = {"wal": "noop"}
 
 SCENARIOS = {
-    "create": Scenario(prepared=0, prepare=_empty, run=_run_create),
-    "writes": Scenario(prepared=4, prepare=_with_writes(4), run=_run_writes),
-    "flushes": Scenario(prepared=8, prepare=_with_writes(8, flush_every=3), run=_run_flushes),
-    "compaction": Scenario(prepared=12, prepare=_with_writes(12, flush_every=3), run=_run_compaction),
-    "checkpoints": Scenario(prepared=6, prepare=_with_writes(6, flush_every=2), run=_run_checkpoints),
-    "recoveries": Scenario(prepared=30, prepare=_with_writes(30, flush_every=11), run=_run_recoveries),
+    "create": Scenario(
+        operations=(Create(), Write(0), Create("net", MERGE), Write(1, "net"), Create("log", NONE), Write(2, "log")),
+    ),
+    "writes": Scenario(
+        prepared=(Create(), Write(0), Delete(1)),
+        operations=(Write(2), Write(3), Delete(4), Write(5), Delete(6), Write(7), Write(8), Write(9)),
+    ),
+    "batches": Scenario(
+        prepared=(Create(), Create("net", MERGE), Write(0), Write(1, "net"), Flush()),
+        operations=(
+            Batched((Write(2), Write(3, "net"), Delete(4), Write(5))),
+            Flush("net"),
+            Batched((Write(6, "net"), Write(7, key="seven"), Delete(8, "net"))),
+            Batched((Write(7, key="seven"), Write(9))),
+        ),
+    ),
+    "flushes": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Write(2)),
+        operations=(*_flushed(3), Delete(4), *_flushed(5), Write(6), *_flushed(7)),
+    ),
+    "flushes with history": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Write(2)),
+        operations=(*_flushed(3), *_flushed(5, 6), Vacuum()),
+        settings=HISTORY,
+    ),
+    "keys": Scenario(
+        prepared=(Create(), Write(0, key="a"), Flush(), Write(1, key="b")),
+        operations=(
+            Write(0, key="a"),
+            Write(2, key="c"),
+            Write(1, key="b"),
+            Flush(),
+            Write(2, key="c"),
+            Backfill(3, key="d"),
+            Backfill(3, key="d"),
+            Reopen(),
+            Write(5, key="e"),
+            Write(3, key="d"),
+        ),
+    ),
+    "deletes": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Write(2)),
+        operations=(DeleteWhere(3, "host_1"), Write(4), Delete(5), Flush(), DeleteWhere(6, "host_0", 2, 7), Undo(6)),
+        settings=HISTORY,
+    ),
+    "compaction": Scenario(
+        prepared=(Create(), *_flushed(0, 1), *_flushed(2), Delete(3), *_flushed(4)),
+        operations=(Compact(), Write(5), Delete(6), Flush(), Compact(), Vacuum()),
+    ),
+    "compaction with history": Scenario(
+        prepared=(Create("cpu", MERGE), *_flushed(0, 1), *_flushed(2), Delete(3), *_flushed(4)),
+        operations=(Compact(), *_flushed(5), Compact(), Vacuum()),
+        settings=HISTORY,
+    ),
+    "checkpoints": Scenario(
+        prepared=(Create(), *_flushed(0), *_flushed(1)),
+        operations=(*_flushed(2), *_flushed(3), *_flushed(4), *_flushed(5)),
+    ),
+    "recoveries": Scenario(
+        prepared=(Create(), *_flushed(0, 1), *(Write(number) for number in range(2, 8))),
+        operations=(Write(8), Reopen(), Write(9), Flush(), Reopen(), Delete(10), Reopen(), Write(11)),
+    ),
+    "backfills": Scenario(
+        prepared=(Create(), Create("net", MERGE), Write(0), Write(1, "net")),
+        operations=(Backfill(2), Write(4), Backfill(5, "net"), Flush("net"), Backfill(7, key="seven"), Compact()),
+    ),
+    "replacing": Scenario(
+        prepared=(Create(), *_flushed(0, 1), *_flushed(2), Write(3, key="three")),
+        operations=(Replace(4, 2, 6), Write(5), Replace(6, 0, 12), Delete(7), Replace(8, 5, 20), Write(3, key="three")),
+    ),
+    "truncating": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Write(2, key="two")),
+        operations=(
+            Truncate(unflushed=True),
+            Write(3),
+            Write(2, key="two"),
+            Truncate(minutes=(3, 7)),
+            Write(4),
+            Truncate(),
+            Write(5),
+            Truncate(unflushed=True),
+        ),
+    ),
+    "altering columns": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Write(2)),
+        operations=(
+            Alter(add={"room": ("large_string", "lab"), "level": ("int32", None)}, retype={"count": "int64"}),
+            Write(3),
+            Alter(drop=("value",)),
+            Write(4),
+            Alter(add={"value": ("large_string", None)}),
+            Write(5),
+            Flush(),
+            Compact(),
+        ),
+    ),
+    "altering options": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Delete(2), *_flushed(3), Write(4), Delete(5), Write(6)),
+        operations=(
+            Alter(options={"compaction_window": "1h", "row_group_rows": 5}),
+            Alter(options=NONE),
+            Write(7),
+            Write(8),
+            Flush(),
+            Alter(options=NOOP, unset=("row_group_rows",)),
+            Write(9),
+            Alter(options={"wal": "log"}),
+            Write(10),
+        ),
+    ),
+    "merging to none": Scenario(
+        prepared=(Create("cpu", MERGE), *_flushed(0, 1), Delete(2), *_flushed(3), Write(4)),
+        operations=(Alter(options=NONE, add={"room": ("large_string", "lab")}), Write(5), Flush(), Write(6)),
+    ),
+    "dropping": Scenario(
+        prepared=(Create(), Create("net"), *_flushed(0, 1), Write(2), Write(3, "net")),
+        operations=(Write(4), Drop(), Create("cpu", MERGE), Write(5), Maintain(), Write(6, "net"), Drop("net"), Drop()),
+    ),
+    "dropping with grace": Scenario(
+        prepared=(Create(), Create("net"), *_flushed(0), Write(2), Write(3, "net")),
+        operations=(Drop(), Write(4, "net"), Flush("net"), Reopen(), Create(), Write(5), Maintain()),
+        settings=HISTORY,
+    ),
+    "undoing": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Write(2)),
+        operations=(Write(3, key="a"), Undo(3), Write(3, key="a"), Flush(), Write(4), Flush(), Undo(3), Delete(5)),
+        settings=HISTORY,
+    ),
+    "undoing backfills": Scenario(
+        prepared=(Create(), *_flushed(0, 1)),
+        operations=(Backfill(2, key="two"), Undo(2), Backfill(2, key="two"), Write(5), Flush(), Undo(2)),
+        settings=HISTORY,
+    ),
+    "undoing in merge": Scenario(
+        prepared=(Create("cpu", MERGE), *_flushed(0, 1), Write(2)),
+        operations=(Write(3), Write(4), Undo(3), Flush(), Compact(), Write(5), Undo(4)),
+        settings=HISTORY,
+    ),
+    "undoing in none": Scenario(
+        prepared=(Create("cpu", NONE), *_flushed(0, 1), Write(2)),
+        operations=(Write(3), Write(4), Undo(3), Backfill(5), Flush(), Compact(), Undo(5)),
+        settings=HISTORY,
+    ),
+    "merging": Scenario(
+        prepared=(Create("cpu", MERGE), *_flushed(0, 1), Write(2)),
+        operations=(Write(3), Delete(4), Flush(), Write(5), Compact(), DeleteWhere(6, "host_2"), Flush(), Compact()),
+    ),
+    "keeping all": Scenario(
+        prepared=(Create("cpu", NONE), *_flushed(0, 1), Write(2)),
+        operations=(Write(3), Write(3), Flush(), Compact(), Truncate(minutes=(0, 3)), Replace(4, 4, 9), Write(5)),
+    ),
+    "without a log": Scenario(
+        prepared=(Create("cpu", NOOP), Create("net"), Write(0), Flush(), Write(1, "net"), Write(2)),
+        operations=(
+            Write(3),
+            Write(4, "net"),
+            Flush(),
+            Write(5, key="five"),
+            Batched((Write(6), Write(7, "net"))),
+            Reopen(),
+            Write(5, key="five"),
+            Delete(8),
+            CloseTable(flush=False),
+            Write(9),
+            Truncate(unflushed=True),
+            Write(10),
+        ),
+    ),
+    "closing": Scenario(
+        prepared=(Create(), Create("net", NONE), *_flushed(0), Write(1), Write(2, "net")),
+        operations=(CloseTable(flush=True), Write(3), CloseTable(flush=False), Write(4), Reopen(), Write(5, "net")),
+        settings={"flush_on_close": True},
+    ),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """What the outside knows of a run: writes acknowledged, and the one under way (None if there is none)."""
-
-    acked: list[int]
-    under_way: int | None
-
-    def allowed(self) -> list[Rows]:
-        """Every state that loses nothing and invents nothing: the last write is there whole, or not at all."""
-        states = [state_after(self.acked)]
-        if self.under_way is not None:
-            states.append(state_after([*self.acked, self.under_way]))
-        return states
-
-
-def recovered_rows(vfs: Vfs) -> Rows | None:
-    """Open, read, close, and do it again: the second time must find the same. None if there is no region."""
-    found: list[Rows | None] = []
-    for _ in range(2):
-        connection = connect(vfs)
-        try:
-            found.append(_rows_if_created(connection))
-        finally:
-            connection.close()
-    assert found[0] == found[1], "a second recovery finds other rows"
-    return found[0]
-
-
-def _rows_if_created(connection: Connection) -> Rows | None:
-    return visible(connection) if exists(connection.engine.store, REGION) else None
-
-
-def check(history: History, found: Rows | None) -> None:
-    """Raise AssertionError if an acknowledged row is missing or a row is there that was never written."""
-    if found is None:
-        assert not history.acked, "the region is gone, with acknowledged rows in it"
-        return
-    allowed = history.allowed()
-    assert found in allowed, (
-        f"{_difference(found, allowed[0])} (acknowledged {history.acked}, under way {history.under_way})"
-    )
-
-
-def _difference(found: Rows, expected: Rows) -> str:
-    lost = {key: value for key, value in expected.items() if found.get(key) != value}
-    extra = {key: value for key, value in found.items() if key not in expected}
-    return f"lost or wrong: {lost}; never written or deleted: {extra}"

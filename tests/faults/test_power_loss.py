@@ -1,125 +1,135 @@
 """The power goes at any moment: what was synced is there, what was not is there whole or not at all (faults.md T3).
 
-Each scenario runs on a file system in memory that is stopped at the n-th effect. From there, several images that a disk
-may hold are recovered: nothing unsynced survived, everything did, or a random part did, with blocks torn and names lost
-one by one.
+Each scenario runs once, on a file system in memory. Before every effect, images are taken that a disk may hold if the
+power fails there: nothing unsynced survived, everything did, or a random part did, with blocks torn and names lost one
+by one. Images that are equal at the same step of the scenario are recovered once.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from typing import NoReturn
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 import numpy as np
 import pytest
-from scenarios import (
-    CONFIG,
-    REGION,
-    SCENARIOS,
-    History,
-    Scenario,
-    check,
-    connect,
-    create,
-    recovered_rows,
-    state_after,
-    visible,
-    write,
-)
+from expected import EMPTY, State, shown
+from judge import check, files_of, observed, opened
+from operations import Create, Flush, LastingMeta, Operation, Place, Session, Write
+from scenarios import CONFIG, SCENARIOS, Progress, Scenario
 
 from mitoframe.model.errors import CorruptionError
-from mitoframe.testing.vfs_faults import KillVfs
+from mitoframe.testing.vfs_faults import ErrorVfs, Fault
+from mitoframe.testing.vfs_faults import Operation as Call
 from mitoframe.testing.vfs_memory import Keep, MemoryVfs
 
 NIGHTLY = bool(os.environ.get("MITOFRAME_NIGHTLY"))
-STRIDE = 1 if NIGHTLY else 9
-RANDOM_IMAGES = 40 if NIGHTLY else 3
+RANDOM_IMAGES = 60 if NIGHTLY else 1
+THOROUGH_EVERY = 1 if NIGHTLY else 4
 
 
-class PowerLossError(BaseException):
-    """Nobody catches it: the machine is off."""
+@dataclass(slots=True)
+class PowerLosses:
+    """Called before every effect of a scenario: recovers what a power loss there may leave."""
 
+    scenario: Scenario
+    disk: MemoryVfs
+    meta: LastingMeta
+    progress: Progress = field(default_factory=Progress)
+    effects: int = 0
+    seen: set[bytes] = field(default_factory=set)
 
-def pull_the_plug() -> NoReturn:
-    raise PowerLossError
+    def __call__(self, number: int, call: Call) -> Fault | None:
+        self.look(number)
+        return None
 
+    def look(self, number: int) -> None:
+        self.effects = number
+        for image in self._images(number):
+            name = self._name(image)
+            if name in self.seen:
+                continue
+            self.seen.add(name)
+            allowed = self.scenario.allowed_after_crash(self.progress)
+            thorough = len(self.seen) % THOROUGH_EVERY == 0
+            check(Place(image, self.meta.copy()), self.scenario, allowed, thorough=thorough)
 
-def run_until(scenario: Scenario, disk: MemoryVfs, kill_at: int) -> History | None:
-    """Run a scenario until its n-th effect; None if it ended before."""
-    history = History(acked=list(range(scenario.prepared)), under_way=None)
-    under_way: list[int] = []
-    try:
-        scenario.run(KillVfs(disk, kill_at, pull_the_plug), under_way.append, history.acked.append)
-    except PowerLossError:
-        last = under_way[-1] if under_way and under_way[-1] not in history.acked else None
-        return History(acked=history.acked, under_way=last)
-    return None
+    def _images(self, number: int) -> Iterator[MemoryVfs]:
+        if NIGHTLY or number % 2:
+            yield self.disk.crash(keep="none")
+        if NIGHTLY or not number % 2:
+            yield self.disk.crash(keep="all")
+        for nth in range(RANDOM_IMAGES):
+            yield self.disk.crash(np.random.default_rng([number, nth]), keep="random")
 
-
-def images(disk: MemoryVfs, seed: int) -> list[MemoryVfs]:
-    random = [disk.crash(np.random.default_rng([seed, n]), keep="random") for n in range(RANDOM_IMAGES)]
-    return [disk.crash(keep="none"), disk.crash(keep="all"), *random]
+    def _name(self, image: MemoryVfs) -> bytes:
+        digest = blake2b(repr((self.progress.acked, self.progress.under_way)).encode(), digest_size=16)
+        for path in sorted(files_of(image)):
+            digest.update(path.encode())
+            digest.update(blake2b(image.read(path)).digest())
+        return digest.digest()
 
 
 @pytest.mark.timeout(14_400 if NIGHTLY else 300)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_no_acknowledged_row_is_lost(name: str) -> None:
+def test_no_acknowledged_row_is_lost(name: str, record_property: pytest.Function) -> None:
+    disk, meta = MemoryVfs(), LastingMeta()
     scenario = SCENARIOS[name]
-    base = MemoryVfs()
-    scenario.prepare(base)
-    points = 0
+    scenario.prepare(Place(disk, meta))
+    losses = PowerLosses(scenario, disk, meta)
 
-    for kill_at in range(1, 10_000, STRIDE):
-        disk = base.killed()
-        history = run_until(scenario, disk, kill_at)
-        if history is None:
-            break
-        points += 1
-        for image in images(disk, kill_at):
-            check(history, recovered_rows(image))
+    scenario.run(Place(ErrorVfs(disk, losses), meta), losses.progress)
+    losses.look(losses.effects + 1)
 
-    assert points >= 5
+    record_property("images", len(losses.seen))
+    assert losses.progress.acked == len(scenario.operations) + 1
+    assert len(losses.seen) > losses.effects, "less than one image for each effect"
+
+
+def written(count: int) -> State:
+    """Return the state after so many writes."""
+    operations: list[Operation] = [Create(), *(Write(number) for number in range(count))]
+    state = EMPTY
+    for operation in operations:
+        state = operation.outcomes(state)[-1]
+    return state
 
 
 @pytest.mark.parametrize("keep", ["none", "random"])
 @pytest.mark.parametrize("flush_after", [1, 3, 5])
 def test_a_log_that_is_never_synced_loses_only_its_end_and_never_a_later_write(keep: Keep, flush_after: int) -> None:
-    disk = MemoryVfs()
+    disk, meta = MemoryVfs(), LastingMeta()
     unsynced = replace(CONFIG, sync="never", wal_segment_size_bytes=1_000_000)
-    connection = connect(disk, unsynced)
-    create(connection)
+    session = Session(Place(disk, meta), unsynced)
+    Create().run(session)
     for number in range(8):
-        write(connection, number)
+        Write(number).run(session)
         if number == flush_after:
-            connection.engine.flush(REGION)
-    written = [state_after(list(range(count))) for count in range(9)]
+            Flush().run(session)
 
-    image = disk.crash(np.random.default_rng(flush_after), keep=keep)
+    image = Place(disk.crash(np.random.default_rng(flush_after), keep=keep), meta)
 
-    connection = connect(image, unsynced)
-    found = visible(connection)
-    assert found in written[flush_after + 1 :], "what was flushed is there, and of the rest a beginning"
-    survived = list(range(written.index(found)))
-    for number in range(20, 22):
-        write(connection, number)
-    connection.close()
-    assert recovered_rows(image) == state_after([*survived, 20, 21])
+    with opened(image, unsynced) as session:
+        found = observed(session)
+        survivors = [count for count in range(flush_after + 1, 9) if shown(written(count)) == found]
+        assert survivors, "what was flushed is there, and of the rest a beginning"
+        state = written(survivors[0])
+        for number in range(20, 22):
+            Write(number).run(session)
+            state = Write(number).outcomes(state)[-1]
+    with opened(image, unsynced) as session:
+        assert observed(session) == shown(state)
 
 
 def test_a_log_that_ends_below_what_was_flushed_is_refused() -> None:
-    disk = MemoryVfs()
-    connection = connect(disk)
-    create(connection)
-    for number in range(3):
-        write(connection, number)
-    connection.engine.flush(REGION)
-    connection.close()
+    place = Place(MemoryVfs(), LastingMeta())
+    with opened(place, CONFIG) as session:
+        for operation in (Create(), Write(0), Write(1), Write(2), Flush()):
+            operation.run(session)
 
-    for name in disk.list("wal"):
-        disk.unlink(f"wal/{name}")
+    for name in place.vfs.list("wal"):
+        place.vfs.unlink(f"wal/{name}")
 
-    connection = connect(disk)
-    with pytest.raises(CorruptionError, match=r"log.*ends with entry 0.*manifest.*3"):
-        connection.engine.region(REGION)
-    connection.close()
+    with opened(place, CONFIG) as session, pytest.raises(CorruptionError, match=r"log.*ends with entry 0.*manifest.*3"):
+        session.engine.region(session.region("cpu"))

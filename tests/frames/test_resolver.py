@@ -83,7 +83,7 @@ def lazy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pl.LazyFrame]:
             )
         plan = engine.plan(cpu.region_id, ScanRequest())
         assert len(plan.direct) == 1, "the clean file is handed to Polars as it is"
-        assert [(len(group.files), len(group.memtables)) for group in plan.groups] == [(2, 1)]
+        assert [(len(group.files), len(group.buffered)) for group in plan.groups] == [(2, 1)]
         yield cpu.scan().to_polars()
 
 

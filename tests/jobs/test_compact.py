@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 from builders import (
+    DELETE,
     REGION,
     Row,
     batch_of,
@@ -19,6 +20,7 @@ from builders import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from truth import Tracked
 
 from mitoframe.drivers.clock import SeededRandomness
 from mitoframe.drivers.object_memory import MemoryObjectStore
@@ -190,3 +192,78 @@ def test_files_whose_rows_are_all_deleted_vanish_without_a_successor():
 
     assert (len(result.removed), result.added) == (2, ())
     assert read(engine) == []
+
+
+# --- every way of dedup -----------------------------------------------------------------------------------------
+
+fields = st.tuples(st.none() | st.integers(0, 9), st.none() | st.sampled_from(["", "x"]))
+any_puts = st.builds(lambda time, host, some: Row(0, time, (host,), some), times, st.sampled_from([None, "a"]), fields)
+any_deletes = st.builds(
+    lambda time, host: Row(0, time, (host,), (None, None), DELETE), times, st.sampled_from([None, "a"])
+)
+steps = st.lists(
+    st.tuples(st.sampled_from(["write", "write", "backfill"]), st.lists(any_puts, min_size=1, max_size=4))
+    | st.tuples(st.just("write"), st.lists(any_deletes, min_size=1, max_size=2))
+    | st.sampled_from(["flush", "flush", "flush", "compact"]).map(lambda name: (name, [])),
+    min_size=2,
+    max_size=14,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(["last", "merge", "none"]), steps, st.sampled_from([1000, HOUR_MS]))
+def test_no_compaction_changes_what_is_seen(dedup, actions, window_ms):
+    table = Tracked(dedup, window_ms=window_ms)
+    for name, rows in actions:
+        if name == "write":
+            if dedup != "none" or rows[0].op_type is not DELETE:
+                table.write(rows)
+        elif name == "backfill":
+            table.flush()
+            table.backfill(rows)
+        else:
+            getattr(table, name)()
+
+    table.compact()
+    assert table.found() == table.expected()
+    table.flush()
+    table.compact()
+    assert table.found() == table.expected()
+
+
+@pytest.mark.xfail(strict=True, reason="the engine does not tell the picker what is buffered yet")
+def test_a_row_in_memory_is_not_overtaken_by_an_older_value_that_fills_a_newer_row():
+    table = Tracked("merge")
+    table.write([Row(0, 1, ("a",), (1, "oldest"))])
+    table.flush()
+    table.write([Row(0, 1, ("a",), (2, None))])
+    table.backfill([Row(0, 1, ("a",), (None, "newest"))])
+
+    table.compact()
+
+    assert table.found() == [("a", 1, 2, "newest")]
+
+
+def test_where_every_row_is_kept_files_are_merged_and_rows_are_not():
+    store = MemoryObjectStore()
+    inputs = [store_file(store, "a", [put(1, 1), put(2, 2)]), store_file(store, "b", [put(3, 1)])]
+
+    [added] = compact(store, inputs, drop_deletes=True, dedup="none").added
+
+    rows = rows_of(SstReader(store).read(METADATA, added, range(added.row_group_count), ["cpu"]))
+    assert [(row.sequence, row.time) for row in rows] == [(3, 1), (1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_merged_row_is_filled_down_to_a_delete_which_stays_unless_all_is_merged(drops):
+    store = MemoryObjectStore()
+    inputs = [
+        store_file(store, "a", [put(1, 1, cpu=7)]),
+        store_file(store, "b", [delete(2, 1)]),
+        store_file(store, "c", [put(3, 1, cpu=None)]),
+    ]
+
+    [added] = compact(store, inputs, drop_deletes=drops, dedup="merge").added
+
+    rows = rows_of(SstReader(store).read(METADATA, added, range(added.row_group_count), ["cpu"]))
+    assert [(row.sequence, row.fields[0], row.op_type) for row in rows] == [(3, None, 1), (2, None, 0)][: 2 - drops]

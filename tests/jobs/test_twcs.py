@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from mitoframe.jobs.twcs import WINDOW_CHOICES_MS, CompactionTask, infer_window_ms, pick_overlapping, window_ms
 from mitoframe.model.edit import FileEdit, RegionState
 from mitoframe.model.file import LEVEL_COMPACTED, LEVEL_FLUSHED, FileMeta
+from mitoframe.model.ids import Sequence
 from mitoframe.model.options import RegionOptions
 from mitoframe.model.timerange import parse_duration_ms
+from mitoframe.storage.memtable import RangeStats
 from mitoframe.testing.golden import assert_golden
 
 HOUR_MS = 3_600_000
@@ -140,6 +142,70 @@ def test_what_was_merged_is_not_picked_again(files, window):
         files = [file for file in files if file not in task.inputs] + [merged]
 
     assert pick_overlapping(files, window, 2) == ()
+
+
+# --- where a merged row says no longer which value is how old ------------------------------------------------
+
+placed_files = st.lists(st.tuples(spans, st.integers(0, 60), st.integers(0, 20)), max_size=10).map(
+    lambda drawn: [
+        file_of(f"{n:032x}", first, first + length, min_sequence=oldest, max_sequence=oldest + count)
+        for n, ((first, length), oldest, count) in enumerate(drawn)
+    ]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(placed_files, windows, st.integers(2, 3))
+def test_rows_are_filled_only_from_versions_that_follow_each_other(files, window, trigger):
+    """With "merge" no file outside a merge may hold a version between two that are in it."""
+    tasks = pick_overlapping(files, window, trigger, dedup="merge")
+
+    others = [task for task in pick_overlapping(files, window, trigger) if task not in tasks]
+    assert not any(has_one_between(task.inputs, files) for task in tasks)
+    assert all(has_one_between(task.inputs, files) for task in others)
+    assert len(tasks) + len(others) == len(pick_overlapping(files, window, trigger, dedup="none"))
+
+
+def has_one_between(inputs: tuple[FileMeta, ...], files: list[FileMeta]) -> bool:
+    first, last = min(file.min_time for file in inputs), max(file.max_time for file in inputs)
+    oldest, newest = min(file.min_sequence for file in inputs), max(file.max_sequence for file in inputs)
+    return any(
+        file.min_time <= last and first <= file.max_time and file.min_sequence <= newest and oldest <= file.max_sequence
+        for file in files
+        if file not in inputs
+    )
+
+
+@pytest.mark.parametrize(("sequences", "merged"), [((11, 20), 0), ((31, 40), 1)], ids=["between", "after"])
+def test_two_files_are_left_alone_when_a_third_of_another_window_came_between_them(sequences, merged):
+    a = file_of("a", 0, 9, min_sequence=1, max_sequence=10)
+    c = file_of("c", 5, 9, min_sequence=21, max_sequence=30)
+    d = file_of("d", 7, 15, min_sequence=sequences[0], max_sequence=sequences[1])
+
+    assert len(pick_overlapping([a, c, d], 10, 2, dedup="merge")) == merged
+    assert len(pick_overlapping([a, c, d], 10, 2, dedup="last")) == 1
+
+
+@pytest.mark.parametrize(
+    ("sequences", "times", "merged"),
+    [((11, 20), (0, 9), 0), ((31, 40), (0, 9), 1), ((11, 20), (10, 19), 1)],
+    ids=["between", "after", "at other times"],
+)
+def test_two_files_are_left_alone_when_rows_that_are_in_no_file_yet_came_between_them(sequences, times, merged):
+    """A backfill is in files at once, and counts as newer than rows that wait in memory."""
+    a = file_of("a", 0, 9, min_sequence=1, max_sequence=10)
+    c = file_of("c", 5, 9, min_sequence=21, max_sequence=30)
+    waiting = RangeStats(
+        row_count=10,
+        delete_count=0,
+        min_time=times[0],
+        max_time=times[1],
+        min_sequence=Sequence(sequences[0]),
+        max_sequence=Sequence(sequences[1]),
+    )
+
+    assert len(pick_overlapping([a, c], 10, 2, dedup="merge", buffered=[waiting])) == merged
+    assert len(pick_overlapping([a, c], 10, 2, dedup="last", buffered=[waiting])) == 1
 
 
 def overlap(left: FileMeta, right: FileMeta) -> bool:

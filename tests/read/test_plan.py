@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
+import pyarrow as pa
 import pytest
 from builders import GOLDEN, batch_of, file_of, metadata_of, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mitoframe.model.alter import AddColumns, DropColumns, ModifyColumnTypes, NewColumn, SetDefaults, alter
 from mitoframe.model.edit import FileEdit, RegionState
 from mitoframe.model.ids import EntryId, ManifestVersion, Sequence
-from mitoframe.model.options import RegionOptions
+from mitoframe.model.options import Dedup, RegionOptions
 from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, Opaque, Or
 from mitoframe.model.request import ScanRequest
+from mitoframe.model.schema import RegionMetadata
 from mitoframe.model.timerange import TimeRange
 from mitoframe.read.plan import ScanPlan, explain, plan_scan
 from mitoframe.region.control import Snapshot
@@ -31,8 +35,15 @@ def memtable_of(number: int, *times: int, first: int = 100) -> Memtable:
     return memtable
 
 
-def snapshot_of(files, memtables=(), visible: int = EVERYTHING_VISIBLE) -> Snapshot:
-    state = RegionState(metadata=METADATA, options=RegionOptions()).apply(FileEdit(added=tuple(files)))
+def snapshot_of(
+    files,
+    memtables=(),
+    visible: int = EVERYTHING_VISIBLE,
+    *,
+    dedup: Dedup = "last",
+    metadata: RegionMetadata = METADATA,
+) -> Snapshot:
+    state = RegionState(metadata=metadata, options=RegionOptions(dedup=dedup)).apply(FileEdit(added=tuple(files)))
     *immutables, mutable = memtables or (Memtable(0),)
     version = Version(state=state, manifest_version=ManifestVersion(7), mutable=mutable, immutables=tuple(immutables))
     return Snapshot(version=version, visible=Sequence(visible), last_entry_id=EntryId(9))
@@ -158,6 +169,52 @@ def test_the_memtable_is_merged_with_the_files_it_overlaps():
     plan = plan_scan(snapshot_of(files, [memtable_of(0, 25, 40)]), ScanRequest())
 
     assert shape(plan) == ("a", [("b", 1)], "")
+
+
+# --- every row is kept, and schemas of other times ----------------------------------------------------------------
+
+
+def test_where_every_row_is_kept_nothing_is_merged():
+    files = [file_of("a", 0, 10), file_of("b", 5, 20)]
+
+    plan = plan_scan(snapshot_of(files, [memtable_of(0, 8), memtable_of(1, 9, first=200)], dedup="none"), ScanRequest())
+
+    assert shape(plan) == ("ab", [("", 1), ("", 1)], "")
+
+
+def test_a_file_with_the_columns_of_today_is_read_directly_whatever_was_changed_elsewhere():
+    older = replace(METADATA, schema_version=5)
+
+    assert shape(plan_scan(snapshot_of([file_of("a", 0, 10)], metadata=older), ScanRequest())) == ("a", [], "")
+
+
+def test_a_file_older_than_a_column_is_not_handed_over_as_it_is():
+    """Its column of that name is another one, or has another type or a default."""
+    changed = alter(metadata_of(fields={"cpu": pa.int32()}), ModifyColumnTypes({"cpu": pa.int64()}))
+    files = [file_of("a", 0, 10), file_of("b", 20, 30, schema_version=changed.schema_version)]
+
+    assert shape(plan_scan(snapshot_of(files, metadata=changed), ScanRequest())) == ("b", [("a", 0)], "")
+
+
+@pytest.mark.parametrize(
+    ("alterations", "direct"),
+    [
+        ((AddColumns((NewColumn("room", pa.string()),)),), True),
+        ((AddColumns((NewColumn("room", pa.string(), default="lab"),)),), False),
+        ((DropColumns(("cpu",)),), True),
+        ((DropColumns(("cpu",)), AddColumns((NewColumn("cpu", pa.int64()),))), False),
+        ((SetDefaults({"cpu": 5}),), True),
+    ],
+    ids=["added", "added with a default", "dropped", "dropped and added", "default for rows to come"],
+)
+def test_only_what_parquet_itself_can_say_is_left_to_parquet(alterations, direct):
+    changed = METADATA
+    for alteration in alterations:
+        changed = alter(changed, alteration)
+
+    plan = plan_scan(snapshot_of([file_of("a", 0, 10)], metadata=changed), ScanRequest())
+
+    assert bool(plan.direct) is direct
 
 
 # --- pruning --------------------------------------------------------------------------------------------

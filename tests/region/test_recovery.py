@@ -43,7 +43,7 @@ class Disk:
         return open_engine(self.store, self.log, seed=self.seed, read_only=read_only, checkpoint_distance=3)
 
     def write(self, engine: MitoEngine, *rows: Row) -> None:
-        first = engine.write(REGION, batch_of(METADATA, rows))
+        first = engine.write(REGION, batch_of(METADATA, rows)).first_sequence
         self.rows += [
             Row(first + number, row.time, row.tags, row.fields, row.op_type) for number, row in enumerate(rows)
         ]
@@ -209,7 +209,7 @@ def test_sequences_go_on_where_the_last_process_stopped():
     engine.flush(REGION)
     disk.write(engine, put(0, 3))
 
-    assert disk.start().write(REGION, batch_of(METADATA, [put(0, 4)])) == 4
+    assert disk.start().write(REGION, batch_of(METADATA, [put(0, 4)])).first_sequence == 4
 
 
 def test_sequences_are_not_given_twice_when_everything_is_flushed():
@@ -219,7 +219,7 @@ def test_sequences_are_not_given_twice_when_everything_is_flushed():
     engine.flush(REGION)
     assert list(disk.log.read(REGION, EntryId(0))) == []
 
-    assert disk.start().write(REGION, batch_of(METADATA, [put(0, 4)])) == 3
+    assert disk.start().write(REGION, batch_of(METADATA, [put(0, 4)])).first_sequence == 3
 
 
 def test_a_log_that_lost_its_newest_end_is_not_written_to():

@@ -163,7 +163,9 @@ def test_the_footer_holds_the_region_and_the_place_of_the_series_index(written):
 
 def test_every_page_has_a_checksum():
     metadata = metadata_of()
-    _, data = write(metadata, batch_of(metadata, [put(n, n, cpu=n * 7919) for n in range(1, 200)]), row_group_rows=200)
+    _, data = write(
+        metadata, batch_of(metadata, [put(n, n, cpu=n % 99 * 7919) for n in range(1, 200)]), row_group_rows=200
+    )
     parquet = pq.ParquetFile(pa.BufferReader(data))
     chunk = parquet.metadata.row_group(0).column(2)
     found_by_checksum = 0
@@ -202,6 +204,55 @@ def test_every_kept_type_is_read_by_polars_as_it_reads_arrow():
     assert frame.select(list(COLUMNS)).schema == wanted.schema
 
 
+def test_a_column_is_nullable_only_if_it_holds_a_null(written):
+    _, data = written
+
+    schema = pq.ParquetFile(pa.BufferReader(data)).schema
+
+    assert {schema.column(n).name for n in range(7) if schema.column(n).max_definition_level} == {
+        "host",
+        "rack",
+        "cpu",
+        "note",
+    }
+
+
+def test_a_column_whose_last_rows_alone_are_null_is_nullable_from_the_first_row_group_on():
+    metadata = metadata_of()
+    _, data = write(metadata, batch_of(metadata, [put(1, 1), put(2, 2), put(3, 3, cpu=None)]), row_group_rows=1)
+
+    assert pq.read_table(pa.BufferReader(data)).column("cpu").null_count == 1
+
+
+@pytest.mark.parametrize(("cpu_of", "has_dictionary"), [(lambda n: n % 5, True), (lambda n: n, False)])
+def test_a_field_has_a_dictionary_only_if_its_values_repeat(cpu_of, has_dictionary):
+    metadata = metadata_of()
+    _, data = write(metadata, batch_of(metadata, [put(n, n, cpu=cpu_of(n)) for n in range(1, 50)]), row_group_rows=50)
+
+    chunk = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0).column(2)
+
+    assert chunk.has_dictionary_page == has_dictionary
+
+
+@pytest.mark.parametrize(("level", "codec"), [(0, "LZ4"), (1, "ZSTD")])
+def test_flushed_files_are_packed_fast_and_compacted_ones_tight(level, codec):
+    metadata = metadata_of()
+    store = MemoryObjectStore()
+
+    write_sst(
+        store,
+        metadata,
+        batch_of(metadata, [put(1, 1)]),
+        file_id=file_id_of("a"),
+        level=level,
+        row_group_rows=9,
+        created_ms=0,
+    )
+
+    row_group = pq.ParquetFile(pa.BufferReader(store.get(sst_key(REGION, file_id_of("a"))))).metadata.row_group(0)
+    assert {row_group.column(n).compression for n in range(row_group.num_columns)} == {codec}
+
+
 def test_a_group_of_rows_is_no_larger_than_asked_for():
     metadata = metadata_of()
     file, data = write(metadata, batch_of(metadata, [put(n, n) for n in range(1, 8)]), row_group_rows=3)
@@ -236,7 +287,7 @@ def test_a_file_is_never_empty_and_never_written_twice():
 def test_an_sst_that_was_encoded_early_is_stored_as_the_one_that_is_written_at_once(written):
     store = MemoryObjectStore()
 
-    encoded = encode_sst(METADATA, sort_batches([batch_of(METADATA, ROWS_WRITTEN)]), 2)
+    encoded = encode_sst(METADATA, sort_batches([batch_of(METADATA, ROWS_WRITTEN)]), 2, level=1)
     file = store_sst(store, METADATA, encoded, file_id=file_id_of("a"), level=1, created_ms=77)
 
     assert (file, store.get(sst_key(REGION, file_id_of("a")))) == written

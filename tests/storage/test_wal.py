@@ -101,6 +101,65 @@ def test_every_kept_type_comes_back_bit_by_bit():
     assert found.fields.schema.names == list(COLUMNS)
 
 
+@settings(deadline=None)
+@given(
+    st.sampled_from([pa.float64(), pa.int64()]),
+    st.lists(
+        st.none()
+        | st.sampled_from([0, 1, -1, 127, 128, -129, 2**15, 2**31 - 1, 2**31, -(2**31), 2**53])
+        | st.integers(-200, 200)
+    ),
+    st.lists(st.sampled_from([-0.0, 0.5, float("nan"), float("inf"), 1e300]), max_size=1),
+    st.integers(0, 3),
+)
+def test_numbers_that_fit_fewer_bits_come_back_bit_by_bit(data_type, whole, odd, start):
+    # Only a large write is narrowed: nulls make it large.
+    values = [*([None] * 5000), *whole, *(odd if data_type == pa.float64() else []), 1][start:]
+    metadata = metadata_of(fields={"value": data_type})
+    rows = batch_of(metadata, [Row(n + 1, n, fields=(None,)) for n in range(len(values))])
+    fields = pa.RecordBatch.from_arrays([pa.array(values, data_type)], names=["value"])
+
+    wal = logged(metadata, Batch(**{name: getattr(rows, name) for name in rows.__slots__} | {"fields": fields}))
+
+    [found] = wal.replay(metadata, NO_ENTRY)
+    assert same_bits(found.batch.fields.column("value"), fields.column("value"))
+
+
+def rows_stream(payload: bytes) -> tuple[bytes, pa.Table]:
+    """Return what lies before the rows in a payload, and the rows."""
+    start = 48 + int.from_bytes(payload[24:32], "little")
+    with pa.ipc.open_stream(payload[start:]) as reader:
+        return payload[:start], reader.read_all()
+
+
+@pytest.mark.parametrize(
+    ("last", "kept_as"),
+    [
+        (None, pa.int8()),
+        (127.0, pa.int8()),
+        (128.0, pa.int16()),
+        (2.0**31 - 1, pa.int32()),
+        (2.0**31, pa.float64()),
+        (0.5, pa.float64()),
+        (-0.0, pa.float64()),
+        (float("nan"), pa.float64()),
+    ],
+)
+def test_numbers_take_as_many_bits_as_the_widest_of_them_needs(last, kept_as):
+    metadata = metadata_of(fields={"value": pa.float64()})
+    numbers = [*(float(n % 100) for n in range(4095)), last]
+
+    payload = payload_of(batch_of(metadata, [Row(n, n, fields=(numbers[n],)) for n in range(4096)]), metadata)
+
+    assert rows_stream(payload)[1].schema.field("3").type == kept_as
+
+
+def test_the_numbers_of_a_small_write_are_logged_as_they_are():
+    payload = payload_of(batch_of(METADATA, [put(1, 1)]))
+
+    assert rows_stream(payload)[1].schema.field("3").type == pa.int64()
+
+
 def test_a_slice_is_written_without_the_rest():
     batch = batch_of(METADATA, [put(n, n, cpu=n) for n in range(1, 2000)])
 

@@ -1,0 +1,616 @@
+"""The engine tests of mito2, the model of this engine, and what each has become here.
+
+There are 249 in 33 files, by these names. Each is one of
+
+    Here      a test of ours promises the same, at least; ``note`` says what differs in how it is asked
+    Absent    what it is about is not part of mitoframe, and why; such a test cannot be written
+    Later     what it is about is still to come; nobody has promised it yet
+
+`test_table` checks that nothing is missing and nothing is made up, and that what has to do with writing is not Later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Work = Literal["read path", "compaction and hooks", "scale-out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """``test`` is a file below ``tests/`` and a function in it."""
+
+    test: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    work: Work
+    reason: str
+
+
+Entry: TypeAlias = Here | Absent | Later
+
+FORMAT = Absent("There is one SST format, so none to change or to choose.")
+REMOTE_LOG = Absent("It is about a position in a Kafka topic; there is no remote log, only the one beside the files.")
+HOOK = Absent("Hooks are told of files and manifests only; nothing is told of a region that comes or goes.")
+ONE_STORE = Absent("An engine has one object store; tables do not choose among several.")
+NOT_PARTITIONED = Absent("A table is one region: there is no partition expression to keep or to fetch.")
+NO_ROLES = Absent("A region has no role: a process reads or writes the whole store, and holds its lock to write.")
+NO_PURGE_OF_CLOSED = Absent(
+    "A table cannot be given up softly and purged by a request of its own: a drop is for good, and its files go by "
+    "themselves after the grace period."
+)
+
+INDEXES = Later("read path", "Indexes can be declared; none is built yet.")
+LAST_ROW = Later("read path", "There is no selection of the last row of a series yet.")
+BOUNDS = Later("read path", "A scan cannot be bounded from below by a sequence yet.")
+PER_SERIES = Later("read path", "There is no scanner by series yet.")
+SCHEDULING = Later("compaction and hooks", "A region has one compaction at a time, and no follow-up or plan yet.")
+CANCELLING = Later("compaction and hooks", "A compaction cannot be cancelled yet; it finds its edit refused.")
+FILE_REFERENCES = Later("compaction and hooks", "Which files regions refer to cannot be asked for yet.")
+CATCHING_UP = Later("scale-out", "No follower becomes a leader yet; a reading process refreshes at each scan.")
+COPYING = Later("scale-out", "A region's files cannot be copied into another region yet.")
+ROLES = Later("scale-out", "Regions have no roles to change yet.")
+STAGING = Later("scale-out", "Regions have no staging state yet.")
+REMAPPING = Later("scale-out", "Regions cannot be split or joined by their manifests yet.")
+
+TABLE: dict[str, dict[str, Entry]] = {
+    "alter_test.rs": {
+        "test_alter_region": Here(
+            "acceptance/test_alter.py::test_added_fields_are_in_the_manifest_and_older_rows_read_as_null_also_after_reopening",
+            note="Fields only: a tag is part of every row's key, and none is added later.",
+        ),
+        "test_filter_is_null_after_alter_add_field": Here(
+            "acceptance/test_alter.py::test_a_condition_on_an_added_field_finds_the_older_rows_that_lack_it_and_no_overwritten_one",
+            note="Conditions are applied here in full, after dedup.",
+        ),
+        "test_put_after_alter": Here(
+            "acceptance/test_alter.py::test_rows_of_the_new_schema_are_read_beside_the_older_ones_after_altering_and_reopening"
+        ),
+        "test_alter_region_retry": Here(
+            "acceptance/test_alter.py::test_adding_a_field_at_a_place_again_is_refused_and_changes_nothing"
+        ),
+        "test_alter_on_flushing": Here(
+            "acceptance/test_alter.py::test_an_alteration_waits_for_a_flush_under_way_and_then_applies"
+        ),
+        "test_alter_column_fulltext_options": Here(
+            "acceptance/test_alter.py::test_an_index_that_is_set_or_unset_is_kept_by_the_manifest",
+            note="An index is declared by its kind; a kind has no options of its own.",
+        ),
+        "test_alter_column_set_inverted_index": Here(
+            "acceptance/test_alter.py::test_an_index_that_is_set_or_unset_is_kept_by_the_manifest"
+        ),
+        "test_alter_region_ttl_options": Here(
+            "acceptance/test_alter.py::test_an_option_that_touches_no_row_takes_effect_at_once_and_flushes_nothing",
+            note="By the age of flushes: a time to live comes with retention.",
+        ),
+        "test_mixed_region_options_are_published_after_flush": Here(
+            "acceptance/test_alter.py::test_options_of_all_kinds_are_published_together_and_after_the_flush"
+        ),
+        "test_write_stall_on_altering": Here(
+            "acceptance/test_alter.py::test_a_write_waits_for_an_alteration_under_way_and_then_succeeds"
+        ),
+        "test_alter_region_sst_format_with_flush": FORMAT,
+        "test_alter_region_sst_format_without_flush": FORMAT,
+        "test_alter_region_sst_format_flat_to_pk_with_flush": FORMAT,
+        "test_alter_region_sst_format_flat_to_pk_without_flush": FORMAT,
+        "test_alter_region_append_mode_with_flush": Here(
+            "acceptance/test_alter.py::test_append_mode_switched_on_with_rows_there_keeps_one_of_each_old_key_and_all_new_rows"
+        ),
+        "test_alter_region_append_mode_without_flush": Here(
+            "acceptance/test_alter.py::test_append_mode_switched_on_in_an_empty_region_flushes_nothing_and_lasts"
+        ),
+        "test_alter_region_append_mode_invalid": Here(
+            "acceptance/test_alter.py::test_append_mode_cannot_be_switched_off"
+        ),
+        "test_bulk_insert_stale_schema_wal_replay": Here(
+            "acceptance/test_alter.py::test_rows_made_for_an_older_schema_are_filled_and_replayed_so",
+            note="By a write: a bulk insert passes by the log.",
+        ),
+        "test_bulk_insert_stale_wal_entry_replay": Here(
+            "storage/test_wal.py::test_an_entry_from_before_a_field_was_added_has_nulls_or_its_default_there"
+        ),
+    },
+    "append_mode_test.rs": {
+        "test_append_mode_write_query": Here(
+            "acceptance/test_modes.py::test_append_mode_keeps_every_row_of_a_key_wherever_it_lies"
+        ),
+        "test_append_mode_compaction": Here(
+            "acceptance/test_modes.py::test_append_mode_keeps_every_row_through_a_compaction_and_reopening"
+        ),
+        "test_alter_append_mode_clears_merge_mode": Here(
+            "acceptance/test_alter.py::test_append_mode_takes_the_place_of_merge_mode"
+        ),
+        "test_put_single_range": Here(
+            "acceptance/test_modes.py::test_append_mode_shows_every_row_of_a_memtable_before_there_is_a_file"
+        ),
+    },
+    "apply_staging_manifest_test.rs": {
+        "test_apply_staging_manifest_invalid_region_state": STAGING,
+        "test_apply_staging_manifest_mismatched_partition_expr": STAGING,
+        "test_apply_staging_manifest_success": STAGING,
+        "test_apply_staging_manifest_invalid_files_to_add": STAGING,
+        "test_apply_staging_manifest_change_edit_different_columns_fails": STAGING,
+        "test_apply_staging_manifest_preserves_unflushed_memtable": STAGING,
+        "test_split_repartition_causes_duplicate_data": REMAPPING,
+        "test_merge_repartition_data_integrity": REMAPPING,
+    },
+    "basic_test.rs": {
+        "test_engine_new_stop": Here("acceptance/test_basic.py::test_an_engine_that_was_closed_takes_no_request"),
+        "test_create_region_with_empty_requirements": Here(
+            "acceptance/test_basic.py::test_a_store_in_a_folder_needs_nothing_but_the_folder"
+        ),
+        "test_write_to_region": Here(
+            "acceptance/test_basic.py::test_the_bytes_in_memory_grow_with_each_write_and_go_with_a_flush"
+        ),
+        "test_region_replay": Here(
+            "acceptance/test_basic.py::test_rows_that_were_not_flushed_are_there_again_after_a_crash_and_count_once"
+        ),
+        "test_write_query_region": Here("acceptance/test_basic.py::test_rows_come_back_in_the_order_of_tags_and_time"),
+        "test_different_order": Here("acceptance/test_basic.py::test_fields_in_another_order_are_told_apart_by_name"),
+        "test_different_order_and_type": Here(
+            "acceptance/test_basic.py::test_fields_of_several_types_in_another_order_are_told_apart_by_name"
+        ),
+        "test_put_delete": Here("acceptance/test_basic.py::test_a_delete_takes_the_rows_of_its_keys_and_no_others"),
+        "test_delete_not_null_fields": Absent("Fields are always nullable: there is none that a delete could miss."),
+        "test_put_overwrite": Here(
+            "acceptance/test_basic.py::test_a_later_put_replaces_a_row_and_one_that_was_deleted"
+        ),
+        "test_absent_and_invalid_columns": Here(
+            "acceptance/test_basic.py::test_a_field_that_is_missing_is_filled_and_one_of_a_wrong_type_is_refused"
+        ),
+        "test_region_usage": Here("acceptance/test_basic.py::test_the_bytes_on_disk_grow_with_each_flush"),
+        "test_engine_with_write_cache": Absent("Files are written where they stay: there is no cache before a store."),
+        "test_cache_null_primary_key": Here(
+            "acceptance/test_basic.py::test_a_null_tag_is_a_series_of_its_own_in_memory_and_in_a_file"
+        ),
+        "test_list_ssts": Here("acceptance/test_basic.py::test_the_files_that_a_manifest_lists_are_those_in_the_store"),
+        "test_all_region_infos": Here(
+            "acceptance/test_basic.py::test_each_open_region_says_its_sequences_entries_options_and_health",
+            note="There are no roles to report.",
+        ),
+        "test_all_index_metas_list_all_types": Absent("Indexes are declared only; there is no index file to list."),
+    },
+    "batch_catchup_test.rs": {
+        "test_batch_catchup": CATCHING_UP,
+        "test_batch_catchup_err": CATCHING_UP,
+    },
+    "batch_open_test.rs": {
+        "test_batch_open": Here("acceptance/test_basic.py::test_many_regions_are_opened_in_one_call_with_their_rows"),
+        "test_batch_open_err": Here(
+            "acceptance/test_basic.py::test_a_region_that_is_missing_is_told_for_itself_and_the_others_are_opened"
+        ),
+    },
+    "bump_committed_sequence_test.rs": {
+        "test_bump_committed_sequence": Here(
+            "acceptance/test_editing.py::test_an_edit_raises_the_committed_sequence_for_good_without_a_flush"
+        ),
+    },
+    "catchup_test.rs": {
+        "test_catchup_with_last_entry_id": CATCHING_UP,
+        "test_catchup_with_incorrect_last_entry_id": CATCHING_UP,
+        "test_catchup_without_last_entry_id": CATCHING_UP,
+        "test_catchup_with_manifest_update": CATCHING_UP,
+        "test_local_catchup": CATCHING_UP,
+        "test_catchup_not_exist": CATCHING_UP,
+        "test_catchup_region_busy": CATCHING_UP,
+    },
+    "close_test.rs": {
+        "test_engine_close_region": Here(
+            "acceptance/test_close_and_drop.py::test_closing_a_region_lets_it_go_and_closing_it_again_is_fine"
+        ),
+        "test_region_hook_on_close": HOOK,
+        "test_engine_close_region_flush_on_close": Here(
+            "acceptance/test_close_and_drop.py::test_closing_flushes_if_asked"
+        ),
+        "test_engine_close_region_flush_on_close_while_flushing": Here(
+            "acceptance/test_close_and_drop.py::test_closing_waits_for_a_flush_under_way_and_flushes_the_rest"
+        ),
+    },
+    "compaction_test.rs": {
+        "test_planning_followup_updates_schedule_time": SCHEDULING,
+        "test_execution_followup_updates_schedule_time": SCHEDULING,
+        "test_region_b_progresses_while_same_worker_region_a_is_picking": SCHEDULING,
+        "test_picking_close_reopen_ignores_old_plan": SCHEDULING,
+        "test_enter_staging_waits_for_picking_logical_cancellation_ack": STAGING,
+        "test_truncate_waits_for_non_cancellable_compaction_commit": Here(
+            "acceptance/test_truncate.py::test_a_compaction_that_is_committed_already_is_waited_for"
+        ),
+        "test_worker_shutdown_fails_picking_waiter": CANCELLING,
+        "test_compaction_region": Here(
+            "acceptance/test_compaction.py::test_puts_and_deletes_that_overlap_become_one_file_with_the_rows_that_are_left"
+        ),
+        "test_infer_compaction_time_window": Here(
+            "acceptance/test_compaction.py::test_the_window_is_a_day_until_a_compaction_infers_it_and_memtables_are_parted_by_it"
+        ),
+        "test_compaction_overlapping_files": Here(
+            "acceptance/test_compaction.py::test_overlapping_files_of_one_window_become_exactly_one"
+        ),
+        "test_compaction_region_with_overlapping": Here(
+            "acceptance/test_compaction.py::test_deletes_are_honoured_where_files_of_several_windows_overlap"
+        ),
+        "test_compaction_region_with_overlapping_delete_all": Here(
+            "acceptance/test_compaction.py::test_deleting_everything_leaves_no_row_and_what_markers_stay_do_no_harm"
+        ),
+        "test_compaction_input_limit_keeps_rows_deleted": Here(
+            "acceptance/test_compaction.py::test_a_merge_of_many_files_loses_no_row_and_brings_none_back",
+            note="More files than its limit; a merge takes any number here.",
+        ),
+        "test_compaction_of_part_of_a_run_keeps_rows_deleted": Here(
+            "acceptance/test_compaction.py::test_a_merge_of_some_files_keeps_the_markers_that_hide_rows_of_the_others"
+        ),
+        "test_readonly_during_compaction": Here(
+            "acceptance/test_compaction.py::test_a_region_that_is_closed_during_a_compaction_keeps_its_files",
+            note="By closing the region: there are no roles to take from it.",
+        ),
+        "test_local_compaction_cancellation_notifies_before_pending_ddl_dispatch": CANCELLING,
+        "test_compaction_update_time_window": Here(
+            "acceptance/test_compaction.py::test_the_window_is_a_day_until_a_compaction_infers_it_and_memtables_are_parted_by_it"
+        ),
+        "test_change_region_compaction_window": Here(
+            "acceptance/test_compaction.py::test_a_window_given_later_overrides_the_inferred_one_for_good"
+        ),
+        "test_open_overwrite_compaction_window": Here(
+            "acceptance/test_compaction.py::test_a_window_given_later_overrides_the_inferred_one_for_good",
+            note="By altering it: options are in the manifest, and opening takes none.",
+        ),
+    },
+    "copy_region_from_test.rs": {
+        "test_engine_copy_region_from": COPYING,
+        "test_engine_copy_region_failure": COPYING,
+        "test_engine_copy_region_invalid_args": COPYING,
+        "test_engine_copy_region_unexpected_state": COPYING,
+    },
+    "create_test.rs": {
+        "test_engine_create_new_region": Here(
+            "acceptance/test_close_and_drop.py::test_a_region_that_is_made_is_open_empty_and_writable"
+        ),
+        "test_engine_create_existing_region": Here(
+            "acceptance/test_close_and_drop.py::test_making_a_region_that_is_there_again_changes_nothing"
+        ),
+        "test_engine_create_close_create_region": Here(
+            "acceptance/test_close_and_drop.py::test_making_a_region_that_was_closed_opens_it_for_writing"
+        ),
+        "test_engine_create_with_different_id": Here(
+            "acceptance/test_close_and_drop.py::test_a_region_of_another_number_is_another_region_beside_it"
+        ),
+        "test_engine_create_with_different_schema": Here(
+            "acceptance/test_close_and_drop.py::test_making_a_region_again_with_another_schema_is_refused_and_changes_nothing"
+        ),
+        "test_engine_create_with_different_primary_key": Here(
+            "acceptance/test_close_and_drop.py::test_making_a_region_again_with_another_schema_is_refused_and_changes_nothing"
+        ),
+        "test_engine_create_with_options": Here(
+            "acceptance/test_close_and_drop.py::test_options_given_at_creation_are_kept",
+            note="All options there are; a time to live comes with retention.",
+        ),
+        "test_engine_create_with_custom_store": ONE_STORE,
+        "test_engine_create_with_memtable_opts": Absent("There is one kind of memtable, and tables do not tune it."),
+        "create_with_partition_expr_persists_manifest": NOT_PARTITIONED,
+        "test_engine_create_with_format": FORMAT,
+    },
+    "drop_test.rs": {
+        "test_drop_cancels_running_flush": Here(
+            "acceptance/test_close_and_drop.py::test_dropping_ends_a_flush_under_way_and_the_region_is_gone"
+        ),
+        "test_drop_rejects_downgrading_region_without_cancelling_flush": NO_ROLES,
+        "test_engine_drop_region": Here(
+            "acceptance/test_close_and_drop.py::test_dropping_marks_the_region_at_once_and_its_folder_goes_after_the_grace"
+        ),
+        "test_engine_drop_region_for_custom_store": Here(
+            "acceptance/test_close_and_drop.py::test_dropping_a_region_touches_no_other",
+            note="In the one store.",
+        ),
+        "test_region_hook_on_drop": HOOK,
+    },
+    "edit_region_test.rs": {
+        "test_edit_region_schedule_compaction": Here(
+            "acceptance/test_editing.py::test_files_that_an_edit_brings_count_for_the_automatic_compaction",
+            note="There is no least time between two compactions.",
+        ),
+        "test_edit_region_fill_cache": Absent("Files are written where they stay: there is no cache before a store."),
+        "test_write_during_region_editing_is_queued": Here(
+            "acceptance/test_editing.py::test_a_write_during_an_edit_waits_and_gets_the_sequences_after_it"
+        ),
+        "test_bulk_insert_during_region_editing_is_queued": Here(
+            "acceptance/test_editing.py::test_a_write_during_an_edit_waits_and_gets_the_sequences_after_it"
+        ),
+        "test_stalled_write_fails_fast_if_region_closed_during_editing": Here(
+            "acceptance/test_editing.py::test_an_edit_and_a_write_that_wait_are_refused_when_the_region_is_closed_meanwhile"
+        ),
+        "test_raw_add_only_region_edits_are_merged": Absent(
+            "Files are not edited in from outside: each change of a region stores its own and is one manifest version."
+        ),
+        "test_region_edit_with_file_sequence_is_not_merged": Here(
+            "acceptance/test_editing.py::test_edits_at_once_get_sequences_of_their_own_and_all_their_files_stay"
+        ),
+        "test_edit_region_concurrently": Here(
+            "acceptance/test_editing.py::test_edits_at_once_with_writes_flushes_and_compactions_lose_nothing"
+        ),
+    },
+    "file_ref_test.rs": {
+        "get_snapshot_of_file_refs_errors_on_missing_related_region": FILE_REFERENCES,
+        "get_snapshot_of_file_refs_skips_missing_file_handle_region": FILE_REFERENCES,
+    },
+    "filter_deleted_test.rs": {
+        "test_scan_without_filtering_deleted": Absent(
+            "No scan yields delete markers: what was deleted is seen by asking for an earlier moment."
+        ),
+        "test_filter_field_value_after_last_row_update": Here(
+            "acceptance/test_modes.py::test_a_condition_on_a_field_does_not_bring_an_overwritten_version_back"
+        ),
+    },
+    "flush_test.rs": {
+        "test_manual_flush": Here("acceptance/test_flush.py::test_a_flush_makes_one_file_that_a_scan_reads"),
+        "test_flush_and_alter_max_row_group_row_count": Here(
+            "acceptance/test_flush.py::test_the_size_of_row_groups_can_be_altered_and_setting_it_again_changes_nothing"
+        ),
+        "test_flush_engine": Here(
+            "acceptance/test_flush.py::test_when_all_regions_together_fill_half_the_buffer_the_largest_is_flushed"
+        ),
+        "test_write_stall": Here(
+            "acceptance/test_flush.py::test_a_write_waits_while_there_is_no_room_and_goes_on_after_the_flush"
+        ),
+        "test_region_write_buffer_limit_flushes_hot_region": Here(
+            "acceptance/test_flush.py::test_a_full_region_is_flushed_and_its_own_limit_comes_before_the_configured_one"
+        ),
+        "test_region_write_buffer_stall_does_not_block_other_region": Here(
+            "acceptance/test_flush.py::test_a_region_without_room_does_not_hold_up_another"
+        ),
+        "test_region_write_buffer_does_not_stall_follower_write": Here(
+            "acceptance/test_flush.py::test_a_write_to_an_engine_opened_for_reading_is_refused_at_once_also_where_there_is_no_room"
+        ),
+        "test_unrelated_flush_does_not_resume_region_stalled_write": Here(
+            "acceptance/test_flush.py::test_a_flush_of_another_region_makes_no_room"
+        ),
+        "test_region_write_buffer_rejects_only_full_region_queue": Here(
+            "acceptance/test_flush.py::test_only_a_region_whose_queue_is_full_refuses_writes"
+        ),
+        "test_flush_empty": Here("acceptance/test_flush.py::test_flushing_an_empty_region_makes_no_file_and_no_edit"),
+        "test_flush_reopen_region": Here(
+            "acceptance/test_flush.py::test_a_flush_says_in_the_manifest_how_far_it_went_and_the_next_process_goes_on_from_there"
+        ),
+        "test_skip_remote_wal_replay_sets_topic_latest_entry_id": REMOTE_LOG,
+        "test_remote_wal_open_with_replayed_memtable_sets_topic_latest_entry_id": REMOTE_LOG,
+        "test_remote_wal_open_without_replayed_memtable_sets_topic_latest_entry_id": REMOTE_LOG,
+        "test_auto_flush_engine": Here(
+            "acceptance/test_flush.py::test_rows_are_flushed_when_they_are_old_enough_and_not_before"
+        ),
+        "test_flush_workers": Here(
+            "acceptance/test_flush.py::test_a_flush_that_takes_long_does_not_hold_up_the_flush_of_another_region"
+        ),
+        "test_update_topic_latest_entry_id": REMOTE_LOG,
+        "test_region_hook": Here("acceptance/test_flush.py::test_a_flush_tells_of_its_files_once_and_then_of_one_edit"),
+    },
+    "index_build_test.rs": {
+        "bloom_mixed_in_index_on_off_equivalent": INDEXES,
+        "test_compaction_wins_before_index_manifest_commit": INDEXES,
+        "test_compaction_wins_before_index_worker_apply": INDEXES,
+        "test_index_build_uses_physical_file_region_and_logical_manifest_region": INDEXES,
+        "test_index_build_type_flush": INDEXES,
+        "test_index_build_type_compact": INDEXES,
+        "test_index_build_type_schema_change": INDEXES,
+        "test_index_build_type_schema_change_multiple_files": INDEXES,
+        "test_consecutive_schema_changes_publish_latest_index_generation": INDEXES,
+        "test_unrelated_schema_change_retries_stale_flush_index_build": INDEXES,
+        "test_schema_change_uses_manifest_file_generation": INDEXES,
+        "test_index_build_type_manual_basic": INDEXES,
+        "test_index_build_type_manual_consistency": INDEXES,
+        "test_gate_index_build_listener_smoke": INDEXES,
+        "test_index_build_type_manual_duplicate_in_flight": INDEXES,
+        "test_reopen_waits_for_active_index_build_of_previous_incarnation": INDEXES,
+        "test_index_build_type_compact_abort_race": INDEXES,
+    },
+    "merge_mode_test.rs": {
+        "test_merge_mode_write_query": Here(
+            "acceptance/test_modes.py::test_merge_mode_fills_nulls_from_older_rows_but_not_through_a_delete"
+        ),
+        "test_merge_mode_compaction": Here(
+            "acceptance/test_modes.py::test_merge_mode_compacts_to_one_file_with_the_same_rows"
+        ),
+    },
+    "open_test.rs": {
+        "test_engine_open_empty": Here(
+            "acceptance/test_close_and_drop.py::test_opening_what_was_never_made_is_refused_and_makes_nothing"
+        ),
+        "test_engine_offline_cleanup_closed_region": NO_PURGE_OF_CLOSED,
+        "test_engine_offline_cleanup_rejects_opened_region": NO_PURGE_OF_CLOSED,
+        "test_engine_offline_cleanup_fires_on_region_gc": NO_PURGE_OF_CLOSED,
+        "test_engine_offline_cleanup_propagates_on_region_gc_error": NO_PURGE_OF_CLOSED,
+        "test_engine_open_existing": Here("acceptance/test_close_and_drop.py::test_opening_what_is_open_is_fine"),
+        "test_engine_reopen_region": Here(
+            "acceptance/test_close_and_drop.py::test_a_region_that_was_closed_can_be_opened_again"
+        ),
+        "test_engine_open_readonly": Here(
+            "acceptance/test_close_and_drop.py::test_an_engine_opened_for_reading_refuses_writes_that_one_opened_for_writing_takes",
+            note="By how the store was opened: regions have no roles.",
+        ),
+        "test_engine_region_open_with_options": Absent(
+            "A table's options are in its manifest and changed by altering it; opening takes none."
+        ),
+        "test_engine_region_open_with_custom_store": ONE_STORE,
+        "test_open_region_skip_wal_replay": Absent(
+            "Opening always replays the log: a region is open with all its rows or not at all."
+        ),
+        "test_open_region_wait_for_opening_region_ok": Here(
+            "acceptance/test_close_and_drop.py::test_who_asks_for_a_region_that_is_being_opened_waits_and_gets_the_same"
+        ),
+        "test_open_region_wait_for_opening_region_err": Here(
+            "acceptance/test_close_and_drop.py::test_who_waits_for_a_region_that_cannot_be_opened_is_told_so_too"
+        ),
+        "test_open_compaction_region": Absent("Compactions run in the process that writes: no other opens a region."),
+        "test_open_backfills_partition_expr_with_fetcher": NOT_PARTITIONED,
+        "test_open_keeps_none_without_fetcher": NOT_PARTITIONED,
+        "test_region_hook_on_open": HOOK,
+    },
+    "parallel_test.rs": {
+        "test_parallel_scan": Here(
+            "acceptance/test_reading.py::test_scans_at_once_see_whole_writes_and_never_fewer_rows_than_before"
+        ),
+    },
+    "partition_filter_test.rs": {
+        "test_partition_filter_basic": REMAPPING,
+    },
+    "projection_test.rs": {
+        "test_scan_projection": Here(
+            "read/test_scanner.py::test_columns_come_in_the_order_asked_for_with_the_internal_ones"
+        ),
+        "test_scan_projection_without_primary_key": Here(
+            "acceptance/test_basic.py::test_rows_come_back_in_the_order_of_tags_and_time"
+        ),
+    },
+    "prune_test.rs": {
+        "test_read_parquet_stats": Later("read path", "That each statistic is exact is not tested by itself."),
+        "test_prune_tag": Here("storage/test_sst_reader.py::test_row_groups_that_cannot_match_are_skipped"),
+        "test_prune_tag_and_field": Here("read/test_plan.py::test_only_conditions_on_the_key_may_skip_within_a_group"),
+        "test_prune_memtable": Here("read/test_plan.py::test_what_is_not_read_holds_no_row_that_could_be_wanted"),
+        "test_prune_memtable_complex_expr": Here("frames/test_resolver.py::test_a_query_agrees_with_brute_force"),
+        "test_mem_range_prune": Here("read/test_scanner.py::test_a_scan_reads_what_was_there_when_it_was_planned"),
+        "test_scan_filter_field_after_delete": Here(
+            "read/test_scanner.py::test_no_predicate_brings_a_deleted_row_back"
+        ),
+    },
+    "remap_manifests_test.rs": {
+        "test_remap_manifests_invalid_partition_expr": REMAPPING,
+        "test_remap_manifests_invalid_region_state": REMAPPING,
+        "test_remap_manifests_invalid_input_regions": REMAPPING,
+        "test_remap_manifests_success": REMAPPING,
+    },
+    "row_selector_test.rs": {
+        "test_last_row_append_mode_disabled": LAST_ROW,
+        "test_last_row_append_mode_enabled": LAST_ROW,
+        "test_last_row_flat_format_append_mode_disabled": LAST_ROW,
+        "test_last_row_flat_format_append_mode_enabled": LAST_ROW,
+        "test_last_row_flat_format_prefilter_does_not_poison_selector_cache": LAST_ROW,
+    },
+    "scan_corrupt.rs": {
+        "test_scan_corrupt": Later("read path", "That statistics of long strings are whole is not tested by itself."),
+    },
+    "scan_test.rs": {
+        "test_json_type_hint_pushdown_scanner_returns_batches": Absent("There is no type for JSON documents."),
+        "test_incremental_query_stale_error": BOUNDS,
+        "test_scan_with_min_sst_sequence": BOUNDS,
+        "test_full_snapshot_upper_bound_returns_outdated_after_late_flush": Later(
+            "read path", "A scan of an earlier moment is not refused when versions of that moment are gone."
+        ),
+        "test_snapshot_bound_query_binds_memtable_upper_bound_at_scan_open": Here(
+            "read/test_scanner.py::test_a_scan_reads_what_was_there_when_it_was_planned"
+        ),
+        "test_snapshot_bound_query_keeps_open_snapshot_after_late_flush": Here(
+            "read/test_scanner.py::test_a_scan_keeps_its_files_until_it_is_let_go"
+        ),
+        "test_snapshot_bound_query_keeps_correct_result_after_late_flush": Here(
+            "acceptance/test_modes.py::test_a_deleted_row_is_seen_by_who_looks_at_an_earlier_moment_only"
+        ),
+        "test_max_concurrent_scan_files": Later("read path", "A scan may open any number of files at once."),
+        "test_series_scan": PER_SERIES,
+        "test_two_phase_series_scan": PER_SERIES,
+        "test_series_scan_flat_small_permits": PER_SERIES,
+        "test_range_cache_separates_or_equality_time_filters": Later("read path", "Results are not cached yet."),
+    },
+    "set_role_state_test.rs": {
+        "test_set_role_state_gracefully": ROLES,
+        "test_set_role_state_gracefully_not_exist": ROLES,
+        "test_write_downgrading_region": ROLES,
+        "test_unified_state_transitions": ROLES,
+        "test_restricted_state_transitions": ROLES,
+        "test_direct_set_region_role_staging_leader_is_noop": STAGING,
+        "test_direct_set_region_role_exits_staging_state_only": STAGING,
+        "test_set_region_role_can_exit_staging_to_leader": STAGING,
+        "test_set_region_role_leader_clears_staging_partition_info": STAGING,
+        "test_set_region_role_follower_clears_staging_partition_info": STAGING,
+        "test_set_region_role_downgrading_leader_clears_staging_partition_info": STAGING,
+        "test_can_reenter_staging_after_direct_exit_cleanup": STAGING,
+    },
+    "skip_wal_test.rs": {
+        "test_close_region_skip_wal_with_pending_data": Here(
+            "acceptance/test_close_and_drop.py::test_closing_a_region_without_a_log_flushes_it_whatever_was_asked"
+        ),
+        "test_close_region_skip_wal_without_pending_data": Here(
+            "acceptance/test_close_and_drop.py::test_closing_a_region_without_a_log_and_without_rows_writes_nothing"
+        ),
+        "test_alter_skip_wal_stops_wal_and_flushes_on_close": Here(
+            "acceptance/test_close_and_drop.py::test_a_region_whose_log_is_switched_off_writes_none_and_is_flushed_when_closed"
+        ),
+        "test_alter_skip_wal_on_follower_survives_promotion": NO_ROLES,
+        "test_close_follower_region_skip_wal": Here(
+            "acceptance/test_close_and_drop.py::test_a_reading_process_closes_a_region_without_a_log_at_once"
+        ),
+        "test_close_follower_region_skip_wal_with_pending_data": Absent(
+            "A reading process has no rows of its own: without a log it knows those in files only."
+        ),
+        "test_close_region_skip_wal_while_flush_in_flight_closes_region": Here(
+            "acceptance/test_close_and_drop.py::test_closing_waits_for_a_flush_under_way_and_flushes_the_rest"
+        ),
+        "test_close_region_skip_wal_rejects_writes_queued_after_close": Here(
+            "acceptance/test_close_and_drop.py::test_a_write_that_waited_for_a_close_is_refused_and_nothing_of_it_is_there"
+        ),
+        "test_concurrent_close_region_skip_wal_while_flush_in_flight_succeeds": Here(
+            "acceptance/test_close_and_drop.py::test_two_who_close_a_region_at_once_while_it_is_flushed_both_succeed"
+        ),
+        "test_close_region_after_truncate_skip_wal": Here(
+            "acceptance/test_close_and_drop.py::test_rows_written_without_a_log_after_a_truncation_survive_closing"
+        ),
+    },
+    "staging_test.rs": {
+        "test_staging_state_integration": STAGING,
+        "test_staging_blocks_alter_operations": STAGING,
+        "test_staging_blocks_truncate_operations": STAGING,
+        "test_staging_state_validation_patterns": STAGING,
+        "test_staging_reject_all_writes_rejects_put": STAGING,
+        "test_staging_write_partition_expr_version": STAGING,
+        "test_staging_manifest_directory": STAGING,
+        "test_staging_exit_success_with_manifests": STAGING,
+        "test_enter_staging_writes_partition_expr_change_action": STAGING,
+        "test_staging_exit_conflict_partition_expr_change_and_change": STAGING,
+        "test_write_stall_on_enter_staging": STAGING,
+        "test_enter_staging_clean_staging_manifest_error": STAGING,
+        "test_enter_staging_save_staging_manifest_error": STAGING,
+    },
+    "sync_test.rs": {
+        "test_sync_after_flush_region": Here(
+            "acceptance/test_reading.py::test_a_reading_process_sees_files_that_were_flushed_since_it_opened"
+        ),
+        "test_sync_after_alter_region": Here(
+            "acceptance/test_reading.py::test_a_reading_process_sees_a_schema_that_was_altered_since_it_opened"
+        ),
+    },
+    "truncate_test.rs": {
+        "test_engine_truncate_region_basic": Here(
+            "acceptance/test_truncate.py::test_truncating_removes_every_row_wherever_it_lies_and_says_how_many"
+        ),
+        "test_engine_put_data_after_truncate": Here(
+            "acceptance/test_truncate.py::test_rows_written_after_a_truncation_are_seen_and_numbered_on"
+        ),
+        "test_engine_truncate_after_flush": Here(
+            "acceptance/test_truncate.py::test_files_go_from_the_manifest_at_once_and_from_the_store_after_the_grace"
+        ),
+        "test_engine_truncate_reopen": Here("acceptance/test_truncate.py::test_truncated_rows_are_not_replayed"),
+        "test_engine_discard_unflushed": Here(
+            "acceptance/test_truncate.py::test_giving_up_what_is_not_flushed_keeps_the_files_also_after_a_crash"
+        ),
+        "test_engine_discard_unflushed_skip_wal": Here(
+            "acceptance/test_truncate.py::test_giving_up_rows_without_a_log_leaves_the_entry_id_at_zero"
+        ),
+        "test_engine_discard_unflushed_wakes_stalled_writes": Here(
+            "acceptance/test_truncate.py::test_memory_that_was_given_up_lets_writes_to_other_regions_go_on"
+        ),
+        "test_engine_truncate_during_flush": Here(
+            "acceptance/test_truncate.py::test_a_flush_under_way_finds_its_rows_truncated_and_leaves_no_file"
+        ),
+        "test_engine_discard_unflushed_during_flush": Here(
+            "acceptance/test_truncate.py::test_a_flush_under_way_finds_its_rows_truncated_and_leaves_no_file"
+        ),
+        "test_engine_discard_unflushed_after_flush_commit_started": Here(
+            "acceptance/test_truncate.py::test_a_flush_that_is_committed_already_is_waited_for"
+        ),
+    },
+}

@@ -1,0 +1,164 @@
+"""Whether a store that something happened to still keeps its promises.
+
+It is opened, read, and opened again: the second time must find the same. Then everything that crashes leave lying
+about is collected, writes that are known by a key are made again, every table is written to and flushed, and after all
+that the store must hold what brute force says, and nothing besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pyarrow as pa
+from expected import Shown, State, shown
+from operations import Place, Session, Write, keyed
+from scenarios import Scenario
+
+from mitoframe.model.options import MitoConfig
+from mitoframe.model.request import ScanRequest
+from mitoframe.ports import Vfs
+from mitoframe.storage.paths import parse_region_folder, parse_sst_key
+
+PROBE = 99
+
+
+def check(place: Place, scenario: Scenario, allowed: list[State], *, thorough: bool = True) -> None:
+    """Raise AssertionError if an acknowledged row is missing, one that was never written is there, or litter stays.
+
+    If not ``thorough`` the store is only read, twice.
+    """
+    config = replace(scenario.config, gc_grace_ms=0)
+    with opened(place, config) as session:
+        found = observed(session)
+        states = [state for state in allowed if shown(state) == found]
+        assert states, difference(found, [shown(state) for state in allowed])
+    with opened(place, config) as session:
+        assert observed(session) == found, "a second recovery finds something else"
+        if not thorough:
+            return
+        _collect(session)
+        states = _go_on(session, scenario, states)
+        found = observed(session)
+        assert found in [shown(state) for state in states], difference(found, [shown(state) for state in states])
+        _check_tidy(session)
+    with opened(place, config) as session:
+        assert observed(session) == found, "what was written after the recovery is not there"
+
+
+def check_seen(session: Session, states: list[State]) -> None:
+    """Raise AssertionError if an open store shows none of these states."""
+    found = observed(session)
+    assert found in [shown(state) for state in states], difference(found, [shown(state) for state in states])
+
+
+@contextmanager
+def opened(place: Place, config: MitoConfig) -> Iterator[Session]:
+    session = Session(place, config)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def observed(session: Session) -> dict[str, Shown]:
+    """Read everything; what the catalog says of a table must be what the table says of itself."""
+    found = {}
+    for entry in session.connection.catalog.tables():
+        region = session.engine.region(entry.regions[0])
+        assert entry.schema == region.metadata.to_json(), f"catalog and manifest disagree on {entry.name!r}"
+        found[entry.name] = _shown(session, entry.name)
+    return found
+
+
+def _shown(session: Session, name: str) -> Shown:
+    metadata = session.engine.region(session.region(name)).metadata
+    rows = []
+    for batch in session.engine.handle_query(metadata.region_id, ScanRequest()):
+        assert batch.schema.types == metadata.arrow_schema().types, "a batch has other types than its table"
+        columns = [
+            column.cast(pa.int64()).to_pylist() if pa.types.is_timestamp(column.type) else column.to_pylist()
+            for column in batch.columns
+        ]
+        rows += list(zip(*columns, strict=True))
+    columns = tuple((column.name, str(column.type)) for column in metadata.arrow_schema())
+    return columns, tuple(sorted(rows, key=repr))
+
+
+def difference(found: dict[str, Shown], allowed: list[dict[str, Shown]]) -> str:
+    """Say how what was found differs from each state that is allowed."""
+    return "\n".join(
+        f"differs from allowed state {number}: {_difference(found, state)}" for number, state in enumerate(allowed)
+    )
+
+
+def _difference(found: dict[str, Shown], state: dict[str, Shown]) -> str:
+    if found.keys() != state.keys():
+        return f"the tables are {sorted(found)} instead of {sorted(state)}"
+    told = []
+    for name, (columns, rows) in state.items():
+        if columns != found[name][0]:
+            told.append(f"{name}: columns {found[name][0]} instead of {columns}")
+            continue
+        lost = [row for row in rows if row not in found[name][1]]
+        extra = [row for row in found[name][1] if row not in rows]
+        if lost or extra or len(rows) != len(found[name][1]):
+            told.append(f"{name}: {len(found[name][1])} rows, not {len(rows)}; lost {lost}; never written {extra}")
+    return "; ".join(told)
+
+
+# --- afterwards ------------------------------------------------------------------------------------------------
+
+
+def _collect(session: Session) -> None:
+    """Delete what nobody needs, at once."""
+    for entry in session.connection.catalog.tables():
+        session.engine.vacuum(entry.regions[0], 0)
+    session.engine.maintain()
+
+
+def _go_on(session: Session, scenario: Scenario, states: list[State]) -> list[State]:
+    """Make keyed writes again, and one that is new; return what may be there then."""
+    there = {entry.name for entry in session.connection.catalog.tables()}
+    again = [write for write in keyed((*scenario.prepared, *scenario.operations)) if write.name in there]
+    for write in (*again, *(Write(PROBE, name) for name in sorted(there))):
+        write.run(session)
+        states = [write.outcomes(state)[-1] for state in states]
+    for name in sorted(there):
+        session.table(name).flush()
+    return states
+
+
+def _check_tidy(session: Session) -> None:
+    """Every stored file is listed by the table it belongs to, and the log holds no more than its newest segment."""
+    vfs = session.place.vfs
+    names = set(files_of(vfs))
+    assert not [name for name in names if name.endswith(".tmp")], "a temporary file stays"
+    assert not [name for name in names if name.startswith("dropped/")], "the marker of a dropped table stays"
+    segments = [name for name in names if name.startswith("wal/")]
+    assert len(segments) <= 1, f"everything is flushed, but the log keeps {sorted(segments)}"
+    named = {entry.regions[0] for entry in session.connection.catalog.tables()}
+    for folder in vfs.list("regions"):
+        region = parse_region_folder(folder)
+        assert region is not None
+        stored = [name for name in names if name.startswith(f"regions/{folder}/")]
+        files = {parse_sst_key(name) for name in stored if "/sst/" in name}
+        if region in named:
+            assert files == set(session.engine.region(region).state.files), f"orphans in {folder}: {sorted(stored)}"
+        else:
+            # A table whose making was killed leaves its first manifest under a number that is never given again.
+            assert len(stored) <= 1, f"a region without a name keeps {sorted(stored)}"
+            assert not files
+
+
+def files_of(vfs: Vfs, folder: str = "") -> Iterator[str]:
+    """Yield the path of every file."""
+    for name in vfs.list(folder):
+        path = f"{folder}/{name}" if folder else name
+        try:
+            vfs.stat(path)
+        except IsADirectoryError:
+            yield from files_of(vfs, path)
+        else:
+            yield path
