@@ -249,8 +249,10 @@ class Database:
         """
         self._check_writable()
         entry = self._shared.connection.catalog.get(name)
+        engine = self._shared.connection.engine
         for region in entry.regions:
-            self._shared.connection.engine.drop(region)
+            if region not in engine.dropped():  # An earlier attempt may have come that far.
+                engine.drop(region)
         self._shared.connection.catalog.drop_table(entry)
         reached("drop.unnamed")
 

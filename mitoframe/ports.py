@@ -193,6 +193,9 @@ class LogStore(Protocol):
     def obsolete(self, region_id: RegionId, through: EntryId) -> None:
         """Forget a region's entries up to ``through``; space is given back when nobody needs it."""
 
+    def regions(self) -> frozenset[RegionId]:
+        """Return the regions of which there are entries that are not obsolete."""
+
     def last_id(self) -> EntryId:
         """Return the id of the newest entry, 0 if there never was one."""
 

@@ -28,6 +28,7 @@ from mitoframe.drivers.scheduler import ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
+from mitoframe.engine.opening import roll_forward
 from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, LANES, WRITE_LANE
 from mitoframe.model.errors import (
     ConfigError,
@@ -127,6 +128,7 @@ def _connection(
     hooks: Sequence[RegionHook],
     *,
     read_only: bool = False,
+    after_crash: bool = False,
 ) -> Connection:
     """Join the parts; closing the connection closes the engine, with it the log, then all that was ``opened``."""
     engine = MitoEngine(
@@ -140,7 +142,10 @@ def _connection(
         read_only=read_only,
     )
     opened.callback(engine.close)
-    return Connection(engine=engine, catalog=Catalog(meta), close=opened.pop_all().close)
+    catalog = Catalog(meta, hidden=engine.dropped() if read_only else ())
+    if not read_only:
+        roll_forward(engine, catalog, after_crash=after_crash)
+    return Connection(engine=engine, catalog=catalog, close=opened.pop_all().close)
 
 
 def connect_vfs(
@@ -176,9 +181,9 @@ def _connect_writer(
     randomness = SystemRandomness()
     with ExitStack() as opened:
         lock = WriterLock.acquire(vfs, SystemClock(), lock_path=LOCK_FILE, holder_path=HOLDER_FILE)
-        # Left in good order only if nothing raised, neither while opening nor while closing.
-        opened.push(lambda kind, *_: lock.release(in_good_order=kind is None))
         store = LocalObjectStore(vfs, randomness)
+        # Left in good order only if nothing raised, neither while opening nor while closing, and no put was left open.
+        opened.push(lambda kind, *_: lock.release(in_good_order=kind is None and not store.needs_sweep))
         if lock.after_crash:
             store.sweep()
         store_id = _make_store(store, randomness)
@@ -193,7 +198,7 @@ def _connect_writer(
             recovery=config.wal_recovery,
         )
         _tell_damage(log.damage)
-        return _connection(opened, store, log, meta, scheduler, config, hooks)
+        return _connection(opened, store, log, meta, scheduler, config, hooks, after_crash=lock.after_crash)
 
 
 def _connect_reader(

@@ -1,9 +1,8 @@
 """The one writer of a store: the kernel holds the lock and frees it when the process dies; a file beside it says who.
 
 The holder's file is there from `acquire` to a `release` in good order. Whoever takes the lock and finds one follows a
-writer that was killed or failed (``after_crash``), and has to make durable and clean up what that one left. After a
-power loss the file may be missing, but then what can be read is durable. Its content is for messages only: it may be
-stale or torn, and nothing is decided by it.
+writer that was killed or failed, or lost power (``after_crash``), and has to make durable and clean up what that one
+left. Its content is for messages only: it may be stale or torn, and nothing is decided by it.
 
 Within a process, threads that open or let go of stores take turns (`one_at_a_time`), since only all of them together
 hold the lock.
@@ -114,3 +113,4 @@ def _write_holder(vfs: Vfs, clock: Clock, path: str) -> None:
     file.write(data)
     file.close()
     vfs.rename(temporary, path)
+    vfs.sync_dir(path.rpartition("/")[0])

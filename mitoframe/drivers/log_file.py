@@ -154,6 +154,10 @@ class SegmentLog:
             self._forget_locked(region_id, through)
             self._remove_spent_locked()
 
+    def regions(self) -> frozenset[RegionId]:
+        with self._mutex:
+            return frozenset(region_id for region_id, places in self._index.items() if places)
+
     def last_id(self) -> EntryId:
         return EntryId(self._segments[-1].chain.last_entry_id) if self._segments else NO_ENTRY
 

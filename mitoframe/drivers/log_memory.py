@@ -75,6 +75,10 @@ class MemoryLog(_Undurable):
             entries = self._entries.get(region_id, [])
             del entries[: bisect_right(entries, through, key=_entry_id)]
 
+    def regions(self) -> frozenset[RegionId]:
+        with self._mutex:
+            return frozenset(region_id for region_id, entries in self._entries.items() if entries)
+
 
 class NoopLog(_Undurable):
     """Counts entries and forgets them: for data that can be loaded again after a crash."""
@@ -96,3 +100,6 @@ class NoopLog(_Undurable):
 
     def obsolete(self, region_id: RegionId, through: EntryId) -> None:  # noqa: ARG002 - the port's signature
         self._check_open()
+
+    def regions(self) -> frozenset[RegionId]:
+        return frozenset()

@@ -35,6 +35,8 @@ class LocalObjectStore:
         self._vfs = vfs
         self._randomness = randomness or SystemRandomness()
         self._folders_made: set[str] = set()
+        self.needs_sweep = False
+        """Whether something was left that only a `sweep` puts right: a name that may not be durable, or litter."""
         self._has_real_paths = _ABSOLUTE_ROOT.match(vfs.root) is not None
 
     def get(self, key: str) -> bytes:
@@ -65,13 +67,11 @@ class LocalObjectStore:
                 self._write(temporary, data)
             self._link(temporary, key)
         finally:
-            # Best effort: what stays is invisible, and the next sweep removes it.
-            with suppress(OSError):
-                self._vfs.unlink(temporary)
+            self._discard(temporary)
         try:
             self._vfs.sync_dir(folder)
         except OSError as error:
-            raise _unknown(key) from error
+            raise self._unknown(key) from error
 
     def head(self, key: str) -> ObjectMeta:
         with _reading(f"looking for object {key}"):
@@ -115,7 +115,21 @@ class LocalObjectStore:
         except FileExistsError:
             raise
         except OSError as error:
-            raise unavailable(error, f"storing object {key}") if is_disk_full(error) else _unknown(key) from error
+            raise unavailable(error, f"storing object {key}") if is_disk_full(error) else self._unknown(key) from error
+
+    def _discard(self, temporary: str) -> None:
+        try:
+            self._vfs.unlink(temporary)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self.needs_sweep = True  # Until then what stays is invisible.
+
+    def _unknown(self, key: str) -> UnknownOutcomeError:
+        self.needs_sweep = True
+        return UnknownOutcomeError(
+            f"storing object {key} failed half-way; look whether it is there before trying again."
+        )
 
     def _sweep_folder(self, folder: str) -> int:
         leftovers = [name for name in self._names(folder) if _TEMPORARY_NAME.fullmatch(name)]
@@ -161,10 +175,6 @@ class LocalObjectStore:
 
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
-
-
-def _unknown(key: str) -> UnknownOutcomeError:
-    return UnknownOutcomeError(f"storing object {key} failed half-way; look whether it is there before trying again.")
 
 
 @contextmanager

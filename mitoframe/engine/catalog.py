@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -77,8 +77,10 @@ class Catalog:
     ['cpu']
     """
 
-    def __init__(self, meta: MetaStore) -> None:
+    def __init__(self, meta: MetaStore, hidden: Collection[RegionId] = ()) -> None:
+        """Tables with one of the ``hidden`` regions are not there for whoever asks."""
         self._meta = meta
+        self._hidden = frozenset(hidden)
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -101,7 +103,8 @@ class Catalog:
             regions = self._meta.range(*_folder(_region_folder(table_id))).kvs
             # Dropping removes the name first, so an unchanged name says that all of the rest was still there.
             if self._one(named.key) == named:
-                return _to_entry(named, schema, regions)
+                entry = _to_entry(named, schema, regions)
+                return None if self._is_hidden(entry) else entry
         raise ConflictError(f"table {name!r} is being changed all the time; retry")
 
     def tables(self) -> tuple[TableEntry, ...]:
@@ -118,7 +121,8 @@ class Catalog:
             table_id, version = _table_and_version(named)
             schema = others.get(_schema_key(table_id, version))
             entries.append(_to_entry(named, schema, regions[_region_folder(table_id)]))
-        return tuple(sorted(entries, key=lambda entry: entry.name))
+        shown = (entry for entry in entries if not self._is_hidden(entry))
+        return tuple(sorted(shown, key=lambda entry: entry.name))
 
     def poll(self, after: int) -> tuple[int, tuple[str, ...]]:
         """Return the catalog's revision, and the names made, changed or dropped after revision ``after``."""
@@ -216,6 +220,9 @@ class Catalog:
 
     def _one(self, key: bytes) -> KeyValue | None:
         return next(iter(self._meta.range(key).kvs), None)
+
+    def _is_hidden(self, entry: TableEntry) -> bool:
+        return not self._hidden.isdisjoint(entry.regions)
 
     def _names(self) -> tuple[str, ...]:
         return tuple(sorted(_name_of(kv.key) for kv in self._meta.range(*_folder(_TABLES)).kvs))

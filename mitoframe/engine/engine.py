@@ -8,7 +8,7 @@ sorting of what the caller hands over: an interrupted caller has only stopped wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -258,6 +258,11 @@ class MitoEngine:
     def dropped(self) -> frozenset[RegionId]:
         """Return the regions that were dropped and whose files are still there."""
         return self._regions.dropped()
+
+    def forget_log_of_others(self, named: Collection[RegionId]) -> None:
+        """Let the log forget regions that are not ``named`` and of which nothing else is left."""
+        self._check_writable()
+        self._regions.forget_log_of_others(named)
 
     def _change(self, change: Callable[[], Result]) -> Result:
         return done(self._parts.scheduler, CHANGE_LANE, change)

@@ -7,7 +7,7 @@ the marker under ``dropped/``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,17 @@ class Regions:
     def dropped(self) -> frozenset[RegionId]:
         """Return the regions that were given up and whose files are still there."""
         return frozenset(self._dropped)
+
+    def forget_log_of_others(self, named: Collection[RegionId]) -> None:
+        """Let the log forget regions that nobody names and of which nothing else is left.
+
+        A dropped region's marker goes with its files, while the log may still have entries of it beside those of
+        others: nobody else would ever call them obsolete, and all that follows in the log would stay with them.
+        """
+        wal = self._parts.wal
+        for region_id in wal.regions().difference(named):
+            if not exists(self._parts.store, region_id):
+                wal.obsolete(region_id, wal.last_id())
 
     def get(self, region_id: RegionId) -> Region:
         """Return a region, opening it if need be."""

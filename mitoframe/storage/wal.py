@@ -251,6 +251,9 @@ class Wal:
     def obsolete(self, region_id: RegionId, through: EntryId) -> None:
         self._log.obsolete(region_id, through)
 
+    def regions(self) -> frozenset[RegionId]:
+        return self._log.regions()
+
     def last_id(self) -> EntryId:
         return self._log.last_id()
 

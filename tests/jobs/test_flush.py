@@ -13,7 +13,7 @@ from mitoframe.failpoints import watching
 from mitoframe.jobs.flush import SST_ROWS_MIN, FlushedMemtable, flush_memtable, flushed, joined
 from mitoframe.model.edit import FileEdit, WriteKey
 from mitoframe.model.errors import UnavailableError
-from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
+from mitoframe.model.file import LEVEL_FLUSHED, LEVEL_HISTORY, FileMeta
 from mitoframe.model.ids import EntryId, FileId, Sequence
 from mitoframe.storage import memtable as memtable_module
 from mitoframe.storage.memtable import Memtable, MemtableLimits, MemtableRange, RangeStats, _Partition
@@ -145,10 +145,11 @@ def test_the_files_hold_what_dedup_leaves_and_the_history_the_rest(
         assert before.max_time < after.min_time
 
 
-def test_files_are_of_the_first_level_and_of_this_moment():
+def test_files_are_of_the_first_level_and_history_is_below_it_all_of_this_moment():
     output = flush(MemoryObjectStore(), memtable_of([put(1, 5), put(2, 5)]))
 
-    assert [(file.level, file.created_ms) for file in (*output.files, *output.history)] == [(LEVEL_FLUSHED, 5000)] * 2
+    assert [(file.level, file.created_ms) for file in output.files] == [(LEVEL_FLUSHED, 5000)]
+    assert [(file.level, file.created_ms) for file in output.history] == [(LEVEL_HISTORY, 5000)]
     assert output.files[0].file_id != output.history[0].file_id
 
 
