@@ -142,7 +142,10 @@ class ObjectStore(Protocol):
         """Return all objects directly under the folder ``prefix`` (no trailing slash), sorted by key."""
 
     def delete(self, key: str) -> None:
-        """Remove an object. A missing key is not an error."""
+        """Remove an object. A missing key is not an error. Durable only after `sync`."""
+
+    def sync(self, prefix: str) -> None:
+        """Return when every removal directly under the folder ``prefix`` is durable. A missing folder is fine."""
 
     def url(self, key: str) -> str | None:
         """Return where other programs can read this object, or None if they cannot."""

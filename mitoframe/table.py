@@ -223,6 +223,7 @@ class Table:
         self._check_writable()
         if start is None and end is None and not tags and where is None:
             raise InvalidInputError("delete needs a condition; to remove all rows call truncate().")
+        _looked_at(where)
         self._refuse_deleting()
         conditions = [*_tag_conditions(self.tags, tags or {}), *([] if where is None else [where])]
         scan = self.scan(columns=[*self.tags, self.time], where=pl.all_horizontal(conditions) if conditions else None,

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from datetime import datetime
@@ -260,3 +261,99 @@ def test_handles_show_what_they_are(tmp_path: Path) -> None:
         assert repr(database) == f"store {tmp_path} (rw)"
         assert database._repr_html_() == f"<span>store {tmp_path} (rw)</span>"
     assert repr(database) == f"store {tmp_path} (closed)"
+
+
+# --- tables come and go -----------------------------------------------------------------------------------------
+
+
+def test_a_dropped_table_is_gone_and_its_name_is_free(tmp_path: Path) -> None:
+    with mito.open(tmp_path) as database:
+        write(database)
+        table = database["cpu"]
+        database.drop_table("cpu")
+
+        assert "cpu" not in database
+        with pytest.raises(mito.TableNotFoundError):
+            database.drop_table("cpu")
+        with pytest.raises(mito.MitoError):
+            table.write(frame())
+        assert write(database, "b").created
+        assert database["cpu"].scan().collect()["host"].to_list() == ["b"]
+    with mito.open(tmp_path) as database:
+        assert database["cpu"].scan().collect()["host"].to_list() == ["b"]
+
+
+def test_a_first_write_that_fails_half_way_leaves_no_table(memory: mito.Database, monkeypatch) -> None:
+    monkeypatch.setattr("mitoframe.writing.PIECE_ROWS", 2)
+    good, bad = frame(), frame().with_columns(ts=pl.lit(None, pl.Datetime("us")))
+
+    with pytest.raises(mito.InvalidInputError, match="row 3"):
+        memory.write(pl.concat([good, good, good, bad]), "cpu", time="ts", tags=["host"])
+
+    assert "cpu" not in memory
+    assert write(memory).created
+
+
+def test_options_make_a_table_and_must_be_those_it_has(memory: mito.Database) -> None:
+    options = {"dedup": "none", "compaction_window": "1h"}
+    for _ in range(2):
+        memory.write(frame(), "cpu", time="ts", tags=["host"], options=options)
+
+    assert memory["cpu"].scan().count() == 2
+    with pytest.raises(mito.InvalidInputError, match="has dedup='none', not 'last'"):
+        memory.write(frame(), "cpu", options={"dedup": "last"})
+    with pytest.raises(mito.ConfigError, match="did you mean 'dedup'"):
+        memory.write(frame(), "cpu", options={"dedupe": "last"})
+
+
+@pytest.mark.parametrize(("time", "tags"), [("host", None), (None, []), (None, ["load"]), (None, "host")])
+def test_a_write_that_means_another_key_is_refused(memory: mito.Database, time: str | None, tags) -> None:
+    write(memory)
+
+    with pytest.raises(mito.InvalidInputError):
+        memory.write(frame("b"), "cpu", time=time, tags=tags)
+
+    assert memory["cpu"].scan().count() == 1
+
+
+def test_a_key_makes_a_write_a_no_op_also_after_opening_again(tmp_path: Path) -> None:
+    with mito.open(tmp_path) as database:
+        database.write(frame(), "cpu", time="ts", tags=["host"], key="first")
+    with mito.open(tmp_path) as database:
+        assert database.write(frame("b"), "cpu", key="first").repeated
+        assert database["cpu"].scan().collect()["host"].to_list() == ["a"]
+
+
+def test_a_key_that_cannot_be_one_makes_no_table(memory: mito.Database) -> None:
+    with pytest.raises(mito.InvalidInputError, match="cannot name a write"):
+        memory.write(frame(), "cpu", time="ts", key="\0")
+
+    assert "cpu" not in memory
+
+
+def test_rows_without_a_log_are_there_after_closing(tmp_path: Path) -> None:
+    with mito.open(tmp_path, flush_on_close=False) as database:
+        database.write(frame(), "cpu", time="ts", tags=["host"], options={"wal": "noop"})
+    with mito.open(tmp_path) as database:
+        assert database["cpu"].scan().count() == 1
+
+
+def test_health_tells_lanes_and_tables(memory: mito.Database) -> None:
+    write(memory)
+
+    found = memory.health()
+
+    assert found["ok"].all()
+    assert set(found["kind"]) == {"lane", "table"}
+    assert found.filter(pl.col("kind") == "table")["name"].to_list() == ["cpu"]
+    assert found.filter(pl.col("name") == "cpu")["buffered_bytes"].item() > 0
+
+
+def test_what_is_due_is_done_when_asked_for(tmp_path: Path) -> None:
+    with mito.open(tmp_path, auto_flush_interval_ms=1, compaction_trigger_files=100) as database:
+        write(database)
+        time.sleep(0.01)
+
+        database.maintain()
+
+        assert database["cpu"].files().height == 1

@@ -156,3 +156,188 @@ def test_a_table_without_tags_or_fields_is_a_set_of_times() -> None:
         assert table.scan().collect()["ts"].to_list() == [START, START + timedelta(minutes=1)]
         table.flush()
         assert table.scan().count() == 2
+
+
+# --- append, delete, replace, truncate, undo --------------------------------------------------------------------
+
+PLACES = ["memory", "file", "both"]
+
+
+@pytest.fixture(params=PLACES)
+def filled(request: pytest.FixtureRequest, cpu: mito.Table) -> mito.Table:
+    """Four rows of two hosts, in different places."""
+    cpu.write(rows({("a", 0): 1.0, ("b", 0): 2.0}))
+    if request.param == "both":
+        cpu.flush()
+    cpu.write(rows({("a", 1): 3.0, ("b", 1): 4.0}))
+    if request.param == "file":
+        cpu.flush()
+    return cpu
+
+
+ALL = [("a", 0, 1.0), ("a", 1, 3.0), ("b", 0, 2.0), ("b", 1, 4.0)]
+
+
+def test_rows_that_are_new_are_appended(filled: mito.Table) -> None:
+    result = filled.append(rows({("a", 2): 5.0, ("c", 0): 6.0}))
+
+    assert (result.rows, result.first_sequence) == (2, 5)
+    assert loads(filled) == sorted([*ALL, ("a", 2, 5.0), ("c", 0, 6.0)])
+    assert filled.append(rows({})).rows == 0
+
+
+@pytest.mark.parametrize(
+    ("new", "named"),
+    [
+        (rows({("c", 0): 1.0, ("b", 1): 1.0, ("a", 0): 1.0}), "row 1 has .* 2 rows in all"),
+        (pl.concat([rows({("c", 0): 1.0}), rows({("d", 0): 1.0, ("c", 0): 2.0})]), "row 2 has .* 1 rows in all"),
+    ],
+    ids=["there already", "twice in the data"],
+)
+def test_a_row_that_is_not_new_is_named_and_none_is_appended(filled: mito.Table, new: pl.DataFrame, named: str) -> None:
+    with pytest.raises(mito.InvalidInputError, match=named):
+        filled.append(new)
+
+    assert loads(filled) == ALL
+
+
+def test_a_row_that_was_deleted_is_new(filled: mito.Table) -> None:
+    filled.delete(tags={"host": "a"})
+
+    filled.append(rows({("a", 0): 7.0}))
+
+    assert loads(filled) == [("a", 0, 7.0), ("b", 0, 2.0), ("b", 1, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({"tags": {"host": "a"}}, ALL[2:]),
+        ({"tags": {"host": ["a", "b"]}}, []),
+        ({"tags": {"host": []}}, ALL),
+        ({"tags": {"host": None}}, ALL),
+        ({"start": START + timedelta(minutes=1)}, [ALL[0], ALL[2]]),
+        ({"end": START + timedelta(minutes=1)}, [ALL[1], ALL[3]]),
+        ({"where": pl.col("load") > 2.5}, [ALL[0], ALL[2]]),
+        ({"where": pl.col("note").is_null(), "tags": {"host": "b"}, "end": "2024-01-01T00:01"}, [*ALL[:2], ALL[3]]),
+        ({"start": START, "end": START}, ALL),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_fulfils_all_conditions_is_deleted_and_can_come_back(
+    filled: mito.Table, given: dict[str, Any], left: list[Any]
+) -> None:
+    result = filled.delete(**given)
+
+    assert (result.rows, loads(filled)) == (4 - len(left), left)
+    if result.rows:
+        assert result.undo().rows == result.rows
+    assert loads(filled) == ALL
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "needs a condition"),
+        ({"tags": {"hots": "a"}}, "did you mean 'host'"),
+        ({"tags": {"load": 1.0}}, "no tag 'load'"),
+        ({"where": pl.col("laod") > 1}, "did you mean 'load'"),
+        ({"where": "load > 1"}, "where is a str"),
+        ({"start": "2024-01-02", "end": "2024-01-01"}, "swap them"),
+    ],
+    ids=str,
+)
+def test_a_delete_that_makes_no_sense_is_refused(cpu: mito.Table, given: dict[str, Any], message: str) -> None:
+    cpu.write(rows({("a", 0): 1.0}))
+
+    with pytest.raises(mito.InvalidInputError, match=message):
+        cpu.delete(**given)
+
+    assert loads(cpu) == [("a", 0, 1.0)]
+
+
+def test_a_large_range_is_taken_out_of_the_files(filled: mito.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mitoframe.table.ROWS_DELETED_ONE_BY_ONE_MAX", 1)
+
+    result = filled.delete(start=START + timedelta(minutes=1))
+
+    assert (result.rows, loads(filled)) == (2, [ALL[0], ALL[2]])
+    assert filled.files()["deletes"].sum() == 0
+    with pytest.raises(mito.InvalidInputError, match="nothing that could be taken back"):
+        result.undo()
+
+
+def test_a_range_is_exchanged(filled: mito.Table) -> None:
+    new = rows({("c", 1): 9.0})
+
+    result = filled.replace_range(new, start=START + timedelta(minutes=1))
+
+    assert (result.removed, result.rows) == (2, 1)
+    assert loads(filled) == [ALL[0], ALL[2], ("c", 1, 9.0)]
+
+
+def test_a_row_outside_of_the_range_is_named_and_nothing_is_exchanged(filled: mito.Table) -> None:
+    with pytest.raises(mito.InvalidInputError, match="row 1 is not in the range"):
+        filled.replace_range(rows({("c", 1): 9.0, ("c", 0): 9.0}), start=START + timedelta(minutes=1))
+
+    assert loads(filled) == ALL
+
+
+def test_a_table_is_emptied_whole_or_a_range_of_it(filled: mito.Table) -> None:
+    assert filled.truncate(end=START + timedelta(minutes=1)).rows == 2
+    assert loads(filled) == [ALL[1], ALL[3]]
+
+    assert filled.truncate().rows == 2
+
+    assert loads(filled) == []
+    assert filled.write(rows({("a", 0): 5.0})).first_sequence == 5
+
+
+def test_only_rows_that_are_in_no_file_are_given_up(cpu: mito.Table) -> None:
+    cpu.write(rows({("a", 0): 1.0}))
+    cpu.flush()
+    cpu.write(rows({("a", 0): 2.0, ("b", 0): 2.0}))
+
+    result = cpu.truncate(unflushed=True)
+
+    assert (result.rows, loads(cpu)) == (2, [("a", 0, 1.0)])
+    with pytest.raises(mito.InvalidInputError, match="leave out start and end"):
+        cpu.truncate(start=START, unflushed=True)
+
+
+def test_a_write_is_taken_back_once(filled: mito.Table) -> None:
+    result = filled.write(rows({("a", 0): 7.0, ("c", 0): 7.0}))
+
+    assert result.undo().rows == 2
+
+    assert loads(filled) == ALL
+    assert result.undo().rows == 0
+    assert loads(filled) == ALL
+
+
+def test_where_every_row_is_kept_writes_add_and_nothing_is_deleted_by_key() -> None:
+    with mito.open("memory://") as database:
+        table = database.create_table(
+            "log", {"ts": pl.Datetime("us"), "host": pl.String, "load": pl.Float64}, time="ts", tags=["host"],
+            options={"dedup": "none"},
+        )  # fmt: skip
+        table.write(rows({("a", 0): 1.0}))
+        table.append(rows({("a", 0): 1.0}))
+        table.flush()
+        table.write(rows({("a", 0): 2.0}))
+
+        assert sorted(loads(table)) == [("a", 0, 1.0), ("a", 0, 1.0), ("a", 0, 2.0)]
+        with pytest.raises(mito.InvalidInputError, match="keeps every row"):
+            table.delete(tags={"host": "a"})
+
+
+def test_where_nulls_are_filled_a_delete_ends_the_filling() -> None:
+    with mito.open("memory://") as database:
+        schema = {"ts": pl.Datetime("us"), "host": pl.String, "load": pl.Float64}
+        table = database.create_table("cpu", schema, time="ts", tags=["host"], options={"dedup": "merge"})
+        table.write(rows({("a", 0): 1.0, ("b", 0): 2.0}))
+        table.delete(tags={"host": "b"})
+
+        table.write(rows({("a", 0): None, ("b", 0): None}))
+
+        assert loads(table) == [("a", 0, 1.0), ("b", 0, None)]

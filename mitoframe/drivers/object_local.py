@@ -86,6 +86,10 @@ class LocalObjectStore:
         with _writing(f"deleting object {key}"), suppress(FileNotFoundError):
             self._vfs.unlink(key)
 
+    def sync(self, prefix: str) -> None:
+        with _writing(f"syncing folder {prefix or self._vfs.root}"), suppress(FileNotFoundError):
+            self._vfs.sync_dir(prefix)
+
     def url(self, key: str) -> str | None:
         return f"{self._vfs.root}/{key}" if self._has_real_paths else None
 

@@ -53,6 +53,9 @@ class MemoryObjectStore:
         with self._mutex:
             self._objects.pop(key, None)
 
+    def sync(self, prefix: str) -> None:
+        assert_inside(prefix, folder=True)
+
     def url(self, key: str) -> str | None:  # noqa: ARG002 - the port's signature
         return None
 

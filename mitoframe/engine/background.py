@@ -210,7 +210,6 @@ class Background:
         lanes = self._lanes_of(region)
         with lanes.flush_lock:
             region.check_writable()
-            self._discard_given_up(region)
             memtables = region.control.current().version.immutables
             if not memtables:
                 return FlushResult()
@@ -223,7 +222,7 @@ class Background:
                 if not self._keeps_history:
                     edit = replace(edit, lost_history=edit.flushed_sequence)
                 region.commit_edit(edit, memtables)
-            except (ConflictError, ClosedError):
+            except ConflictError:
                 self._end_writes(lanes, _ids(memtables), discard=True)
                 raise
             self._end_writes(lanes, _ids(memtables), discard=False)
@@ -303,32 +302,46 @@ class Background:
 
     # --- compaction -------------------------------------------------------------------------------------
 
-    def start_compaction(self, region: Region, *, files_min: int = 2, reason: str) -> Errand[CompactResult]:
-        """Merge overlapping files in the background."""
+    def start_compaction(self, region: Region, *, reason: str, is_automatic: bool = False) -> Errand[CompactResult]:
+        """Merge overlapping files in the background: all, or automatically those that are due."""
 
         def job() -> CompactResult:
             with self._remembering(region, "compaction"):
-                return self.compact(region, files_min=files_min, reason=reason)
+                return self.compact(region, reason=reason, is_automatic=is_automatic)
 
         return send(self._parts.scheduler, COMPACT_LANE, job)
 
-    def compact(self, region: Region, *, files_min: int = 2, reason: str) -> CompactResult:
-        """Merge overlapping files window by window and return when all are committed."""
-        removed: list[FileMeta] = []
-        added: list[FileMeta] = []
+    def compact(self, region: Region, *, reason: str, is_automatic: bool = False) -> CompactResult:
+        """Merge overlapping files window by window; automatically, until nothing is due any more."""
+        removed: dict[FileId, FileMeta] = {}
+        added: dict[FileId, FileMeta] = {}
         with self._lanes_of(region).compact_lock:
             width_ms = window_ms(region.state)
-            for task in self._tasks(region, files_min):
-                added += self._merge(region, task, width_ms, reason).added
-                removed += task.inputs
+            tasks = self._tasks(region, is_automatic=is_automatic)
+            while tasks:
+                for task in tasks:
+                    removed |= {file.file_id: file for file in task.inputs}
+                    added |= {file.file_id: file for file in self._merge(region, task, width_ms, reason).added}
+                tasks = self._tasks(region, is_automatic=True) if is_automatic else ()
         if removed:
             self.vacuum(region, grace_ms=self._parts.config.gc_grace_ms)
-        return CompactResult(removed=tuple(removed), added=tuple(added))
+        passing = removed.keys() & added.keys()
+        return CompactResult(
+            removed=tuple(file for file_id, file in removed.items() if file_id not in passing),
+            added=tuple(file for file_id, file in added.items() if file_id not in passing),
+        )
 
-    def _tasks(self, region: Region, files_min: int) -> tuple[CompactionTask, ...]:
-        state = region.state
-        width = window_ms(state) * PER_SECOND[state.metadata.time_unit] // 1000
-        return pick_overlapping(state.files.values(), width, files_min, dedup=state.options.dedup)
+    def _tasks(self, region: Region, *, is_automatic: bool) -> tuple[CompactionTask, ...]:
+        version, config = region.control.current().version, self._parts.config
+        state = version.state
+        return pick_overlapping(
+            state.files.values(),
+            window_ms(state) * PER_SECOND[state.metadata.time_unit] // 1000,
+            config.compaction_trigger_files if is_automatic else 2,
+            dedup=state.options.dedup,
+            buffered=[part.stats for memtable in version.memtables for part in memtable.ranges()],
+            size_max_bytes=config.sst_size_bytes if is_automatic else None,
+        )
 
     def _merge(self, region: Region, task: CompactionTask, width_ms: int, reason: str) -> FileEdit:
         region.check_writable()
@@ -363,15 +376,14 @@ class Background:
                     self._merge(region, task, window_ms(region.state), reason)
 
     def compact_if_due(self, region: Region) -> None:
-        if not self._tasks(region, self._parts.config.compaction_trigger_files):
+        if not self._tasks(region, is_automatic=True):
             return
         lanes = self._lanes_of(region)
         with self._lock:
             running = lanes.compaction
             if running is not None and not running.is_ended and not running.is_lost:
                 return
-        trigger = self._parts.config.compaction_trigger_files
-        errand = self.start_compaction(region, files_min=trigger, reason="automatic")
+        errand = self.start_compaction(region, reason="automatic", is_automatic=True)
         with self._lock:
             lanes.compaction = errand
 

@@ -273,6 +273,9 @@ class Regions:
             count += len(delete_files(store, region_id, store.list(sst_folder(region_id))))
             for part in store.list(manifest_folder(region_id)):
                 store.delete(part.key)
+            # Without the marker nobody would look for what a power loss brought back.
+            store.sync(sst_folder(region_id))
+            store.sync(manifest_folder(region_id))
             reached("drop.purged")
             store.delete(item.key)
             with self._lock:

@@ -98,7 +98,9 @@ class Backfill:
         newest = max(int(batch.times.max()) for batch in batches)
         start = newest // self._width * self._width
         later = [batch.times >= start for batch in batches]
-        held = sum(_size_of_some(batch, int(np.count_nonzero(mask))) for batch, mask in zip(batches, later, strict=True))
+        held = sum(
+            _size_of_some(batch, int(np.count_nonzero(mask))) for batch, mask in zip(batches, later, strict=True)
+        )
         if held * 2 > self._buffer_bytes or all(mask.all() for mask in later):
             return batches  # A window larger than what can be gathered.
         kept, now = [], []

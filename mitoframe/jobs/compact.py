@@ -1,4 +1,7 @@
-"""A compaction task becomes one SST, and the edit that exchanges the inputs for it. Sequences are kept as they are."""
+"""A compaction task becomes one SST, and the edit that exchanges the inputs for it. Sequences are kept as they are.
+
+Inputs of any size are merged in the memory of a few row groups of each; the output is held in memory as it is stored.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.file import LEVEL_COMPACTED
-from mitoframe.storage.runs import merge_rows_of
+from mitoframe.read.merging import MergedFiles
 from mitoframe.storage.sst_writer import write_sst
 
 if TYPE_CHECKING:
@@ -41,11 +44,9 @@ def compact_files(
         CorruptionError: an input cannot be read; nothing was stored.
 
     """
-    names = [field.name for field in metadata.fields]
-    runs = [reader.read(metadata, file, range(file.row_group_count), names) for file in task.inputs]
-    rows = merge_rows_of(runs, dedup, drop_deletes=task.drop_deletes)
+    rows = MergedFiles(metadata, task.inputs, reader, dedup, drop_deletes=task.drop_deletes)
     added: tuple[FileMeta, ...] = ()
-    if len(rows):
+    if not rows.is_empty():
         added = (
             write_sst(
                 store,

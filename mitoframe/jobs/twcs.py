@@ -8,7 +8,7 @@ compaction, or inferred from the span of the flushed files: the smallest of 1 h,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
 from mitoframe.model.file import LEVEL_FLUSHED
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mitoframe.storage.memtable import RangeStats
 
 _HOUR_MS = 3_600_000
+SIMILAR_TIMES = 4
+"""Files are alike in size if the largest is no more than this many times the smallest."""
+SMALL_BYTES = 1 << 20
+"""Smaller files all count as this large."""
 WINDOW_CHOICES_MS = tuple(hours * _HOUR_MS for hours in (1, 2, 12, 24, 168))
 
 
@@ -75,20 +79,23 @@ def pick_overlapping(
     *,
     dedup: Dedup = "last",
     buffered: Iterable[RangeStats] = (),
+    size_max_bytes: int | None = None,
 ) -> tuple[CompactionTask, ...]:
     """Return a task for every group of at least ``files_min`` overlapping files of one window, newest window first.
 
-    ``window`` is in the unit of the files' times. With ``dedup="merge"`` a group is left alone if a file outside it, or
-    what is ``buffered`` in memory, overlaps it in time and in sequences: a row filled from versions before and after
+    ``window`` is in the unit of the files' times. With ``size_max_bytes`` a task takes only files of similar size of
+    its group, the smallest for which there are enough, and no more than that of them together: so a row is rewritten a
+    few times and not with every few files that come. With ``dedup="merge"`` a group is left alone if a file outside it,
+    or what is ``buffered`` in memory, overlaps it in time and in sequences: a row filled from versions before and after
     those would hide what they say.
     """
     waiting = tuple(buffered)
     everything = sorted(files, key=lambda file: (file.max_time // window, file.min_time, file.max_time))
     groups = [
-        (number, group)
+        (number, chosen)
         for number, members in groupby(everything, key=lambda file: file.max_time // window)
         for group in connected(members, lambda file: file.min_time, lambda file: file.max_time)
-        if len(group) >= files_min
+        if len(chosen := _similar(group, files_min, size_max_bytes)) >= files_min
     ]
     return tuple(
         CompactionTask(
@@ -99,6 +106,21 @@ def pick_overlapping(
         for number, group in reversed(groups)
         if dedup != "merge" or not _interleaves(group, [*_overlapping_others(group, everything), *waiting])
     )
+
+
+def _similar(group: list[FileMeta], files_min: int, size_max_bytes: int | None) -> list[FileMeta]:
+    """Return the smallest files of a group that are alike in size and enough; none if there are not."""
+    if size_max_bytes is None:
+        return group
+    ordered = sorted(group, key=lambda file: (file.size_bytes, file.min_time))
+    for start, smallest in enumerate(ordered):
+        limit = SIMILAR_TIMES * max(smallest.size_bytes, SMALL_BYTES)
+        alike = [file for file in ordered[start:] if file.size_bytes <= limit]
+        total = accumulate(file.size_bytes for file in alike)
+        chosen = [file for file, size_bytes in zip(alike, total, strict=True) if size_bytes <= size_max_bytes]
+        if len(chosen) >= files_min:
+            return chosen
+    return []
 
 
 def _others_overlap(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:

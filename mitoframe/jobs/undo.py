@@ -163,7 +163,7 @@ def _distinct(batch: Batch) -> Batch:
 def _span(
     snapshot: Snapshot, reader: SstReader, files: Iterable[FileMeta], first: Sequence, last: Sequence
 ) -> tuple[int, int] | None:
-    """Return the first and last time of the rows with these sequences in files and memtables; None if there are none."""
+    """Return the first and last time of the rows with these sequences in files and memtables; None without any."""
     version = snapshot.version
     runs = [
         reader.read(version.state.metadata, file, range(file.row_group_count), [])

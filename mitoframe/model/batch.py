@@ -52,11 +52,10 @@ class OpType(IntEnum):
 
 
 class Rows(Protocol):
-    """Sorted, deduplicated rows that can be had in pieces: a sorted `Batch`, or an order that gathers when asked."""
+    """Sorted rows that can be had in pieces, once: a `Batch`, an order that gathers when asked, files being read."""
 
     @property
     def series(self) -> pa.RecordBatch: ...
-    def __len__(self) -> int: ...
     def slices(self, rows_max: int) -> Iterator[Batch]: ...
     def fields_with_nulls(self) -> set[str]: ...
 
@@ -76,6 +75,10 @@ class Batch:
     def with_sequence(self, first: Sequence) -> Batch:
         """Number the rows from ``first`` on. Copies no data."""
         return replace(self, sequences=np.arange(first, first + len(self), dtype=np.uint64))
+
+    def with_series(self, series: pa.RecordBatch, ranks: Codes) -> Batch:
+        """Point into another table of series; ``ranks`` says where in it each of the batch's own is."""
+        return replace(self, series=series, codes=ranks[self.codes])
 
     @property
     def size_bytes(self) -> int:
@@ -181,6 +184,19 @@ def joined(batches: Many[Batch]) -> Batch:
     return Batch(
         series=concat_fields([batch.series for batch in batches]),
         codes=np.concatenate(codes).astype(np.int32, copy=False),
+        times=np.concatenate([batch.times for batch in batches]),
+        sequences=np.concatenate([batch.sequences for batch in batches]),
+        op_types=np.concatenate([batch.op_types for batch in batches]),
+        fields=concat_fields([batch.fields for batch in batches]),
+    )
+
+
+def concat_batches(batches: Many[Batch]) -> Batch:
+    """Put batches with one table of series after each other, in memory of their own."""
+    assert all(batch.series is batches[0].series for batch in batches)
+    return Batch(
+        series=batches[0].series,
+        codes=np.concatenate([batch.codes for batch in batches]),
         times=np.concatenate([batch.times for batch in batches]),
         sequences=np.concatenate([batch.sequences for batch in batches]),
         op_types=np.concatenate([batch.op_types for batch in batches]),

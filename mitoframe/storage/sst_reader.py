@@ -164,6 +164,13 @@ class SstReader:
             if may_match(predicate, _row_group_stats(footer.parquet, number, names))
         ]
 
+    def may_hold_null(self, metadata: RegionMetadata, file: FileMeta, column: Column) -> bool:
+        """Tell whether a column of ``metadata`` may be null in some row of a file, as far as its schema says."""
+        footer = self.footer(metadata, file)
+        stored = [footer.parquet.schema.column(i) for i in range(len(footer.parquet.schema))]
+        required = {item.path for item in stored if not item.max_definition_level}
+        return not (is_unchanged(column, footer.metadata) and column.name in required)
+
     def read(self, metadata: RegionMetadata, file: FileMeta, row_groups: Many[int], field_names: Many[str]) -> Batch:
         """Read row groups as one sorted batch with the named fields of ``metadata``, whatever the file calls them."""
         footer = self.footer(metadata, file)

@@ -85,13 +85,12 @@ def write_sst(
 
 def encode_sst(metadata: RegionMetadata, rows: Rows, row_group_rows: int, *, level: int = LEVEL_FLUSHED) -> EncodedSst:
     """Turn sorted rows, at least one, into the bytes of an SST for that level."""
-    assert len(rows), "an SST holds at least one row"
     facts = _Facts(len(rows.series))
     data = _encode(metadata, rows, row_group_rows, facts, _codec(level))
     return EncodedSst(
         data=data,
         checksum=google_crc32c.value(data),
-        row_count=len(rows),
+        row_count=facts.row_count,
         delete_count=facts.delete_count,
         series_count=len(rows.series),
         row_group_count=facts.row_group_count,
@@ -153,12 +152,13 @@ class _Facts:
 
     def __init__(self, series_count: int) -> None:
         self.rows_per_series = np.zeros(series_count, dtype=np.int64)
-        self.row_group_count = self.delete_count = 0
+        self.row_count = self.row_group_count = self.delete_count = 0
         self.min_time, self.max_time = TIME_MAX, TIME_MIN
         self.min_sequence, self.max_sequence = 2**64 - 1, 0
 
     def add(self, batch: Batch) -> None:
         self.rows_per_series += np.diff(series_offsets(batch.codes, len(self.rows_per_series)))
+        self.row_count += len(batch)
         self.row_group_count += 1
         self.delete_count += int(np.count_nonzero(batch.op_types == OpType.DELETE))
         self.min_time = min(self.min_time, int(batch.times.min()))
@@ -190,7 +190,7 @@ def _encode(
         writer = writer or _open_writer(sink, table, metadata, row_group_rows, codec)
         writer.write_table(table, row_group_size=row_group_rows)
         del batch, table  # What they hold is where the next rows are gathered.
-    assert writer is not None
+    assert writer is not None, "an SST holds at least one row"
     index = encode_series(rows.series, facts.offsets())
     index_offset = sink.tell()
     sink.write(index)

@@ -601,7 +601,8 @@ TABLE: dict[str, dict[str, Entry]] = {
             "acceptance/test_truncate.py::test_giving_up_rows_without_a_log_leaves_the_entry_id_at_zero"
         ),
         "test_engine_discard_unflushed_wakes_stalled_writes": Here(
-            "acceptance/test_truncate.py::test_memory_that_was_given_up_lets_writes_to_other_regions_go_on"
+            "acceptance/test_truncate.py::test_memory_that_was_given_up_lets_writes_to_other_regions_go_on",
+            note="They look again when the flush that they wait for has ended, not before.",
         ),
         "test_engine_truncate_during_flush": Here(
             "acceptance/test_truncate.py::test_a_flush_under_way_finds_its_rows_truncated_and_leaves_no_file"

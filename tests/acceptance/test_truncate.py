@@ -111,6 +111,27 @@ def test_truncated_rows_are_not_replayed():
     assert (snapshot(again).visible, snapshot(again).last_entry_id) == (2, 2)
 
 
+@pytest.mark.parametrize(("what", "left"), [("all", []), ("unflushed", [1])])
+def test_what_was_flushed_or_given_up_is_not_replayed_from_a_log_that_still_has_it(what, left):
+    """As after a crash before the log was told to forget."""
+
+    class KeepingLog(MemoryLog):
+        def obsolete(self, region_id, through):
+            pass
+
+    store, log = MemoryObjectStore(), KeepingLog()
+    engine = started(store, log)
+    write_times(engine, 1)
+    flush(engine)
+    write_times(engine, 2)
+
+    truncate(engine, what)
+
+    again = open_engine(store, log, seed=1)
+    assert (values(again), logged(log), buffered_rows(again)) == (left, 2, 0)
+    assert (snapshot(again).visible, snapshot(again).last_entry_id) == (2, 2)
+
+
 def test_truncating_touches_no_other_region():
     engine = started()
     create(engine, OTHER)

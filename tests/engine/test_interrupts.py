@@ -22,7 +22,9 @@ from mitoframe.drivers.log_file import SegmentLog
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_local import LocalObjectStore
 from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.drivers.scheduler import ThreadScheduler
 from mitoframe.engine.engine import MitoEngine
+from mitoframe.engine.parts import LANES
 from mitoframe.model.alter import AddColumns, NewColumn
 from mitoframe.model.batch import Batch
 from mitoframe.model.request import AlterRequest, TruncateRequest
@@ -55,7 +57,17 @@ class Store:
             slow = SlowVfs(self.vfs, SYNC_MS)
             self.objects = LocalObjectStore(slow, SeededRandomness(100 + self.seed))
             self.log = SegmentLog(slow, "wal", store_id="0" * 32, segment_size_bytes=20_000)
-        return open_engine(self.objects, self.log, scheduler=threads(), seed=self.seed, write_stall_ms=5_000)
+        return open_engine(self.objects, self.log, scheduler=awake(), seed=self.seed, write_stall_ms=5_000)
+
+
+def awake() -> ThreadScheduler:
+    """Return lanes whose threads are all there: starting one under an interruption is the scheduler's business."""
+    scheduler = threads()
+    for lane in LANES:
+        for _ in range(2):
+            scheduler.submit(lane, lambda: time.sleep(0.002))
+    scheduler.drain()
+    return scheduler
 
 
 def rows_in(engine: MitoEngine) -> Rows:
@@ -102,13 +114,13 @@ class Caller:
         ranges = [TimeRange(first, last)]
         return lambda: self.engine.replace(REGION, ranges, batches, metadata=METADATA), after
 
-    def flush(self, rows: Rows, times: list[int]):  # noqa: ARG002 - every kind of deed is given times
+    def flush(self, rows: Rows, times: list[int]):
         return lambda: self.engine.flush(REGION), rows
 
-    def compact(self, rows: Rows, times: list[int]):  # noqa: ARG002
+    def compact(self, rows: Rows, times: list[int]):
         return lambda: self.engine.compact(REGION), rows
 
-    def alter(self, rows: Rows, times: list[int]):  # noqa: ARG002
+    def alter(self, rows: Rows, times: list[int]):
         request = AlterRequest(alterations=(AddColumns((NewColumn(f"f{self.number}", pa.int64()),)),))
         return lambda: self.engine.alter(REGION, request), rows
 
@@ -186,7 +198,11 @@ def test_an_interrupted_writer_has_only_stopped_waiting(moment):
     create(engine, METADATA)
     began = time.monotonic()
 
-    interruption = interrupted(lambda: [engine.write(REGION, batch_of(METADATA, [put(0, 1)])) for _ in range(99)], moment)
+    def write_on() -> None:
+        for _ in range(99):
+            engine.write(REGION, batch_of(METADATA, [put(0, 1)]))
+
+    interruption = interrupted(write_on, moment)
 
     assert interruption is not None
     assert time.monotonic() - began < 1

@@ -1,9 +1,9 @@
 """Kills a real process at every file-system effect of every scenario, and reads what is left.
 
 Run as a program, before any thread has started: each attempt is a fork that runs the scenario on a real folder and gets
-SIGKILL at the n-th effect (a write counts twice: before it and half-way). What was acknowledged comes through a pipe.
-The parent opens the folder, twice, and compares with brute force. For a sample of the points, the recovery itself is
-killed at each of its effects, and recovered again. Prints one line of JSON.
+SIGKILL at the n-th effect (a write counts twice: before it and half-way). What was begun and acknowledged comes through
+a pipe. The parent opens the folder, twice, and compares with brute force. For a sample of the points, the recovery
+itself is killed at each of its effects, and recovered again. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,21 +17,53 @@ import signal
 import struct
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
 import pyarrow as pa
-from scenarios import REGION, SCENARIOS, History, Scenario, check, connect, recovered_rows
+from judge import check, check_readable, opened
+from operations import Place
+from scenarios import SCENARIOS, Progress, Scenario
 
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.failpoints import CRASH_POINTS, watching
-from mitoframe.storage.manifest import exists
 from mitoframe.testing.vfs_faults import KillVfs
 from mitoframe.testing.warm import warm_up
 
-STARTED, ACKED = 1, 2
+STARTED, ACKNOWLEDGED, REACHED = 1, 2, 3
+THOROUGH_EVERY = 4
+READ_EVERY = 10
+NAMED_MIN = 4
+"""How often each named point is met, where the scenarios of one shard come by it so often."""
 _RECORD = struct.Struct("<BI")
+_POINTS = tuple(CRASH_POINTS)
+
+Told = list[tuple[int, int]]
+Work = Callable[[int], None]
+"""What a child does, given the end of the pipe that it tells through."""
+
+
+class Telling(Progress):
+    """Tells the parent how far it has come."""
+
+    def __init__(self, pipe: int) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def start(self) -> None:
+        os.write(self._pipe, _RECORD.pack(STARTED, 0))
+
+    def acknowledge(self) -> None:
+        os.write(self._pipe, _RECORD.pack(ACKNOWLEDGED, 0))
+
+
+def progress_of(told: Told) -> Progress:
+    """Return how far a child had come by what it told."""
+    kinds = [kind for kind, _ in told if kind != REACHED]
+    return Progress(acked=kinds.count(ACKNOWLEDGED), under_way=kinds[-1:] == [STARTED])
 
 
 def kill_self() -> NoReturn:
@@ -39,7 +71,7 @@ def kill_self() -> NoReturn:
     raise AssertionError("SIGKILL returns to nobody")
 
 
-def in_child(work: Callable[[int], None]) -> tuple[bool, list[tuple[int, int]]]:
+def in_child(work: Work) -> tuple[bool, Told]:
     """Fork, run ``work`` with the pipe's end, and return whether it lived to the end and what it told."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -59,50 +91,59 @@ def in_child(work: Callable[[int], None]) -> tuple[bool, list[tuple[int, int]]]:
     return status == 0, [_RECORD.unpack_from(data, at) for at in range(0, len(data), _RECORD.size)]
 
 
-def scenario_work(scenario: Scenario, folder: Path, kill_at: int) -> Callable[[int], None]:
-    def work(pipe: int) -> None:
-        vfs = KillVfs(OsVfs(str(folder)), kill_at, kill_self)
-        scenario.run(vfs, lambda n: _tell(pipe, STARTED, n), lambda n: _tell(pipe, ACKED, n))
-
-    return work
+def place_of(folder: Path, kill_at: int = 0) -> Place:
+    """Return the store in a folder; at that effect, counted from 1, its process is killed."""
+    vfs = OsVfs(str(folder))
+    return Place(KillVfs(vfs, kill_at, kill_self) if kill_at else vfs)
 
 
-def recovery_work(folder: Path, kill_at: int) -> Callable[[int], None]:
+def preparation(scenario: Scenario, folder: Path) -> Work:
+    return lambda _: scenario.prepare(place_of(folder))
+
+
+def scenario_work(scenario: Scenario, folder: Path, kill_at: int) -> Work:
+    return lambda pipe: scenario.run(place_of(folder, kill_at), Telling(pipe))
+
+
+def recovery_work(scenario: Scenario, folder: Path, kill_at: int) -> Work:
+    """Open, flush every table, collect what can be, and close."""
+
     def work(_: int) -> None:
-        connection = connect(KillVfs(OsVfs(str(folder)), kill_at, kill_self))
-        if exists(connection.engine.store, REGION):
-            connection.engine.region(REGION)
-            connection.engine.flush(REGION)
-        connection.close()
+        with opened(place_of(folder, kill_at), scenario.config) as session:
+            for entry in session.connection.catalog.tables():
+                session.engine.flush(entry.regions[0])
+            session.engine.maintain()
 
     return work
 
 
-def point_work(scenario: Scenario, folder: Path, point: str, occurrence: int) -> Callable[[int], None]:
+def watched_work(scenario: Scenario, folder: Path) -> Work:
+    """Tell every named crash point that is reached."""
+
+    def work(pipe: int) -> None:
+        with watching(lambda name: _tell_point(pipe, name)):
+            scenario.run(place_of(folder), Telling(pipe))
+
+    return work
+
+
+def _tell_point(pipe: int, name: str) -> None:
+    os.write(pipe, _RECORD.pack(REACHED, _POINTS.index(name)))
+
+
+def point_work(scenario: Scenario, folder: Path, point: str, occurrence: int) -> Work:
     """Kill at the n-th time that a named crash point is reached."""
-    left = [occurrence]
+    left = count(occurrence - 1, -1)
 
     def reached(name: str) -> None:
-        if name == point:
-            left[0] -= 1
-            if left[0] == 0:
-                kill_self()
+        if name == point and next(left) == 0:
+            kill_self()
 
     def work(pipe: int) -> None:
         with watching(reached):
-            scenario.run(OsVfs(str(folder)), lambda n: _tell(pipe, STARTED, n), lambda n: _tell(pipe, ACKED, n))
+            scenario.run(place_of(folder), Telling(pipe))
 
     return work
-
-
-def _tell(pipe: int, kind: int, number: int) -> None:
-    os.write(pipe, _RECORD.pack(kind, number))
-
-
-def history_of(scenario: Scenario, told: list[tuple[int, int]]) -> History:
-    acked = [*range(scenario.prepared), *(number for kind, number in told if kind == ACKED)]
-    under_way = told[-1][1] if told and told[-1][0] == STARTED else None
-    return History(acked=acked, under_way=under_way)
 
 
 class Harness:
@@ -110,19 +151,25 @@ class Harness:
         self.root = root
         self.points = 0
         self.double_points = 0
-        self.named: dict[str, int] = {}
+        self.named: Counter[str] = Counter()
 
     def folders(self, scenario: Scenario) -> Iterator[Path]:
         """Yield fresh copies of the prepared store, for ever."""
-        base = self.root / "base"
+        base, work = self.root / "base", self.root / "work"
         shutil.rmtree(base, ignore_errors=True)
         base.mkdir()
-        scenario.prepare(OsVfs(str(base)))
-        work = self.root / "work"
+        in_child(preparation(scenario, base))
         while True:
             shutil.rmtree(work, ignore_errors=True)
             shutil.copytree(base, work)
             yield work
+
+    def look(self, scenario: Scenario, folder: Path, progress: Progress) -> None:
+        allowed = scenario.allowed_after_crash(progress)
+        looked = self.points + self.double_points
+        if looked % READ_EVERY == 0:
+            check_readable(place_of(folder), scenario, allowed)
+        check(place_of(folder), scenario, allowed, thorough=looked % THOROUGH_EVERY == 0)
 
     def kill_everywhere(self, scenario: Scenario, *, stride: int, double_every: int) -> None:
         for number, folder in enumerate(self.folders(scenario)):
@@ -131,44 +178,44 @@ class Harness:
             if survived:
                 return
             self.points += 1
-            history = history_of(scenario, told)
-            if double_every and number % double_every == 0:
-                self.kill_recovery(folder, history)
+            if self.points % double_every == 0:
+                self.kill_recovery(scenario, folder, progress_of(told))
             else:
-                check(history, recovered_rows(OsVfs(str(folder))))
+                self.look(scenario, folder, progress_of(told))
 
-    def kill_recovery(self, folder: Path, history: History) -> None:
+    def kill_recovery(self, scenario: Scenario, folder: Path, progress: Progress) -> None:
         killed = self.root / "killed"
         shutil.rmtree(killed, ignore_errors=True)
         shutil.copytree(folder, killed)
-        kill_at = 0
-        survived = False
-        while not survived:
-            kill_at += 1
+        for kill_at in count(1):
             shutil.rmtree(folder)
             shutil.copytree(killed, folder)
-            survived, _ = in_child(recovery_work(folder, kill_at))
+            survived, _ = in_child(recovery_work(scenario, folder, kill_at))
             self.double_points += not survived
-            check(history, recovered_rows(OsVfs(str(folder))))
+            self.look(scenario, folder, progress)
+            if survived:
+                return
 
     def kill_at_named_points(self, scenario: Scenario) -> None:
+        """Kill where each point is reached for the first and for the last time, if that was not done often enough."""
         folders = self.folders(scenario)
-        for point in CRASH_POINTS:
-            occurrence = 0
-            survived = False
-            while not survived and occurrence < 3:
-                occurrence += 1
+        _, told = in_child(watched_work(scenario, next(folders)))
+        for number, times in Counter(number for kind, number in told if kind == REACHED).items():
+            for occurrence in {1, times} if self.named[_POINTS[number]] < NAMED_MIN else ():
                 folder = next(folders)
-                survived, told = in_child(point_work(scenario, folder, point, occurrence))
-                if not survived:
-                    self.named[point] = self.named.get(point, 0) + 1
-                    check(history_of(scenario, told), recovered_rows(OsVfs(str(folder))))
+                survived, told = in_child(point_work(scenario, folder, _POINTS[number], occurrence))
+                assert not survived, f"{_POINTS[number]} was not reached again"
+                self.points += 1
+                self.named[_POINTS[number]] += 1
+                self.look(scenario, folder, progress_of(told))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stride", type=int, default=1, help="kill at every n-th effect only")
-    parser.add_argument("--double-every", type=int, default=80, help="kill the recovery of every n-th point as well")
+    parser.add_argument("--double-every", type=int, default=170, help="kill the recovery of every n-th point as well")
+    parser.add_argument("--shard", type=int, default=0, help="which of the shards this is")
+    parser.add_argument("--shards", type=int, default=1, help="into how many the scenarios are divided")
     arguments = parser.parse_args()
     logging.getLogger("mitoframe").setLevel(logging.ERROR)
     pa.set_cpu_count(1)
@@ -177,9 +224,14 @@ def main() -> None:
     shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=shared) as root:
         harness = Harness(Path(root))
-        for scenario in SCENARIOS.values():
-            harness.kill_everywhere(scenario, stride=arguments.stride, double_every=arguments.double_every)
-            harness.kill_at_named_points(scenario)
+        for name in list(SCENARIOS)[arguments.shard :: arguments.shards]:
+            scenario = SCENARIOS[name]
+            try:
+                harness.kill_everywhere(scenario, stride=arguments.stride, double_every=arguments.double_every)
+                harness.kill_at_named_points(scenario)
+            except BaseException as error:
+                error.add_note(f"in scenario {name!r}")
+                raise
     print(json.dumps({"points": harness.points, "double_points": harness.double_points, "named": harness.named}))
 
 

@@ -28,7 +28,7 @@ from mitoframe.model.ids import RegionId
 from mitoframe.model.options import MitoConfig
 from mitoframe.model.request import CloseRequest, DeleteRequest, PutRequest
 from mitoframe.ports import MetaStore, Put, Vfs
-from mitoframe.registry import connect_vfs
+from mitoframe.registry import Mode, connect_vfs
 from mitoframe.table import Table
 
 HOSTS = 3
@@ -90,12 +90,12 @@ class GatheringScheduler(InlineScheduler):
 class Session:
     """An open store, and how to take back what was written in it."""
 
-    def __init__(self, place: Place, config: MitoConfig) -> None:
+    def __init__(self, place: Place, config: MitoConfig, mode: Mode = "rw") -> None:
         self.scheduler = GatheringScheduler()
         self.place, self.config = place, config
-        self.connection = connect_vfs(place.vfs, "rw", config, scheduler=self.scheduler, meta=place.meta)
+        self.connection = connect_vfs(place.vfs, mode, config, scheduler=self.scheduler, meta=place.meta)
         self.engine = self.connection.engine
-        self.database = Database(_Shared(url="", connection=self.connection, mode="rw"), "rw")
+        self.database = Database(_Shared(url="", connection=self.connection, mode=mode), mode)
         self.undo: dict[int, Callable[[], object]] = {}
 
     def table(self, name: str) -> Table:

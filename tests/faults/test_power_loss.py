@@ -73,7 +73,7 @@ class PowerLosses:
 
 @pytest.mark.timeout(14_400 if NIGHTLY else 300)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_no_acknowledged_row_is_lost(name: str, record_property: pytest.Function) -> None:
+def test_no_acknowledged_row_is_lost(name: str) -> None:
     disk, meta = MemoryVfs(), LastingMeta()
     scenario = SCENARIOS[name]
     scenario.prepare(Place(disk, meta))
@@ -82,7 +82,6 @@ def test_no_acknowledged_row_is_lost(name: str, record_property: pytest.Function
     scenario.run(Place(ErrorVfs(disk, losses), meta), losses.progress)
     losses.look(losses.effects + 1)
 
-    record_property("images", len(losses.seen))
     assert losses.progress.acked == len(scenario.operations) + 1
     assert len(losses.seen) > losses.effects, "less than one image for each effect"
 

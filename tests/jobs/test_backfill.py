@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from itertools import pairwise
 
 import pytest
 from builders import DELETE, REGION, Row, batch_of
@@ -123,7 +124,7 @@ def test_files_of_one_sort_share_no_time_and_are_cut_at_windows_where_they_are_l
     files = sorted(builder.backfill.finish(), key=lambda file: file.min_time)
 
     rows_max = max(file_bytes // backfill_module.BYTES_PER_ROW_AT_FIRST, backfill_module.FILE_ROWS_MIN)
-    for before, after in zip(files, files[1:], strict=False):
+    for before, after in pairwise(files):
         assert before.max_time < after.min_time
         cut_at_a_window = before.max_time // width < after.min_time // width
         assert cut_at_a_window or before.row_count >= rows_max
@@ -166,7 +167,10 @@ def test_a_window_that_is_too_large_to_gather_is_stored_in_parts():
 
 
 def test_of_a_batch_in_two_windows_the_older_rows_are_stored_and_the_newer_kept():
-    small, large = batch_of(METADATA, [put(100)]), batch_of(METADATA, [put(1), put(101), *(put(n) for n in range(2, 10))])
+    small, large = (
+        batch_of(METADATA, [put(100)]),
+        batch_of(METADATA, [put(1), put(101), *(put(n) for n in range(2, 10))]),
+    )
     builder = Builder(width=10, buffer_bytes=small.size_bytes + large.size_bytes)
     builder.add(small)
 

@@ -231,7 +231,6 @@ def test_no_compaction_changes_what_is_seen(dedup, actions, window_ms):
     assert table.found() == table.expected()
 
 
-@pytest.mark.xfail(strict=True, reason="the engine does not tell the picker what is buffered yet")
 def test_a_row_in_memory_is_not_overtaken_by_an_older_value_that_fills_a_newer_row():
     table = Tracked("merge")
     table.write([Row(0, 1, ("a",), (1, "oldest"))])

@@ -308,4 +308,3 @@ def test_a_range_that_holds_nothing_and_gets_nothing_makes_no_version():
     assert table.engine.replace(REGION, [TimeRange(0, 5)]) == (0, 0)
 
     assert table.engine.region(REGION).control.current().version is version
-

@@ -253,3 +253,52 @@ def test_the_window_that_was_given_or_remembered_comes_before_what_could_be_infe
     given_by_user = replace(remembered, options=RegionOptions(compaction_window_ms=1000))
 
     assert [window_ms(state) for state in (inferred, remembered, given_by_user)] == [HOUR_MS, 7_200_000, 1000]
+
+
+# --- files of similar size --------------------------------------------------------------------------------------
+
+
+def of_sizes(*sizes: int) -> list[FileMeta]:
+    return [file_of("abcdefghij"[n], 0, 100, size_bytes=size << 20) for n, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize(
+    ("sizes_mib", "chosen_mib"),
+    [
+        ((7, 7, 7), []),
+        ((7, 7, 7, 7), [7, 7, 7, 7]),
+        ((7, 7, 7, 7, 90), [7, 7, 7, 7]),
+        ((7, 7, 7, 28, 28, 28, 28), [7, 7, 7, 28, 28, 28]),
+        ((5, 7, 7, 28, 28, 28, 28), [7, 7, 28, 28, 28, 28]),
+        ((30, 30, 30, 30, 30, 30), [30, 30, 30, 30]),
+        ((90, 90, 90, 90), []),
+    ],
+)
+def test_an_automatic_task_takes_files_of_similar_size_up_to_a_limit(sizes_mib, chosen_mib):
+    tasks = pick_overlapping(of_sizes(*sizes_mib), 1000, 4, size_max_bytes=128 << 20)
+
+    assert [file.size_bytes >> 20 for task in tasks for file in task.inputs] == chosen_mib
+
+
+def test_small_files_are_all_alike():
+    files = [file_of("abcd"[n], 0, 100, size_bytes=size) for n, size in enumerate((1, 1000, 500_000, 1 << 20))]
+
+    (task,) = pick_overlapping(files, 1000, 4, size_max_bytes=128 << 20)
+
+    assert len(task.inputs) == 4
+
+
+def test_rows_are_rewritten_a_few_times_however_many_files_come():
+    files, written, rewritten = [], 0, 0
+    for number in range(200):
+        files.append(file_of(f"{number:03}", 0, 100, size_bytes=2 << 20))
+        written += 2
+        while tasks := pick_overlapping(files, 1000, 4, size_max_bytes=128 << 20):
+            for task in tasks:
+                gone = {file.file_id for file in task.inputs}
+                size = sum(file.size_bytes for file in task.inputs)
+                files = [file for file in files if file.file_id not in gone]
+                files.append(file_of(f"m{number:02}{len(files)}", 0, 100, size_bytes=size))
+                rewritten += size >> 20
+
+    assert rewritten <= 3 * written

@@ -12,7 +12,7 @@ from mitoframe.jobs.undo import compensation, files_of_nothing_else
 from mitoframe.model.errors import SnapshotExpiredError
 from mitoframe.model.ids import Sequence
 from mitoframe.model.options import Dedup
-from mitoframe.model.request import TruncateRequest
+from mitoframe.model.request import AlterRequest, TruncateRequest
 from mitoframe.model.timerange import TimeRange
 
 HOUR_MS = 3_600_000
@@ -218,9 +218,12 @@ def test_files_are_not_given_up_when_what_they_replaced_is_in_none(dedup: Dedup)
     table.write([put(1, 5)])
     written = table.write([put(1, 6)])
     table.flush()
-    assert files_of_nothing_else(
-        table.engine.region(REGION).control.current(), written.first_sequence, written.first_sequence
-    ) == ()
+    assert (
+        files_of_nothing_else(
+            table.engine.region(REGION).control.current(), written.first_sequence, written.first_sequence
+        )
+        == ()
+    )
 
     table.undo(written)
 
@@ -292,3 +295,42 @@ def test_what_is_written_after_that_is_taken_back_as_ever():
     table.undo(written)
 
     assert table.found() == [("a", 1, 6, None)]
+
+
+# --- one after the other ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="what one undo writes counts as a write of its own for the next")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("dedup", ["last", "merge"])
+def test_two_writes_that_were_taken_back_are_as_if_neither_had_been(dedup: Dedup, order: tuple[int, int]):
+    table = Tracked(dedup)
+    table.write([put(1, 4)])
+    written = [table.write([put(1, 5), put(2, 5)]), table.write([put(1, 6), put(2, 6)])]
+
+    for number in order:
+        table.undo(written[number])
+
+    assert table.found() == [("a", 1, 4, None)]
+
+
+@pytest.mark.xfail(strict=True, reason="undo where every row is kept says that history was lost")
+def test_where_every_row_is_kept_one_write_after_the_other_is_taken_back():
+    table = Tracked("none")
+    written = [table.write([put(1, cpu)]) for cpu in (4, 5, 6)]
+
+    for each in reversed(written):
+        table.undo(each)
+
+    assert table.found() == []
+
+
+@pytest.mark.xfail(strict=True, reason="the switch does not say that history was lost")
+def test_what_was_overwritten_before_every_row_was_kept_is_not_lost_silently():
+    table = Tracked("last")
+    table.write([put(1, 5)])
+    written = table.write([put(1, 6)])
+    table.engine.alter(REGION, AlterRequest(options={"dedup": "none"}))
+
+    with pytest.raises(SnapshotExpiredError):
+        table.undo(written)

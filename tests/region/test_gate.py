@@ -7,8 +7,8 @@ import time
 from threading import Lock
 
 import pytest
-from gates import Interruptible, Task, interrupted, wait_until
 from gates import Gate as Barrier
+from gates import Interruptible, Task, interrupted, wait_until
 
 from mitoframe.model.errors import BusyError
 from mitoframe.region.gate import Gate
@@ -122,10 +122,15 @@ def test_who_waits_too_long_is_told_and_leaves_nothing_behind():
 
 def test_an_error_inside_opens_the_gate_again():
     gate = Gate()
-    ticket = Lock()
-    with pytest.raises(ZeroDivisionError), ticket:
-        gate.enter_alone(ticket, LONG_MS)
-        _ = 1 / 0
+
+    def fail() -> None:
+        ticket = Lock()
+        with ticket:
+            gate.enter_alone(ticket, LONG_MS)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
 
     through(gate, Barrier())
     alone(gate, Barrier())

@@ -142,6 +142,22 @@ def test_an_edit_of_unknown_fate_poisons_the_region_with_its_first_cause(error):
     assert dict(region.control.current().version.state.files) == {}
 
 
+def test_an_edit_that_is_durable_and_not_visible_is_not_built_upon():
+    region = region_in(MemoryObjectStore())
+    cause = KeyboardInterrupt()
+
+    def interrupt(name: str) -> None:
+        if name == "edit.logged":
+            raise cause
+
+    with watching(interrupt), pytest.raises(KeyboardInterrupt):
+        region.commit_edit(FileEdit(added=(A,)))
+
+    with pytest.raises(PoisonedError) as caught:
+        region.commit_edit(FileEdit(added=(B,)))
+    assert caught.value.__cause__ is cause
+
+
 def test_the_first_cause_is_the_one_that_is_told():
     region = region_in(MemoryObjectStore())
     first = UnavailableError("first")

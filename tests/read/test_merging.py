@@ -1,0 +1,137 @@
+"""Files merged as a stream give what merging them whole gives, and hold no more than a few row groups of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from builders import Row, batch_of, delete, file_id_of, metadata_of, put, rows_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.model.batch import OpType
+from mitoframe.model.file import FileMeta
+from mitoframe.model.options import Dedup
+from mitoframe.read.merging import MergedFiles
+from mitoframe.storage.runs import merge_rows_of, sort_batches
+from mitoframe.storage.sst_reader import SstReader
+from mitoframe.storage.sst_writer import write_sst
+
+METADATA = metadata_of(fields={"cpu": pa.int64(), "note": pa.string()})
+NAMES = ["cpu", "note"]
+facts = st.tuples(
+    st.sampled_from([None, "a", "b", "c"]),
+    st.integers(0, 6),
+    st.none() | st.integers(0, 3),
+    st.none() | st.sampled_from(["", "x"]),
+    st.sampled_from([OpType.PUT, OpType.PUT, OpType.DELETE]),
+)
+files_of_rows = st.lists(st.lists(facts, min_size=1, max_size=20), min_size=1, max_size=5)
+
+
+def stored(store: MemoryObjectStore, files: list[list[Any]], row_group_rows: int) -> list[FileMeta]:
+    """Write each list as a file of all its versions, sequences rising from file to file."""
+    made, sequence = [], 0
+    for number, rows in enumerate(files):
+        batch = []
+        for host, time, cpu, note, op_type in rows:
+            sequence += 1
+            fields = (None, None) if op_type is OpType.DELETE else (cpu, note)
+            batch.append(Row(sequence, time, (host,), fields, op_type))
+        made.append(
+            write_sst(
+                store,
+                METADATA,
+                sort_batches([batch_of(METADATA, batch)], "none"),
+                file_id=file_id_of("abcdef"[number]),
+                level=0,
+                row_group_rows=row_group_rows,
+                created_ms=0,
+            )
+        )
+    return made
+
+
+def whole(reader: SstReader, files: list[FileMeta], dedup: Dedup, *, drop_deletes: bool) -> list[Row]:
+    runs = [reader.read(METADATA, file, range(file.row_group_count), NAMES) for file in files]
+    return rows_of(merge_rows_of(runs, dedup, drop_deletes=drop_deletes).gather())
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    rows=files_of_rows,
+    row_group_rows=st.integers(1, 6),
+    rows_max=st.integers(1, 9),
+    dedup=st.sampled_from(["last", "merge", "none"]),
+    drop_deletes=st.booleans(),
+)
+def test_a_stream_is_what_merging_whole_files_gives(
+    rows: list[list[Any]], row_group_rows: int, rows_max: int, dedup: Dedup, drop_deletes: bool
+) -> None:
+    store = MemoryObjectStore()
+    reader = SstReader(store)
+    files = stored(store, rows, row_group_rows)
+    expected = whole(reader, files, dedup, drop_deletes=drop_deletes)
+
+    merged = MergedFiles(METADATA, files, reader, dedup, drop_deletes=drop_deletes)
+
+    assert merged.is_empty() == (not expected)
+    slices = list(merged.slices(rows_max))
+    assert [row for batch in slices for row in rows_of(batch)] == expected
+    assert all(len(batch) == rows_max for batch in slices[:-1])
+    assert all(batch.series is merged.series for batch in slices)
+    for name in set(NAMES) - merged.fields_with_nulls():
+        assert not any(batch.fields.column(name).null_count for batch in slices)
+
+
+def test_a_key_that_fills_whole_row_groups_is_not_cut_in_two() -> None:
+    store = MemoryObjectStore()
+    reader = SstReader(store)
+    same_key = [("a", 1, number, None, OpType.PUT) for number in range(7)]
+    files = stored(store, [same_key, same_key], row_group_rows=2)
+
+    merged = MergedFiles(METADATA, files, reader, "last", drop_deletes=True)
+
+    assert [row.sequence for batch in merged.slices(10) for row in rows_of(batch)] == [14]
+
+
+def test_no_more_than_a_few_row_groups_of_each_file_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryObjectStore()
+    reader = SstReader(store)
+    rows = [[("a", time, time, None, OpType.PUT) for time in range(start, 400, 2)] for start in (0, 1)]
+    files = stored(store, rows, row_group_rows=5)
+    read, drawn, ahead = [0], 0, []
+    original = reader.read
+
+    def counting(*arguments: Any) -> Any:
+        batch = original(*arguments)
+        read[0] += len(batch)
+        return batch
+
+    monkeypatch.setattr(reader, "read", counting)
+
+    for batch in MergedFiles(METADATA, files, reader, "last", drop_deletes=False).slices(5):
+        drawn += len(batch)
+        ahead.append(read[0] - drawn)
+
+    assert drawn == 400
+    assert max(ahead) <= 2 * 2 * 5 + 10, "two row groups of each file, and what waits to fill a slice"
+
+
+def test_nothing_is_left_of_files_whose_rows_are_all_deleted() -> None:
+    store = MemoryObjectStore()
+    reader = SstReader(store)
+    keep = {"file_id": file_id_of("x"), "level": 0, "row_group_rows": 1, "created_ms": 0}
+    small = metadata_of()
+    puts = write_sst(store, small, sort_batches([batch_of(small, [put(1, 1), put(2, 2)])]), **keep)
+    deletes = write_sst(
+        store,
+        small,
+        sort_batches([batch_of(small, [delete(3, 1), delete(4, 2)])]),
+        **keep | {"file_id": file_id_of("y")},
+    )
+
+    assert MergedFiles(small, [puts, deletes], reader, "last", drop_deletes=True).is_empty()
+    assert not MergedFiles(small, [puts, deletes], reader, "last", drop_deletes=False).is_empty()
