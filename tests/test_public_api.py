@@ -17,17 +17,21 @@ import mitoframe as mito
 mpl.use("agg")
 
 NAMES = [
-    "BusyError", "ClosedError", "CompactResult", "ConfigError", "ConflictError", "CorruptionError", "DamageWarning",
-    "Database", "DiskFullError", "FencedError", "FlushResult", "InvalidInputError", "LimitExceededError", "MitoConfig",
-    "MitoEngine", "MitoError", "PoisonedError", "ReadOnlyError", "RegionHook", "Scan", "SchemaMismatchError",
-    "SnapshotExpiredError", "StoreLockedError", "Table", "TableExistsError", "TableNotFoundError", "UnavailableError",
-    "UnknownOutcomeError", "VacuumResult", "WriteResult", "open", "scan", "write",
+    "AlterRequest", "AlterResult", "BulkInsertRequest", "BusyError", "CloseRequest", "ClosedError",
+    "CompactRequest", "CompactResult", "ConfigError", "ConflictError", "CorruptionError", "CreateRequest",
+    "DamageWarning", "Database", "DeleteRequest", "DeleteResult", "DiskFullError", "DropRequest", "FencedError",
+    "FlushRequest", "FlushResult", "InvalidInputError", "LimitExceededError", "MitoConfig", "MitoEngine",
+    "MitoError", "OpenRequest", "PoisonedError", "PutRequest", "ReadOnlyError", "RegionHook", "RegionOptions",
+    "RepeatedWriteWarning", "ReplaceRequest", "ReplaceResult", "Scan", "ScanRequest", "SchemaMismatchError",
+    "SnapshotExpiredError", "StoreLockedError", "Table", "TableExistsError", "TableNotFoundError",
+    "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest", "UndoResult", "UnknownOutcomeError",
+    "VacuumResult", "WriteExplanation", "WriteResult", "open", "scan", "write",
 ]  # fmt: skip
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
-WITHOUT_EXAMPLE = {"MitoEngine", "RegionHook"}
+WITHOUT_EXAMPLE = {"MitoEngine", "RegionHook", "RegionOptions", *(name for name in NAMES if name.endswith("Request"))}
 """For those who build on the engine: the page of the ports and the engine's own tests show them."""
-EXPLAINED_WHOLE = {"RegionHook"}
-"""Protocols whose docstring says what each method is told."""
+EXPLAINED_WHOLE = {"RegionHook", "RegionOptions"}
+"""Those whose docstring says it all: what each method of a protocol is told, what options there are."""
 
 
 def modules() -> list[str]:

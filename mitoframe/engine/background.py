@@ -71,7 +71,7 @@ class Draft:
             ConflictError: the edit does not fit any more, or the draft was given up meanwhile. Nothing changed.
 
         """
-        with self._region.control.edit_lock:
+        with self._region.editing():
             if self._closed:
                 raise ConflictError("the change was withdrawn before it was committed; nothing was changed.")
             self._region.commit_edit(edit, flushed)
@@ -82,7 +82,7 @@ class Draft:
             for write in self._writes:
                 write.cancel()
             wait(self._writes)  # A file that is stored after the others are deleted would stay.
-            with self._region.control.edit_lock:
+            with self._region.editing():
                 self._closed = True
                 if not self._region.is_poisoned():  # Else nobody knows what the manifest lists.
                     self._delete_unlisted()
@@ -422,17 +422,18 @@ class Background:
         # Asked in this order: a file is in a version before its draft is closed.
         stored = self._parts.store.list(sst_folder(region.region_id))
         being_written = frozenset(file_id for draft in tuple(lanes.drafts) for file_id in tuple(draft.file_ids))
-        with region.control.edit_lock:
+        with region.editing():
             region.check_writable()
             state = region.state
             pinned = region.control.pinned_files() | being_written
             chosen = collectable(state, stored, pinned, now_ms=self._parts.clock.now_ms(), grace_ms=grace_ms)
+            # Forgotten first: a file that is gone and still listed would pass for history that can be read.
+            gone = forgettable(state.removed_files, chosen, stored)
+            if gone:
+                region.commit_edit(FileEdit(forgotten=gone, at_ms=self._parts.clock.now_ms(), reason="gc"))
             deleted = delete_files(self._parts.store, region.region_id, chosen)
             for file_id in deleted:
                 self._parts.reader.forget(file_id)
-            gone = forgettable(state.removed_files, deleted, stored)
-            if gone:
-                region.commit_edit(FileEdit(forgotten=gone, at_ms=self._parts.clock.now_ms(), reason="gc"))
         return VacuumResult(removed=deleted, size_bytes=sum(item.size_bytes for item in chosen))
 
     # --- pieces -----------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ class Changes:
         reason: str,
     ) -> int:
         """Commit files without some of their rows, and new files beside them; return how many rows went."""
-        with region.control.edit_lock:  # No compaction may exchange the files between the plan and the commit.
+        with region.editing():  # No compaction may exchange the files between the plan and the commit.
             state = region.state
             gone = rewrite_files(
                 state.metadata,
@@ -255,7 +255,7 @@ class Changes:
         return self._undo_by_writing(region, first, last)
 
     def _undo_by_writing(self, region: Region, first: Sequence, last: Sequence) -> int:
-        with region.control.edit_lock:
+        with region.editing():
             snapshot = region.control.current()
             whole = files_of_nothing_else(snapshot, first, last)
             if whole:

@@ -25,7 +25,7 @@ from mitoframe.engine.parts import CHANGE_LANE, PURGE_LANE, Parts
 from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
 from mitoframe.model.batch import OpType
-from mitoframe.model.edit import DELETED
+from mitoframe.model.edit import DELETED, WRITTEN
 from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, PoisonedError, ReadOnlyError
 from mitoframe.model.options import MitoConfig
 from mitoframe.model.predicate import Compare, conjunction
@@ -308,6 +308,8 @@ class MitoEngine:
                 "exchange a time range with replace_range, or truncate it."
             )
         self._room.make(region, batch.size_bytes)
+        if not key and region.remembers_content():
+            key = WRITTEN  # Else a write known by its content would count although it was written over.
         at_ms = self._parts.clock.now_ms()
         encoded = None
         if region.options.wal == "log":

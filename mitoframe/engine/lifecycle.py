@@ -50,7 +50,8 @@ class Regions:
         self._parts, self._committer, self._background = parts, committer, background
         self._read_only = read_only
         self._open: dict[RegionId, Region] = {}
-        self._lock = RLock()
+        self._openings: dict[RegionId, RLock] = {}
+        self._lock = Lock()
         self._dropped = {region for item in parts.store.list(DROPPED_FOLDER) if (region := parse_dropped_key(item.key))}
         self._pins: dict[RegionId, WeakSet[Version]] = {}
         if not read_only:
@@ -78,20 +79,35 @@ class Regions:
 
     def get(self, region_id: RegionId) -> Region:
         """Return a region, opening it if need be."""
-        with self._lock:
-            region = self._open.get(region_id)
-            if region is None:
-                region = self._load(region_id)
-                self._open[region_id] = region
+        region = self._open.get(region_id)
+        if region is not None:
             return region
+        with self._opening(region_id):
+            return self._get_locked(region_id)
 
     def refreshed(self, region_id: RegionId) -> Region:
         """Return a region as the writing process has it by now."""
-        with self._lock:
-            region = self.get(region_id)
+        with self._opening(region_id):
+            region = self._get_locked(region_id)
             current = refresh_region(self._parts.store, self._parts.wal, self._parts.hooks, region)
-            self._open[region_id] = current
+            self._keep(current)
             return current
+
+    def _opening(self, region_id: RegionId) -> RLock:
+        """Return the lock under which a region is opened: others go on meanwhile, also to open others."""
+        with self._lock:
+            return self._openings.setdefault(region_id, RLock())
+
+    def _get_locked(self, region_id: RegionId) -> Region:
+        region = self._open.get(region_id)
+        if region is None:
+            region = self._load(region_id)
+            self._keep(region)
+        return region
+
+    def _keep(self, region: Region) -> None:
+        with self._lock:
+            self._open[region.region_id] = region
 
     def _load(self, region_id: RegionId) -> Region:
         self._refuse_dropped(region_id)
@@ -116,10 +132,10 @@ class Regions:
         """
         assert request.metadata.region_id == region_id
         parts = self._parts
-        with self._lock:
+        with self._opening(region_id):
             self._refuse_dropped(region_id)
             if region_id in self._open or exists(parts.store, region_id):
-                region = self.get(region_id)
+                region = self._get_locked(region_id)
                 if region.metadata != request.metadata:
                     raise InvalidInputError(f"region {region_id} exists with another schema; open it instead.")
                 return region
@@ -127,7 +143,7 @@ class Regions:
             distance = parts.config.checkpoint_distance
             region = create_region(parts.store, parts.randomness, parts.wal, parts.hooks, first, distance)
             reached("create.region_stored")
-            self._open[region_id] = region
+            self._keep(region)
             return region
 
     def close(self, region_id: RegionId, *, flush: bool) -> None:
@@ -210,7 +226,7 @@ class Regions:
             region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
             region.check_writable()
             self._committer.quietly(region.freeze)
-            with region.control.edit_lock:
+            with region.editing():
                 snapshot = region.control.current()
                 version = snapshot.version
                 files = () if unflushed_only else tuple(version.state.files.values())

@@ -62,7 +62,7 @@ def _of_all(load: Load, config: MitoConfig) -> Pressure:
 def _judge(load: Load, *, flush_at: int, limit: int, reject_at: int) -> Pressure:
     held = load.mutable + load.frozen
     if held >= limit:
-        return Pressure.REJECT if held + load.waiting >= reject_at else Pressure.STALL
+        return Pressure.REJECT if load.waiting and held + load.waiting >= reject_at else Pressure.STALL
     return Pressure.FLUSH if load.mutable >= flush_at else Pressure.GO
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mitoframe.region.region import Region
 
 
+LOOK_AGAIN_SECONDS = 0.05
+
+
 class _Waiting:
     """A write that waits; of no size once it does no longer."""
 
@@ -59,8 +62,9 @@ class Room:
 
     def _wait(self, region: Region, deadline: float) -> None:
         while self._judge(region) in (Pressure.STALL, Pressure.REJECT):
-            flushed = first_ended(self._relieve(region), deadline - monotonic())
-            if not flushed or monotonic() >= deadline:
+            # Memory also comes free when rows are given up, which no flush tells.
+            flushed = first_ended(self._relieve(region), min(deadline - monotonic(), LOOK_AGAIN_SECONDS))
+            if monotonic() >= deadline:
                 raise BusyError(
                     f"the write waited {self._config.write_stall_ms} ms for a flush and gave up; nothing was written. "
                     "Retry, or raise write_buffer_limit_bytes, global_write_buffer_size_bytes or write_stall_ms."

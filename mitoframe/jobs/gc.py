@@ -50,7 +50,9 @@ def delete_files(store: ObjectStore, region_id: RegionId, files: Many[ObjectMeta
     return tuple(deleted)
 
 
-def forgettable(removed: Many[RemovedFile], deleted: Many[FileId], stored: Iterable[ObjectMeta]) -> tuple[FileId, ...]:
-    """Return the removed files that the manifest need not remember: deleted now, or gone already. Pure."""
-    present = {parse_sst_key(item.key) for item in stored} - set(deleted)
-    return tuple(file.file_id for file in removed if file.file_id not in present)
+def forgettable(
+    removed: Many[RemovedFile], chosen: Iterable[ObjectMeta], stored: Iterable[ObjectMeta]
+) -> tuple[FileId, ...]:
+    """Return the removed files that the manifest need not remember: to be deleted now, or gone already. Pure."""
+    staying = {parse_sst_key(item.key) for item in stored} - {parse_sst_key(item.key) for item in chosen}
+    return tuple(file.file_id for file in removed if file.file_id not in staying)

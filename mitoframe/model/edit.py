@@ -38,6 +38,8 @@ CONTENT_PREFIX = "content:"
 """Keys that stand for what was written, not for a write that somebody named."""
 DELETED = "\0delete"
 """In the place of a key: rows were deleted."""
+WRITTEN = "\0write"
+"""In the place of a key: rows were written without one, while writes were remembered by their content."""
 _UNDO_PREFIX = "\0undo:"
 
 

@@ -6,12 +6,14 @@ The state is `control.current()`; an edit goes through `commit_edit`: manifest, 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from collections.abc import Sequence as Many
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
-from mitoframe.model.edit import FileEdit, find_write
+from mitoframe.model.edit import CONTENT_PREFIX, FileEdit, find_write
 from mitoframe.model.errors import ClosedError, ConflictError, DiskFullError, PoisonedError, UnavailableError
 from mitoframe.model.ids import NO_SEQUENCE
 from mitoframe.region.control import Snapshot, VersionControl
@@ -43,6 +45,8 @@ class Region:
         self._wal = wal
         self._hooks = hooks
         self.gate = Gate()
+        self._editors = 0
+        self._untold: list[tuple[RegionMetadata, Edit, ManifestVersion]] = []
         self._poison: BaseException | None = None
         self._closed = False
 
@@ -67,6 +71,12 @@ class Region:
         buffered = [known for memtable in version.memtables for known in memtable.write_keys]
         repeats = version.state.options.dedup == "none"
         return find_write([*version.state.write_keys, *buffered, *begun], key, repeats=repeats)
+
+    def remembers_content(self) -> bool:
+        """Tell whether some write is known by its content."""
+        version = self.control.current().version
+        known = (*version.state.write_keys, *(key for memtable in version.memtables for key in memtable.write_keys))
+        return any(write.key.startswith(CONTENT_PREFIX) for write in known)
 
     def check_writable(self) -> None:
         """Raise `PoisonedError` if a failure left this handle's state unknown, `ClosedError` if it was let go."""
@@ -137,7 +147,7 @@ class Region:
         """
         assert self._manifest is not None, "a region opened for reading is never edited"
         gone = frozenset(memtable.memtable_id for memtable in flushed)
-        with self.control.edit_lock:
+        with self.editing():
             self.check_writable()
             snapshot = self.control.current()
             if isinstance(edit, FileEdit):
@@ -156,10 +166,27 @@ class Region:
                 self.poison(error)
                 raise
             version = self._switch(edit, number, gone)
-        reached("edit.switched")
-        self._hooks.manifest_updated(version.state.metadata, edit, number)
-        self._tidy_up(edit, self._manifest)
-        return version
+            reached("edit.switched")
+            self._untold.append((version.state.metadata, edit, number))
+            self._tidy_up(edit, self._manifest)
+            return version
+
+    @contextmanager
+    def editing(self) -> Iterator[None]:
+        """Keep other edits out. Hooks are told of those made inside when it is over, outside the lock."""
+        told: list[tuple[RegionMetadata, Edit, ManifestVersion]] = []
+        try:
+            with self.control.edit_lock:
+                self._editors += 1
+                try:
+                    yield
+                finally:
+                    self._editors -= 1
+                    if not self._editors:
+                        told, self._untold = self._untold, told
+        finally:
+            for notice in told:
+                self._hooks.manifest_updated(*notice)
 
     def _switch(self, edit: Edit, number: ManifestVersion, gone: frozenset[int]) -> Version:
         """Make visible what the manifest holds."""
@@ -174,7 +201,10 @@ class Region:
             raise
 
     def _tidy_up(self, edit: Edit, manifest: Manifest) -> None:
-        """Drop what the edit made superfluous. The edit stands without that, and the next one tries again."""
+        """Drop what the edit made superfluous. The edit stands without that, and the next one tries again.
+
+        Requires: the edit lock is held.
+        """
         try:
             if isinstance(edit, FileEdit) and edit.flushed_entry_id is not None:
                 self._wal.obsolete(self.region_id, edit.flushed_entry_id)
@@ -182,7 +212,6 @@ class Region:
         except UnavailableError as error:
             _log.warning("log not trimmed region=%d error=%r", self.region_id, error)
         try:
-            with self.control.edit_lock:
-                manifest.checkpoint_if_due()
+            manifest.checkpoint_if_due()
         except UnavailableError as error:
             _log.warning("checkpoint failed region=%d error=%r", self.region_id, error)

@@ -293,6 +293,15 @@ class ObjectStoreContract:
 
         store.delete("f/none")
 
+    def test_a_folder_can_be_synced_whether_or_not_it_is_there(self, store: ObjectStore) -> None:
+        store.put_if_absent("f/a", b"")
+        store.delete("f/a")
+
+        store.sync("f")
+        store.sync("nowhere")
+
+        assert store.list("f") == []
+
     def test_a_deleted_object_is_gone(self, store: ObjectStore) -> None:
         store.put_if_absent("k", b"x")
 
@@ -369,6 +378,15 @@ class LogStoreContract:
 
         assert _log_entries(log, 1) == [(3, b"c")]
         assert _log_entries(log, 2) == [(2, b"b")]
+
+    def test_a_region_is_told_of_as_long_as_there_are_entries_of_it(self, log: LogStore) -> None:
+        assert log.regions() == frozenset()
+
+        log.append([(RegionId(1), [b"a"]), (RegionId(2), [b"b"]), (RegionId(1), [b"c"])])
+        log.obsolete(RegionId(1), EntryId(2))
+        log.obsolete(RegionId(2), EntryId(2))
+
+        assert log.regions() == {1}
 
     def test_forgetting_everything_does_not_turn_the_ids_back(self, log: LogStore) -> None:
         log.append([(RegionId(1), [bytes(100_000)])])

@@ -39,7 +39,7 @@ def decision(own: Load, everything: Load | None = None, **options) -> Pressure:
         (0, 5, 4, STALL),
         (0, 5, 5, REJECT),
         (5, 0, 5, REJECT),
-        (4, 6, 0, REJECT),
+        (4, 6, 0, STALL),
     ],
 )
 def test_what_the_buffers_of_a_region_call_for(mutable, frozen, waiting, expected):
@@ -57,7 +57,7 @@ def test_what_the_buffers_of_a_region_call_for(mutable, frozen, waiting, expecte
         (20, 0, 0, STALL),
         (15, 5, 9, STALL),
         (15, 5, 10, REJECT),
-        (30, 0, 0, REJECT),
+        (30, 0, 0, STALL),
     ],
 )
 def test_what_the_buffers_of_all_regions_call_for(mutable, frozen, waiting, expected):

@@ -137,7 +137,8 @@ def _go_on(session: Session, scenario: Scenario, states: list[State]) -> list[St
     """Make keyed writes again, and one that is new; return what may be there then."""
     there = {entry.name for entry in session.connection.catalog.tables()}
     again = [write for write in keyed((*scenario.prepared, *scenario.operations)) if write.name in there]
-    for write in (*again, *(Write(PROBE, name) for name in sorted(there))):
+    # Backwards: done twice in their order, writes would leave the rows that they left when done once.
+    for write in (*reversed(again), *(Write(PROBE, name) for name in sorted(there))):
         write.run(session)
         states = [write.outcomes(state)[-1] for state in states]
     for name in sorted(there):

@@ -9,6 +9,7 @@ itself is killed at each of its effects, and recovered again. Prints one line of
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -220,6 +221,8 @@ def main() -> None:
     logging.getLogger("mitoframe").setLevel(logging.ERROR)
     pa.set_cpu_count(1)
     warm_up()
+    gc.collect()
+    gc.freeze()  # A collection in a child would touch, and so copy, everything it shares with the parent.
     # In memory where that exists: a killed process loses nothing that it gave to the kernel, on any file system.
     shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=shared) as root:

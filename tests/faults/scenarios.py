@@ -187,6 +187,10 @@ SCENARIOS = {
             Write(3, key="d"),
         ),
     ),
+    "keys, keeping all": Scenario(
+        prepared=(Create("cpu", NONE), Write(0, key="a"), Flush(), Write(1, key="b")),
+        operations=(Write(2, key="c"), Write(1, key="b"), Backfill(3, key="d"), Flush(), Write(2, key="c"), Reopen()),
+    ),
     "deletes": Scenario(
         prepared=(Create(), *_flushed(0, 1), Write(2)),
         operations=(DeleteWhere(3, "host_1"), Write(4), Delete(5), Flush(), DeleteWhere(6, "host_0", 2, 7), Undo(6)),

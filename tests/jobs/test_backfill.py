@@ -255,9 +255,6 @@ def test_they_fill_each_others_nulls_in_that_order(actions):
                 table.write(rows)
             case "backfill":
                 table.backfill(rows)
-            case "compact":
-                table.flush()
-                table.compact()
             case _:
                 getattr(table, name)()
 

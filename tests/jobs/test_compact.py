@@ -219,7 +219,6 @@ def test_no_compaction_changes_what_is_seen(dedup, actions, window_ms):
             if dedup != "none" or rows[0].op_type is not DELETE:
                 table.write(rows)
         elif name == "backfill":
-            table.flush()
             table.backfill(rows)
         else:
             getattr(table, name)()

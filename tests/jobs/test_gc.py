@@ -119,6 +119,6 @@ def test_a_foreign_name_is_never_deleted():
 def test_the_manifest_forgets_what_is_deleted_now_or_gone_already():
     removed = tuple(RemovedFile(file_id=file_id_of(name), removed_ms=0) for name in "abc")
 
-    gone = forgettable(removed, [file_id_of("a")], [stored("a"), stored("b"), stored("f")])
+    gone = forgettable(removed, [stored("a")], [stored("a"), stored("b"), stored("f")])
 
     assert gone == (file_id_of("a"), file_id_of("c"))

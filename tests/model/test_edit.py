@@ -9,9 +9,22 @@ from builders import file_id_of, file_of, metadata_of, with_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.model.edit import Change, FileEdit, RegionState, edit_from_json
+from mitoframe.model.edit import (
+    CONTENT_PREFIX,
+    DELETED,
+    WRITE_KEYS_MAX,
+    WRITTEN,
+    Change,
+    FileEdit,
+    RegionState,
+    WriteKey,
+    edit_from_json,
+    find_write,
+    undo_key,
+)
 from mitoframe.model.errors import ConflictError
 from mitoframe.model.file import RemovedFile
+from mitoframe.model.ids import Sequence
 from mitoframe.model.options import RegionOptions
 
 METADATA = metadata_of()
@@ -26,6 +39,23 @@ file_edits = st.builds(
     added=st.lists(st.builds(file_of, names, st.integers(-9, 0), st.integers(1, 9)), max_size=3).map(tuple),
     removed=file_ids,
     forgotten=file_ids,
+    history=st.lists(st.builds(file_of, names, st.integers(-9, 0), st.integers(1, 9)), max_size=2).map(tuple),
+    committed_sequence=counters,
+    lost_history=counters,
+    write_keys=st.lists(
+        st.builds(
+            WriteKey,
+            key=st.text(max_size=5),
+            first_sequence=st.integers(1, 9),
+            row_count=st.integers(1, 9),
+            min_time=st.integers(-9, 0),
+            max_time=st.integers(0, 9),
+            at_ms=st.integers(0, 9),
+        ),
+        max_size=2,
+    ).map(tuple),
+    forget_writes=st.booleans(),
+    at_sequence=st.integers(0, 50),
     flushed_entry_id=counters,
     flushed_sequence=counters,
     compaction_window_ms=st.none() | st.integers(1000, 2000),
@@ -74,10 +104,81 @@ def test_an_action_of_another_version_is_a_value_error():
 
 
 def test_files_come_and_go():
-    state = state_with(A, B).apply(FileEdit(added=(C,), removed=(A.file_id,), at_ms=77))
+    edit = FileEdit(added=(C,), removed=(A.file_id,), at_ms=77, at_sequence=Sequence(9))
+
+    state = state_with(A, B).apply(edit)
 
     assert dict(state.files) == {B.file_id: B, C.file_id: C}
-    assert state.removed_files == (RemovedFile(file_id=A.file_id, removed_ms=77),)
+    assert state.removed_files == (
+        RemovedFile(file_id=A.file_id, removed_ms=77, removed_sequence=Sequence(9), file=A),
+    )
+
+
+def test_history_is_removed_as_it_is_added():
+    state = state_with(A).apply(FileEdit(added=(B,), history=(C,), at_ms=7, at_sequence=Sequence(3)))
+
+    assert set(state.files) == {A.file_id, B.file_id}
+    assert [(file.file, file.removed_ms, file.removed_sequence) for file in state.removed_files] == [(C, 7, 3)]
+
+
+def test_when_history_is_forgotten_older_moments_cannot_be_told_any_more():
+    state = state_with(A, B).apply(FileEdit(removed=(A.file_id,), at_sequence=Sequence(5)))
+    state = state.apply(FileEdit(removed=(B.file_id,), at_sequence=Sequence(8)))
+
+    assert state.history_floor == 0
+    assert state.apply(FileEdit(forgotten=(A.file_id,))).history_floor == 5
+    assert state.apply(FileEdit(lost_history=Sequence(7))).history_floor == 7
+
+
+def test_sequences_that_were_committed_are_never_given_again():
+    state = state_with().apply(FileEdit(committed_sequence=Sequence(9)))
+
+    assert state.committed_sequence == 9
+    assert state.apply(FileEdit(flushed_sequence=Sequence(4))).committed_sequence == 9
+    assert state.apply(FileEdit(flushed_sequence=Sequence(12))).committed_sequence == 12
+
+
+def key(name: str, first: int, *times: int, rows: int = 1) -> WriteKey:
+    first_time, last_time = times or (0, 0)
+    return WriteKey(
+        key=name, first_sequence=Sequence(first), row_count=rows, min_time=first_time, max_time=last_time, at_ms=0
+    )
+
+
+def test_the_newest_writes_are_remembered():
+    state = EMPTY
+    for number in range(WRITE_KEYS_MAX + 5):
+        state = state.apply(FileEdit(write_keys=(key(str(number), number + 1),)))
+
+    assert [known.key for known in state.write_keys] == [str(n) for n in range(5, WRITE_KEYS_MAX + 5)]
+    assert state.apply(FileEdit(forget_writes=True)).write_keys == ()
+
+
+CONTENT = CONTENT_PREFIX + "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "later", "repeats", "found"),
+    [
+        ("load", [], False, True),
+        ("load", [key("other", 2)], False, True),
+        ("load", [key(DELETED, 2)], False, True),
+        ("load", [key(undo_key(Sequence(1)), 2)], False, False),
+        ("load", [key(undo_key(Sequence(7)), 2)], False, True),
+        (CONTENT, [], False, True),
+        (CONTENT, [key(DELETED, 2)], False, False),
+        (CONTENT, [key(DELETED, 2)], True, False),
+        (CONTENT, [key("other", 2, 0, 4)], False, False),
+        (CONTENT, [key(WRITTEN, 2, 5, 9)], False, False),
+        (CONTENT, [key("other", 2, 6, 9)], False, True),
+        (CONTENT, [key("other", 2, 0, 4)], True, True),
+        (CONTENT, [key(undo_key(Sequence(1)), 2, 6, 9)], True, False),
+    ],
+)
+def test_which_keyed_writes_still_count(name, later, repeats, found):
+    first = key(name, 1, 2, 5)
+
+    assert find_write([key("before", 1), first, *later], name, repeats=repeats) == (first if found else None)
 
 
 def test_a_file_that_is_forgotten_is_remembered_no_more():

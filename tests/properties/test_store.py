@@ -203,22 +203,15 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(new=rows, library=st.sampled_from(["polars", "pandas", "lazy"]), leaves_out=st.sets(extras))
     def write(self, new: list[tuple[Any, ...]], library: str, leaves_out: set[str]) -> None:
         frame = self.frame(new).drop(leaves_out, strict=False)
-        self.empty_the_buffer_if_rows_are_merged()
 
         result = self.table.write(_as(library, frame))
 
         assert result.rows == len(new)
         self.remember(self.model.put(frame), _keys_of(frame))
 
-    def empty_the_buffer_if_rows_are_merged(self) -> None:
-        """A backfill beside older rows in memory may be compacted with older files, which then shine through."""
-        if self.model.dedup == "merge" and self.config.backfill_size_bytes < 1 << 20:
-            self.table.flush()
-
     @rule(new=few_rows, key=st.sampled_from(["first", "second"]))
     def write_once(self, new: list[tuple[Any, ...]], key: str) -> None:
         frame = self.frame(new)
-        self.empty_the_buffer_if_rows_are_merged()
 
         result = self.table.write(frame, key=key)
 
@@ -500,8 +493,8 @@ def _assert_same_rows(found: pl.DataFrame, expected: pl.DataFrame) -> None:
 
 NIGHTLY = bool(os.environ.get("MITOFRAME_NIGHTLY"))
 StoreMachine.TestCase.settings = settings(
-    max_examples=2_000 if NIGHTLY else 40,
-    stateful_step_count=60 if NIGHTLY else 30,
+    max_examples=2_000 if NIGHTLY else 60,
+    stateful_step_count=60 if NIGHTLY else 40,
     deadline=None,
     derandomize=not NIGHTLY,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
