@@ -181,7 +181,6 @@ def test_in_a_notebook_rows_are_written_again_when_they_are_not_there_any_more(c
     assert loads(cpu) == list(range(rows))
 
 
-@pytest.mark.xfail(strict=True, reason="writes without a key are not remembered")
 @pytest.mark.usefixtures("notebook")
 def test_rows_that_were_overwritten_without_a_key_are_written_again(cpu: mito.Table) -> None:
     cpu.write(frame(0, 5))

@@ -12,12 +12,15 @@ a few steps at a time and never while a job or a Future's callback runs.
 **At exit** Python waits for jobs already submitted; a job submitted after that runs inside `submit`. So does one for
 which the system has no thread. A scheduler that nobody holds any more ends its threads once they have done their jobs.
 
-A caller may be interrupted (Ctrl-C) anywhere in `submit`: the job is then either queued whole or not at all.
+A caller may be interrupted (Ctrl-C) anywhere in `submit`: the job is then either queued whole or not at all, and a
+thread that was being started leaves at once. `Thread.is_alive` is never asked, because Python 3.11, interrupted there,
+takes a living thread for dead, for good: each thread has a lock that is held while it lives.
 """
 
 from __future__ import annotations
 
 import atexit
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -87,6 +90,9 @@ class InlineScheduler:
             if name in self._repeats:
                 self.submit(lane, job)
 
+    def check(self) -> None:
+        """Do nothing: here is no thread that could have died."""
+
     def health(self) -> tuple[LaneHealth, ...]:
         return tuple(_health(lane, tally, running=self._running[lane]) for lane, tally in self._tallies.items())
 
@@ -113,6 +119,10 @@ class ThreadScheduler:
     def every(self, interval_ms: int, lane: str, job: Callable[[], object]) -> Callable[[], None]:
         """Run a job ``interval_ms`` from now, and again as long after each run has ended."""
         return self._crew.every(interval_ms, lane, job)
+
+    def check(self) -> None:
+        """Raise `PoisonedError` if a thread of any lane has died. Cheap, and takes no lock while all live."""
+        self._crew.check()
 
     def health(self) -> tuple[LaneHealth, ...]:
         return self._crew.health()
@@ -154,7 +164,8 @@ class _Lane:
         wakes: a token for each time that an idle thread should look; one too many does no harm.
         running: by thread. A job is in here before it leaves ``waiting``, so that it is never nowhere.
         falling: jobs that a death ended, while their futures are told.
-        threads: those started that were not asked to leave; ``dead`` are those of them that left nevertheless.
+        threads: those started that were not asked to leave, each with a lock that is held while it lives; ``dead`` are
+            those of them that left nevertheless.
 
     """
 
@@ -165,7 +176,7 @@ class _Lane:
     running: dict[Thread, _Job] = field(default_factory=dict)
     falling: list[_Job] = field(default_factory=list)
     repeats: list[_Repeat] = field(default_factory=list)
-    threads: list[Thread] = field(default_factory=list)
+    threads: dict[Thread, Lock] = field(default_factory=dict)
     dead: set[Thread] = field(default_factory=set)
     cause: BaseException | None = None
     tally: _Tally = field(default_factory=_Tally)
@@ -194,6 +205,10 @@ class _Lane:
         """Say how long nothing becomes due; None if nothing will by itself."""
         return min((max(repeat.due - now, 0.0) for repeat in self.repeats if repeat.job is None), default=None)
 
+    def ended(self) -> list[Thread]:
+        """Return the threads that have died and are not known to have."""
+        return [thread for thread, life in tuple(self.threads.items()) if not life.locked() and thread not in self.dead]
+
     def bury(self, thread: Thread, cause: BaseException | None) -> None:
         """Take note that a thread has died: from now on this lane does nothing."""
         self.dead.add(thread)
@@ -213,7 +228,7 @@ class _Lane:
             self.name,
             self.tally,
             threads=len(self.threads),
-            alive=sum(thread.is_alive() and thread not in self.dead for thread in self.threads),
+            alive=len(self.threads) - len(self.dead),
             running=sum(not job.counted for job in self.running.values()),
             waiting=len(self.waiting),
         )
@@ -232,6 +247,7 @@ class _Crew:
         self._idle = Condition(self._lock)
         self._closed = False
         self._dismissed = _exiting.is_set()
+        self._process_id = os.getpid()
         _crews.add(self)
 
     def submit(self, lane_name: str, call: Callable[[], Any]) -> Future[Any]:
@@ -255,6 +271,13 @@ class _Crew:
             lane.repeats.append(repeat)
             self._mind_time_locked(lane)
         return lambda: self._stop(lane, repeat)
+
+    def check(self) -> None:
+        for lane in self._lanes.values():
+            if self._ended(lane):
+                self._bury_the_dead()  # With the lock held, one that has just left in good order is not among them.
+            if lane.dead:
+                raise lane.died()
 
     def health(self) -> tuple[LaneHealth, ...]:
         self._bury_the_dead()
@@ -293,15 +316,28 @@ class _Crew:
 
     # --- what a thread does ------------------------------------------------------------------------------
 
-    def work(self, lane: _Lane) -> None:
+    def work(self, lane: _Lane, life: Lock) -> None:
+        """Do a lane's jobs. ``life`` is held, and is given back at the end, whatever that is."""
+        try:
+            self._work(lane)
+        finally:
+            life.release()
+
+    def _work(self, lane: _Lane) -> None:
         cause: BaseException | None = None
         try:
+            if not self._is_counted(lane):
+                return  # Who started it was interrupted before it could say so.
             while (job := self._take(lane)) is not None:
                 self._run(lane, job)
                 del job  # What a job holds is not held until the next one comes.
         except BaseException as error:  # noqa: BLE001 - told to everybody who waits for this lane
             cause = error
         self._leave(lane, cause)
+
+    def _is_counted(self, lane: _Lane) -> bool:
+        with self._lock:
+            return current_thread() in lane.threads
 
     def _take(self, lane: _Lane) -> _Job | None:
         """Wait for a job; None when there will be none."""
@@ -318,6 +354,7 @@ class _Crew:
                     return job
                 self._tell_if_idle_locked()
                 if self._dismissed:
+                    lane.wakes.put(None)  # Each who leaves wakes the next, however many there are.
                     return None
                 seconds = lane.seconds_to_next(now)
             with suppress(Empty):
@@ -347,8 +384,8 @@ class _Crew:
         with self._lock:
             if cause is not None:
                 lane.bury(current_thread(), cause)
-            elif current_thread() in lane.threads:
-                lane.threads.remove(current_thread())
+            else:
+                lane.threads.pop(current_thread(), None)
         self._tell_falling(lane)
 
     # --- death -------------------------------------------------------------------------------------------
@@ -361,9 +398,14 @@ class _Crew:
             self._tell_falling(lane)
 
     def _bury_locked(self, lane: _Lane) -> None:
-        for thread in lane.threads:
-            if not thread.is_alive() and thread not in lane.dead:
-                lane.bury(thread, None)
+        for thread in self._ended(lane):
+            lane.bury(thread, None)
+
+    def _ended(self, lane: _Lane) -> list[Thread]:
+        """Return the threads whose end was not noticed yet. A fork leaves none of them to the child."""
+        if os.getpid() != self._process_id:
+            return [thread for thread in lane.threads if thread not in lane.dead]
+        return lane.ended()
 
     def _tell_falling(self, lane: _Lane) -> None:
         for job in tuple(lane.falling):
@@ -409,10 +451,12 @@ class _Crew:
     def _start_thread_locked(self, lane: _Lane) -> None:
         name = f"mitoframe-{lane.name}-{len(lane.threads)}"
         # A daemon, because Python would otherwise wait for it before it calls what ends it, see `_finish_at_exit`.
-        thread = Thread(target=self.work, args=(lane,), name=name, daemon=True)
+        life = Lock()
+        life.acquire()
+        thread = Thread(target=self.work, args=(lane, life), name=name, daemon=True)
         with suppress(RuntimeError):  # The system has no more threads, or Python starts none on its way out.
             thread.start()
-            lane.threads.append(thread)
+            lane.threads[thread] = life
 
     def _stop(self, lane: _Lane, repeat: _Repeat) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ that were given, and are seen all at once. A change that fails or is interrupted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Many
 from functools import partial
 from threading import Lock
@@ -20,7 +20,7 @@ from mitoframe.failpoints import reached
 from mitoframe.jobs.backfill import Backfill
 from mitoframe.jobs.rewrite import rewrite_files
 from mitoframe.jobs.undo import compensation, files_of_nothing_else
-from mitoframe.model.edit import FileEdit, WriteKey, undo_key
+from mitoframe.model.edit import FileEdit, WriteKey, undo_key, undone
 from mitoframe.model.errors import SnapshotExpiredError
 from mitoframe.model.ids import Sequence
 from mitoframe.model.request import Written
@@ -187,9 +187,14 @@ class Changes:
         *,
         files: tuple[FileMeta, ...] = (),
         row_count: int = 0,
+        noted: tuple[WriteKey, ...] = (),
         reason: str,
     ) -> int:
-        """Commit files without some of their rows, and new files beside them; return how many rows went."""
+        """Commit files without some of their rows, and new files beside them; return how many rows went.
+
+        ``noted`` says which write they were of. If that is not said, what there was before cannot be told any more, and
+        no earlier write is remembered.
+        """
         with region.editing():  # No compaction may exchange the files between the plan and the commit.
             state = region.state
             gone = rewrite_files(
@@ -212,9 +217,9 @@ class Changes:
                     added=(*gone.added, *(file.at_sequence(base) for file in files)),
                     removed=tuple(file.file_id for file in gone.removed),
                     committed_sequence=Sequence(base + row_count),
-                    # Rows went without being overwritten: what there was before cannot be told from files any more.
-                    lost_history=base,
-                    forget_writes=True,
+                    lost_history=None if noted else base,
+                    forget_writes=not noted,
+                    write_keys=noted,
                     at_ms=self._parts.clock.now_ms(),
                     reason=reason,
                 )
@@ -250,40 +255,69 @@ class Changes:
                 "this change can no longer be taken back: what it replaced is not kept any more, or rows were "
                 "truncated or exchanged since. gc_grace_ms says how long replaced rows are kept."
             )
+        others = undone(region.remembered_writes())
+        if (first, last) in others:
+            return 0
         if region.options.dedup == "none":
             return self._undo_by_removal(region, first, last)
-        return self._undo_by_writing(region, first, last)
+        return self._undo_by_writing(region, first, last, others)
 
-    def _undo_by_writing(self, region: Region, first: Sequence, last: Sequence) -> int:
+    def _undo_by_writing(
+        self, region: Region, first: Sequence, last: Sequence, others: Mapping[tuple[Sequence, Sequence], WriteKey]
+    ) -> int:
+        # Writes that were taken back before are as if they had never been either, as far as what they replaced is kept;
+        # and so is what was written to take them back.
+        kept = {spot: by for spot, by in others.items() if spot[0] > region.state.history_floor}
+        skipped = [*kept, *((by.first_sequence, by.last_sequence) for by in kept.values())]
         with region.editing():
             snapshot = region.control.current()
             whole = files_of_nothing_else(snapshot, first, last)
-            if whole:
-                self._remove_whole(region, whole)
+            if whole and all(by.first_sequence <= first for by in others.values()):
+                self._note_undo(region, first, last, removed=whole)
                 return sum(file.row_count for file in whole)
-            batch, count = compensation(snapshot, self._parts.reader, first, last)
+            batch, count = compensation(snapshot, self._parts.reader, first, last, skipped)
+            if batch is None:
+                self._note_undo(region, first, last)
         if batch is not None:
-            self._regions.write_alone(region, batch, key=undo_key(first))
+            self._regions.write_alone(region, batch, key=undo_key(first, last))
         return count
-
-    def _remove_whole(self, region: Region, files: tuple[FileMeta, ...]) -> None:
-        region.commit_edit(
-            FileEdit(
-                removed=tuple(file.file_id for file in files),
-                lost_history=region.control.current().visible,
-                forget_writes=True,
-                at_ms=self._parts.clock.now_ms(),
-                reason="undo",
-            )
-        )
 
     def _undo_by_removal(self, region: Region, first: Sequence, last: Sequence) -> int:
         self._regions.flush_now(region, "undo")
         low, high = np.uint64(first), np.uint64(last)
         with self._background.drafting(region) as draft:
-            return self._remove(
-                region, draft, lambda rows: (rows.sequences < low) | (rows.sequences > high), reason="undo"
+            count = self._remove(
+                region,
+                draft,
+                lambda rows: (rows.sequences < low) | (rows.sequences > high),
+                noted=(self._undo_mark(region, first, last),),
+                reason="undo",
             )
+        if not count:
+            self._note_undo(region, first, last)
+        return count
+
+    def _note_undo(self, region: Region, first: Sequence, last: Sequence, *, removed: Many[FileMeta] = ()) -> None:
+        """Remember that a write was taken back, by removing its files or because nothing is left of it."""
+        region.commit_edit(
+            FileEdit(
+                removed=tuple(file.file_id for file in removed),
+                write_keys=(self._undo_mark(region, first, last),),
+                at_ms=self._parts.clock.now_ms(),
+                reason="undo",
+            )
+        )
+
+    def _undo_mark(self, region: Region, first: Sequence, last: Sequence) -> WriteKey:
+        """Stand for an undo that wrote no rows."""
+        return WriteKey(
+            key=undo_key(first, last),
+            first_sequence=Sequence(region.control.current().visible + 1),
+            row_count=0,
+            min_time=0,
+            max_time=-1,
+            at_ms=self._parts.clock.now_ms(),
+        )
 
 
 def inside(times: npt.NDArray[np.int64], ranges: Many[TimeRange]) -> Mask:

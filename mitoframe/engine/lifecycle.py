@@ -209,9 +209,15 @@ class Regions:
             if options.dedup == "none" != state.options.dedup:
                 # What was overwritten or deleted and is still in some file would come back otherwise.
                 self._background.settle(region, "alter")
+                self._end_history(region)
             region.commit_edit(Change(metadata=metadata, options=options))
             self._committer.quietly(region.renew_memtable)
             return True
+
+    def _end_history(self, region: Region) -> None:
+        """Say that what there was before cannot be brought back: every row that is there counts from now on."""
+        visible = region.control.current().visible
+        region.commit_edit(FileEdit(lost_history=visible, at_ms=self._parts.clock.now_ms(), reason="alter"))
 
     # --- truncate -----------------------------------------------------------------------------------------
 

@@ -51,39 +51,57 @@ def files_of_nothing_else(snapshot: Snapshot, first: Sequence, last: Sequence) -
     return tuple(touched) if alone else ()
 
 
-def compensation(snapshot: Snapshot, reader: SstReader, first: Sequence, last: Sequence) -> tuple[Batch | None, int]:
+def compensation(
+    snapshot: Snapshot,
+    reader: SstReader,
+    first: Sequence,
+    last: Sequence,
+    skipped: Iterable[tuple[Sequence, Sequence]] = (),
+) -> tuple[Batch | None, int]:
     """Return the batch to write on top, None if nothing is left to take back, and the number of its keys.
 
-    Requires: versions superseded since ``first`` are still there (``state.history_floor``), and no row was removed
-    otherwise than by writing on top of it; not for ``dedup="none"``.
+    ``skipped`` are sequences of rows that do not count either, first and last of each: writes that were taken back
+    before, and what took them back.
+
+    Requires: versions superseded since the oldest of all these rows are still there (``state.history_floor``), and no
+    row was removed otherwise than by writing on top of it, or is skipped; not for ``dedup="none"``.
     """
+    skipped = [span for span in skipped if span[0] <= span[1]]
     state = snapshot.version.state
+    oldest = min([first, *(span[0] for span in skipped)])
     # What was removed before these rows came was not there for them to replace. Oldest first: originals come before
     # the merged rows that stand for them.
-    replaced = [item.file for item in state.removed_files if item.file is not None and item.removed_sequence >= first]
+    replaced = [item.file for item in state.removed_files if item.file is not None and item.removed_sequence >= oldest]
     files = [*replaced, *state.files.values()]
-    # A row that is seen no longer may have filled one that is, and of that the merged row says nothing.
-    looked_at = files if state.options.dedup == "merge" else state.files.values()
-    span = _span(snapshot, reader, looked_at, first, last)
+    span = _span(snapshot, reader, files, first, last)
     if span is None:
         return None, 0
     runs = [run for file in files if (run := _read(snapshot, reader, file, span)) is not None]
     runs += _memtable_runs(snapshot, span)
-    return _difference(
-        _distinct(merge_rows_of(runs, "none", drop_deletes=False).gather()), first, last, state.options.dedup
-    )
+    versions = _distinct(merge_rows_of(runs, "none", drop_deletes=False).gather())
+    taken = _of(versions, first, last)
+    gone = taken.copy()
+    for others in skipped:
+        gone |= _of(versions, *others)
+    return _difference(versions, taken, gone, state.options.dedup)
 
 
-def _difference(versions: Batch, first: Sequence, last: Sequence, dedup: Dedup) -> tuple[Batch | None, int]:
-    """Compare the newest row of each key with what it would be without the rows from ``first`` to ``last``."""
+def _of(versions: Batch, first: Sequence, last: Sequence) -> npt.NDArray[np.bool_]:
+    return (versions.sequences >= np.uint64(first)) & (versions.sequences <= np.uint64(last))
+
+
+def _difference(
+    versions: Batch, taken: npt.NDArray[np.bool_], gone: npt.NDArray[np.bool_], dedup: Dedup
+) -> tuple[Batch | None, int]:
+    """Compare the newest row of each key that ``taken`` rows have with what it would be without ``gone`` rows."""
     starts = _key_starts(versions)
-    taken = (versions.sequences >= np.uint64(first)) & (versions.sequences <= np.uint64(last))
-    touched = np.nonzero(np.maximum.reduceat(taken, starts) if dedup == "merge" else taken[starts])[0]
+    chosen = np.maximum.reduceat(taken, starts)
+    touched = np.nonzero(chosen if dedup == "merge" else chosen & gone[starts])[0]
     if not len(touched):
         return None, 0
-    other = _first_of_each(np.nonzero(~taken)[0], starts, len(versions))
+    other = _first_of_each(np.nonzero(~gone)[0], starts, len(versions))
     stays = (other >= 0) & (versions.op_types[other] == OpType.PUT)
-    fields = _fields_without(versions, ~taken, dedup, np.where(stays, np.cumsum(stays) - 1, -1)[touched])
+    fields = _fields_without(versions, ~gone, dedup, np.where(stays, np.cumsum(stays) - 1, -1)[touched])
     op_types = np.where(stays[touched], OpType.PUT, OpType.DELETE).astype(np.uint8)
     rows = starts[touched]
     result = Batch(

@@ -43,9 +43,19 @@ WRITTEN = "\0write"
 _UNDO_PREFIX = "\0undo:"
 
 
-def undo_key(first_sequence: Sequence) -> str:
-    """In the place of a key: the write that began at this sequence was taken back."""
-    return f"{_UNDO_PREFIX}{first_sequence}"
+def undo_key(first: Sequence, last: Sequence) -> str:
+    """In the place of a key: the write of these sequences was taken back."""
+    return f"{_UNDO_PREFIX}{first}:{last}"
+
+
+def undone(known: Iterable[WriteKey]) -> dict[tuple[Sequence, Sequence], WriteKey]:
+    """Return the sequences of writes that were taken back, and for each the write that did it; it may have no rows."""
+    found = {}
+    for write in known:
+        if write.key.startswith(_UNDO_PREFIX):
+            first, _, last = write.key.removeprefix(_UNDO_PREFIX).partition(":")
+            found[Sequence(int(first)), Sequence(int(last))] = write
+    return found
 
 
 def find_write(known: Iterable[WriteKey], key: str, *, repeats: bool) -> WriteKey | None:
@@ -55,17 +65,17 @@ def find_write(known: Iterable[WriteKey], key: str, *, repeats: bool) -> WriteKe
     what there is: not after a delete nor, unless ``repeats`` (every row is kept), after a write to the same times.
     """
     by_content = key.startswith(CONTENT_PREFIX)
-    undone: set[str] = set()
+    taken_back: set[str] = set()
     later: list[WriteKey] = []
     for write in reversed(list(known)):
         if write.key == key:
-            counts = undo_key(write.first_sequence) not in undone
+            counts = undo_key(write.first_sequence, write.last_sequence) not in taken_back
             covered = by_content and not repeats and any(write.meets(other) for other in later)
             return write if counts and not covered else None
         if write.key == DELETED and by_content:
             return None
         if write.key.startswith(_UNDO_PREFIX):
-            undone.add(write.key)
+            taken_back.add(write.key)
         later.append(write)
     return None
 
@@ -178,8 +188,11 @@ def edit_from_json(value: dict[str, Any]) -> Edit:
                 metadata=RegionMetadata.from_json(body["metadata"]), options=RegionOptions.from_json(body["options"])
             )
         case {"files": body}:
+            # Before format 2, versions that were superseded in memory were not kept.
+            lost = {} if "history" in body else {"lost_history": body["flushed_sequence"]}
             return FileEdit(
                 **body
+                | lost
                 | {
                     "added": tuple(FileMeta.from_json(file) for file in body["added"]),
                     "removed": tuple(body["removed"]),
@@ -285,6 +298,7 @@ class RegionState:
                 "files": MappingProxyType({file.file_id: file for file in files}),
                 "removed_files": tuple(RemovedFile.from_json(file) for file in value["removed_files"]),
                 "committed_sequence": value.get("committed_sequence", value["flushed_sequence"]),
+                "history_floor": value.get("history_floor", value["flushed_sequence"]),
                 "write_keys": tuple(WriteKey.from_json(key) for key in value.get("write_keys", ())),
             }
         )

@@ -62,21 +62,22 @@ class Region:
     def options(self) -> RegionOptions:
         return self.state.options
 
+    def remembered_writes(self) -> list[WriteKey]:
+        """Return the writes that are known by a key, oldest first."""
+        version = self.control.current().version
+        buffered = [known for memtable in version.memtables for known in memtable.write_keys]
+        return [*version.state.write_keys, *buffered]
+
     def find_write(self, key: str, begun: Many[WriteKey] = ()) -> WriteKey | None:
         """Return the newest write that had this key, if it is remembered and still counts.
 
         ``begun`` are writes that come after all there are.
         """
-        version = self.control.current().version
-        buffered = [known for memtable in version.memtables for known in memtable.write_keys]
-        repeats = version.state.options.dedup == "none"
-        return find_write([*version.state.write_keys, *buffered, *begun], key, repeats=repeats)
+        return find_write([*self.remembered_writes(), *begun], key, repeats=self.options.dedup == "none")
 
     def remembers_content(self) -> bool:
         """Tell whether some write is known by its content."""
-        version = self.control.current().version
-        known = (*version.state.write_keys, *(key for memtable in version.memtables for key in memtable.write_keys))
-        return any(write.key.startswith(CONTENT_PREFIX) for write in known)
+        return any(write.key.startswith(CONTENT_PREFIX) for write in self.remembered_writes())
 
     def check_writable(self) -> None:
         """Raise `PoisonedError` if a failure left this handle's state unknown, `ClosedError` if it was let go."""

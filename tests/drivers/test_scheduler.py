@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
 
 import pytest
 
@@ -476,20 +477,108 @@ def test_a_callback_that_raises_keeps_no_other_job_from_being_told_of_the_death(
     scheduler.close()
 
 
-def test_a_thread_that_ended_without_a_word_is_noticed(scheduler):
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_without_a_word_is_noticed(monkeypatch):
+    scheduler = ThreadScheduler({"a": 1, "b": 1})
     thread = thread_of(scheduler)
     scheduler.drain()
-    [lane] = [lane for lane in scheduler._crew._lanes.values() if lane.name == "a"]
-    lane.threads[0] = dead = threading.Thread(target=lambda: None)
-    dead.start()
-    dead.join()
+    scheduler.check()
 
-    assert health_of(scheduler).alive == 0
+    def die(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(type(scheduler._crew), "_leave", die)
+    raise_in(thread, SystemExit)
+    scheduler._crew._lanes["a"].wakes.put(None)
+    thread.join(10)
+
+    with pytest.raises(PoisonedError, match="lane 'a' died"):
+        scheduler.check()
+    assert (health_of(scheduler).alive, health_of(scheduler, "b").alive) == (0, 0)
     with pytest.raises(PoisonedError) as caught:
         scheduler.submit("a", lambda: None)
-
     assert caught.value.__cause__ is None
-    assert thread.is_alive()
+    scheduler.close()
+
+
+def test_an_interruption_while_it_is_asked_makes_no_living_thread_look_dead(scheduler, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    thread_of(scheduler)
+    monkeypatch.setattr(threading.Thread, "is_alive", interrupted)
+
+    scheduler.check()
+
+    assert health_of(scheduler).alive == 1
+    assert scheduler.submit("a", lambda: "well").result(timeout=10) == "well"
+
+
+def test_after_a_fork_the_child_has_no_threads():
+    program = """
+import os, warnings
+from mitoframe.drivers.scheduler import ThreadScheduler
+from mitoframe.model.errors import PoisonedError
+warnings.simplefilter("ignore", DeprecationWarning)
+scheduler = ThreadScheduler({"a": 1})
+scheduler.submit("a", lambda: None).result()
+child = os.fork()
+if child == 0:
+    for call in (scheduler.check, lambda: scheduler.submit("a", lambda: None)):
+        try:
+            call()
+        except PoisonedError:
+            print("died", flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+scheduler.check()
+print(scheduler.submit("a", lambda: "well").result(timeout=10), flush=True)
+"""
+    assert run(program) == "died\ndied\nwell\n"
+
+
+@pytest.mark.parametrize("threads_max", [1, 2])
+def test_a_thread_whose_start_was_interrupted_leaves(monkeypatch, threads_max):
+    before = threading.active_count()
+    scheduler = ThreadScheduler({"a": threads_max})
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", interrupted)
+            with suppress(KeyboardInterrupt):
+                scheduler.submit("a", lambda: None)
+    futures = [scheduler.submit("a", lambda: time.sleep(0.001)) for _ in range(10)]
+
+    assert not wait(futures, timeout=10).not_done
+    until(lambda: threading.active_count() <= before + threads_max)
+    assert 1 <= health_of(scheduler).threads <= threads_max
+    scheduler.close()
+    until(lambda: threading.active_count() == before)
+
+
+def test_each_thread_that_leaves_wakes_the_next_even_one_that_nobody_counted():
+    scheduler = ThreadScheduler({"a": 1})
+    thread = thread_of(scheduler)
+    scheduler.drain()
+    [lane] = scheduler._crew._lanes.values()
+    life = threading.Lock()
+    life.acquire()
+    uncounted = threading.Thread(target=scheduler._crew.work, args=(lane, life), daemon=True)
+    lane.threads[uncounted] = life
+    uncounted.start()
+    assert {thread_of(scheduler) for _ in range(50)} == {thread, uncounted}
+    del lane.threads[uncounted]
+
+    scheduler.close()
+
+    for each in (thread, uncounted):
+        each.join(10)
+        assert not each.is_alive()
 
 
 def test_a_killed_thread_never_leaves_anybody_waiting_wherever_it_was():

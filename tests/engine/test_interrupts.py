@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -141,12 +140,6 @@ def moments(chance: random.Random) -> Iterator[float]:
     """Yield delays, more short than long ones."""
     while True:
         yield 0.00005 * 400 ** chance.random()
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_taken_for_dead(monkeypatch):
-    """Interrupted in `Thread.is_alive`, Python 3.11 takes a thread that lives for dead, for good."""
-    monkeypatch.setattr(threading.Thread, "is_alive", lambda thread: thread.ident in threading._active)
 
 
 @pytest.mark.parametrize("kind", ["memory", "segments"])

@@ -28,7 +28,7 @@ def start(shard: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-@pytest.mark.timeout(14_400 if NIGHTLY else 900)
+@pytest.mark.timeout(14_400 if NIGHTLY else 1_800)
 def test_killed_at_every_effect_and_again_while_recovering() -> None:
     points = double_points = 0
     named: set[str] = set()

@@ -92,7 +92,7 @@ class Builder:
 
 
 @pytest.mark.usefixtures("few_rows_fill_a_file")
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(pieces, modes, st.integers(1, 40), st.integers(1, 3000) | st.just(HUGE), st.integers(1, 400) | st.just(HUGE))
 def test_the_files_hold_together_what_brute_force_finds(batches, dedup, width, buffer_bytes, file_bytes):
     builder = Builder(dedup, width=width, buffer_bytes=buffer_bytes, file_bytes=file_bytes)

@@ -210,7 +210,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(st.sampled_from(["last", "merge", "none"]), steps, st.sampled_from([1000, HOUR_MS]))
 def test_no_compaction_changes_what_is_seen(dedup, actions, window_ms):
     table = Tracked(dedup, window_ms=window_ms)

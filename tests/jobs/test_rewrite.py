@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_told():
 # --- time ranges ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(modes, steps, spans, st.lists(puts, max_size=6), st.lists(upkeep, max_size=2))
 def test_a_range_holds_what_came_and_the_rest_is_as_it_was(dedup, actions, span, drawn, later):
     table = Tracked(dedup, window_ms=HOUR_MS, row_group_rows=2)

@@ -163,8 +163,8 @@ CONTENT = CONTENT_PREFIX + "x"
         ("load", [], False, True),
         ("load", [key("other", 2)], False, True),
         ("load", [key(DELETED, 2)], False, True),
-        ("load", [key(undo_key(Sequence(1)), 2)], False, False),
-        ("load", [key(undo_key(Sequence(7)), 2)], False, True),
+        ("load", [key(undo_key(Sequence(1), Sequence(1)), 2)], False, False),
+        ("load", [key(undo_key(Sequence(7), Sequence(7)), 2)], False, True),
         (CONTENT, [], False, True),
         (CONTENT, [key(DELETED, 2)], False, False),
         (CONTENT, [key(DELETED, 2)], True, False),
@@ -172,7 +172,7 @@ CONTENT = CONTENT_PREFIX + "x"
         (CONTENT, [key(WRITTEN, 2, 5, 9)], False, False),
         (CONTENT, [key("other", 2, 6, 9)], False, True),
         (CONTENT, [key("other", 2, 0, 4)], True, True),
-        (CONTENT, [key(undo_key(Sequence(1)), 2, 6, 9)], True, False),
+        (CONTENT, [key(undo_key(Sequence(1), Sequence(1)), 2, 6, 9)], True, False),
     ],
 )
 def test_which_keyed_writes_still_count(name, later, repeats, found):
