@@ -12,7 +12,7 @@ the columns they were written with, told apart by ``column_id``, and are read as
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 
@@ -144,6 +144,11 @@ class RegionMetadata:
         former_names: names of columns that were dropped: files may hold other values under them.
         next_column_id: above every id that was ever given, to a column that was dropped too. What is handed in is a
             lower bound: the columns at hand are counted in any case.
+        tags: the columns that are tags, in their order.
+        time: the column that is the time.
+        fields: the columns that are fields, in their order.
+        names: of all columns, in their order.
+        key_names: of the columns that make a row's key: tags and time.
 
     """
 
@@ -152,33 +157,28 @@ class RegionMetadata:
     columns: tuple[Column, ...]
     former_names: tuple[str, ...] = ()
     next_column_id: int = 0
+    # What follows from the columns is found once: every write asks for it.
+    tags: tuple[Column, ...] = field(init=False, repr=False, compare=False)
+    time: Column = field(init=False, repr=False, compare=False)
+    fields: tuple[Column, ...] = field(init=False, repr=False, compare=False)
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    key_names: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "next_column_id", max(self.next_column_id, self._highest_id() + 1))
+        keys = [column for column in self.columns if column.semantic is not SemanticType.FIELD]
+        found = {
+            "next_column_id": max(self.next_column_id, self._highest_id() + 1),
+            "tags": tuple(column for column in keys if column.semantic is SemanticType.TAG),
+            "time": next(column for column in keys if column.semantic is SemanticType.TIME),
+            "fields": tuple(column for column in self.columns if column.semantic is SemanticType.FIELD),
+            "names": tuple(column.name for column in self.columns),
+            "key_names": frozenset(column.name for column in keys),
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
     def _highest_id(self) -> int:
         return max((column.column_id for column in self.columns), default=0)
-
-    @property
-    def tags(self) -> tuple[Column, ...]:
-        return tuple(column for column in self.columns if column.semantic is SemanticType.TAG)
-
-    @property
-    def time(self) -> Column:
-        return next(column for column in self.columns if column.semantic is SemanticType.TIME)
-
-    @property
-    def fields(self) -> tuple[Column, ...]:
-        return tuple(column for column in self.columns if column.semantic is SemanticType.FIELD)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.columns)
-
-    @property
-    def key_names(self) -> frozenset[str]:
-        """The columns that make a row's key: tags and time."""
-        return frozenset(column.name for column in self.columns if column.semantic is not SemanticType.FIELD)
 
     @property
     def time_unit(self) -> TimeUnit:
