@@ -1,7 +1,10 @@
 """Formats are promises: a store of every format that was ever released opens for ever.
 
-``tests/golden/stores/format-1`` was written once, by `make_store`, and is never written again. A change that makes this
-test fail is a new format: it gets a number and a folder of its own, and this folder stays.
+``tests/golden/stores/format-1`` was written once, by `make_store`, and is never written again; ``format-2`` by
+`make_store` and `add_what_is_new`. A change that makes this test fail is a new format: it gets a number and a folder of
+its own, and these folders stay.
+
+Format 2 of manifest and log: history, write keys, sequences of backfills, options, altered columns, mixed operations.
 """
 
 from __future__ import annotations
@@ -15,8 +18,6 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import mitoframe as mito
-from mitoframe.frames.arrow import to_batch
-from mitoframe.model.batch import OpType
 
 STORES = Path(__file__).parent / "golden" / "stores"
 SCHEMA = {
@@ -52,10 +53,49 @@ def make_store(folder: Path) -> None:
     table.write(rows(30, 40, 0.0))
     table.flush()
     keys = rows(12, 14, 0.0).select("ts", "host", "rack").to_arrow(compat_level=pl.CompatLevel.oldest())
-    db._shared.connection.engine.write(table.region_id, to_batch(table._metadata, keys, OpType.DELETE))
+    db.engine.handle_request(table.region_id, mito.DeleteRequest(batch=table.to_batch(keys, delete=True)))
     table.flush()
     table.write(rows(38, 42, 5000.0))
     db.close()
+
+
+def add_what_is_new(folder: Path) -> None:
+    """Write tables that use what format 2 has: the rows in files, and some in the log only."""
+    with mito.open(folder, flush_on_close=False, backfill_size_bytes=2_000, row_group_rows=7) as db:
+        merged = db.create_table("merged", SCHEMA, time="ts", tags=["host", "rack"], options={"dedup": "merge"})
+        merged.write(rows(0, 10, 1.0).drop("note"), key="first load")
+        merged.write(rows(0, 10, 2.0).with_columns(load=pl.lit(None, pl.Float64)))
+        merged.flush()
+        merged.write(rows(0, 60, 3.0)).undo()
+        merged.alter(add={"room": pl.String, "seats": pl.Int16}, defaults={"room": "lab"})
+        merged.alter(retype={"seats": pl.Int64}, drop=["note"])
+        merged.write(rows(8, 12, 4.0).drop("note").with_columns(room=pl.lit("hall"), seats=pl.lit(40, pl.Int64)))
+        merged.delete(tags={"rack": 1}, end="2024-03-31T00:04")
+        every = db.create_table("every", SCHEMA, time="ts", tags=["host", "rack"], options={"dedup": "none"})
+        every.write(rows(0, 60, 0.0), key="second load")
+        every.write(rows(0, 3, 0.0))
+        gone = db.create_table("gone", SCHEMA, time="ts", tags=["host", "rack"], options={"wal": "noop"})
+        gone.write(rows(0, 3, 0.0))
+        db.drop_table("gone")
+
+
+def expected_merged() -> pl.DataFrame:
+    old = rows(0, 10, 1.0).filter(~((pl.col("rack") == 1) & (pl.col("ts").dt.minute() < 4)))
+    old = old.with_columns(room=pl.lit("lab"), seats=pl.lit(None, pl.Int64))
+    new = rows(8, 12, 4.0).with_columns(room=pl.lit("hall"), seats=pl.lit(40, pl.Int64))
+    both = pl.concat([old, new]).unique(["ts", "host", "rack"], keep="last", maintain_order=True)
+    return both.select("host", "rack", "ts", "load", "room", "seats").sort("ts")
+
+
+def check_what_is_new(db: mito.Database) -> None:
+    assert db.tables()["name"].to_list() == ["cpu ü", "every", "merged"]
+    assert_frame_equal(db["merged"].scan().collect().sort("ts"), expected_merged())
+    every = pl.concat([rows(0, 60, 0.0), rows(0, 3, 0.0)]).select("host", "rack", "ts", "load", "note")
+    assert_frame_equal(db["every"].scan().collect().sort("ts"), every.sort("ts"), check_row_order=False)
+    if db.mode == "rw":
+        assert db["merged"].write(rows(0, 10, 1.0).drop("note"), key="first load").repeated
+        assert db["every"].write(rows(0, 60, 0.0), key="second load").repeated
+        assert db["merged"].write(rows(50, 51, 0.0).drop("note")).undo().rows == 1
 
 
 def expected() -> pl.DataFrame:
@@ -65,12 +105,14 @@ def expected() -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("mode", ["rw", "r"])
-@pytest.mark.parametrize("name", ["format-1"])
+@pytest.mark.parametrize("name", ["format-1", "format-2"])
 def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> None:
     shutil.copytree(STORES / name, tmp_path / "store")
 
     with mito.open(tmp_path / "store", mode=mode) as db:
         found = db["cpu ü"].scan().collect().sort("ts")
+        if name != "format-1":
+            check_what_is_new(db)
 
     assert_frame_equal(found, expected())
 
@@ -78,5 +120,8 @@ def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> 
 def test_what_is_written_today_is_the_newest_format(tmp_path: Path) -> None:
     make_store(tmp_path / "store")
 
+    add_what_is_new(tmp_path / "store")
+
     with mito.open(tmp_path / "store") as db:
         assert_frame_equal(db["cpu ü"].scan().collect().sort("ts"), expected())
+        check_what_is_new(db)
