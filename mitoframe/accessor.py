@@ -12,7 +12,7 @@ from mitoframe.database import Database, current
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mitoframe.model.request import WriteResult
+    from mitoframe.model.result import WriteResult
 
 
 class ToMito:

@@ -32,7 +32,8 @@ from mitoframe.model.errors import (
 )
 from mitoframe.model.ids import region_id
 from mitoframe.model.options import MitoConfig, RegionOptions
-from mitoframe.model.request import CreateRequest, WriteResult
+from mitoframe.model.request import CreateRequest
+from mitoframe.model.result import WriteResult
 from mitoframe.model.schema import RegionMetadata, build_metadata
 from mitoframe.model.timerange import TimeLike
 from mitoframe.ports import RegionHook

@@ -17,14 +17,13 @@ from mitoframe.jobs.twcs import window_ms
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED
 from mitoframe.model.errors import InvalidInputError, ReadOnlyError, unknown_name
-from mitoframe.model.request import (
-    AlterRequest,
+from mitoframe.model.request import AlterRequest, TruncateRequest
+from mitoframe.model.result import (
     AlterResult,
     CompactResult,
     DeleteResult,
     FlushResult,
     ReplaceResult,
-    TruncateRequest,
     TruncateResult,
     UndoResult,
     VacuumResult,

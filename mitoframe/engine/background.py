@@ -27,7 +27,7 @@ from mitoframe.jobs.twcs import CompactionTask, pick_overlapping, window_ms
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import ClosedError, ConflictError, MitoError
 from mitoframe.model.ids import FileId
-from mitoframe.model.request import CompactResult, FlushResult, VacuumResult
+from mitoframe.model.result import CompactResult, FlushResult, VacuumResult
 from mitoframe.model.timerange import PER_SECOND, connected
 from mitoframe.storage.paths import sst_folder, sst_key
 

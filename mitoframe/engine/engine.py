@@ -34,12 +34,10 @@ from mitoframe.model.request import (
     BulkInsertRequest,
     CloseRequest,
     CompactRequest,
-    CompactResult,
     CreateRequest,
     DeleteRequest,
     DropRequest,
     FlushRequest,
-    FlushResult,
     OpenRequest,
     PutRequest,
     RegionRequest,
@@ -47,9 +45,9 @@ from mitoframe.model.request import (
     ScanRequest,
     TruncateRequest,
     UndoRequest,
-    VacuumResult,
     Written,
 )
+from mitoframe.model.result import CompactResult, FlushResult, VacuumResult
 from mitoframe.read import lookup
 from mitoframe.read.plan import ScanPlan, plan_scan
 from mitoframe.read.scanner import run_plan

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mitoframe.engine.background import Background
     from mitoframe.model.ids import RegionId
     from mitoframe.model.options import MitoConfig
-    from mitoframe.model.request import FlushResult
+    from mitoframe.model.result import FlushResult
     from mitoframe.region.region import Region
 
 

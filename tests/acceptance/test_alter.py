@@ -225,7 +225,7 @@ def test_options_of_all_kinds_are_published_together_and_after_the_flush():
 
     after = state(engine).options
     assert (after.dedup, after.auto_flush_interval_ms) == ("none", 5)
-    assert snapshot(engine).version.manifest_version == 3  # The flush, the end of history, and one change for both options.
+    assert snapshot(engine).version.manifest_version == 3  # Flush, end of history, one change for both.
     engine.close()
 
 

@@ -109,9 +109,7 @@ def test_files_come_and_go():
     state = state_with(A, B).apply(edit)
 
     assert dict(state.files) == {B.file_id: B, C.file_id: C}
-    assert state.removed_files == (
-        RemovedFile(file_id=A.file_id, removed_ms=77, removed_sequence=Sequence(9), file=A),
-    )
+    assert state.removed_files == (RemovedFile(file_id=A.file_id, removed_ms=77, removed_sequence=Sequence(9), file=A),)
 
 
 def test_history_is_removed_as_it_is_added():

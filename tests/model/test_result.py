@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 from builders import file_of
 
-from mitoframe.model.request import CompactResult, FlushResult, VacuumResult, WriteResult
+from mitoframe.model.result import (
+    CompactResult,
+    FlushResult,
+    VacuumResult,
+    WriteResult,
+)
 
 ONE = file_of("a", 0, 9, row_count=1200, size_bytes=5000)
 TWO = file_of("b", 0, 9, row_count=300, size_bytes=1000)

@@ -1,0 +1,261 @@
+"""The small results that users get back: what was done, as a value, as text and as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING
+
+from mitoframe.model.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from mitoframe.model.file import FileMeta
+
+
+class _Shown:
+    """Looks in a notebook as it does in a terminal."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return f"<span>{escape(repr(self))}</span>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteResult(_Shown):
+    """What a write did. The rows are durable (as ``sync`` says) and visible when this exists.
+
+    Attributes:
+        table: the table's name.
+        rows: rows written.
+        first_sequence: the sequence of the first row; the others follow. 0 if nothing was written.
+        created: whether the table was made by this write.
+        repeated: whether nothing was written, because an earlier write with the same key had been.
+
+    Example:
+        >>> WriteResult(table="cpu", rows=2, first_sequence=1, created=True)
+        wrote 2 rows to 'cpu' (new table)
+
+    """
+
+    table: str
+    rows: int
+    first_sequence: int = 0
+    created: bool = False
+    repeated: bool = False
+    _undo: Callable[[], UndoResult] | None = field(default=None, compare=False)
+
+    def undo(self) -> UndoResult:
+        """Take the write back: rows it replaced return, rows it added go; what was written over it since stays.
+
+        Raises:
+            SnapshotExpiredError: the write is older than the time for which replaced rows are kept.
+            InvalidInputError: this write wrote nothing.
+
+        """
+        if self._undo is None:
+            raise InvalidInputError(f"{self!r}: there is nothing to take back.")
+        return self._undo()
+
+    def __repr__(self) -> str:
+        if self.repeated:
+            return f"nothing written to {self.table!r}: these {self.rows:,} {_plural(self.rows, 'row')} were before"
+        new = " (new table)" if self.created else ""
+        return f"wrote {self.rows:,} {_plural(self.rows, 'row')} to {self.table!r}{new}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteResult(_Shown):
+    """What a delete did.
+
+    Attributes:
+        table: the table's name.
+        rows: rows that were there and are gone.
+
+    Example:
+        >>> DeleteResult(table="cpu", rows=2)
+        deleted 2 rows from 'cpu'
+
+    """
+
+    table: str
+    rows: int
+    _undo: Callable[[], UndoResult] | None = field(default=None, compare=False)
+
+    def undo(self) -> UndoResult:
+        """Bring the rows back that nobody has written since.
+
+        Raises:
+            SnapshotExpiredError: the delete is older than the time for which deleted rows are kept.
+            InvalidInputError: nothing was deleted, or the files the rows were in were removed whole.
+
+        """
+        if self._undo is None:
+            raise InvalidInputError(f"{self!r}: there is nothing that could be taken back.")
+        return self._undo()
+
+    def __repr__(self) -> str:
+        return f"deleted {self.rows:,} {_plural(self.rows, 'row')} from {self.table!r}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoResult(_Shown):
+    """What taking a change back did.
+
+    Attributes:
+        table: the table's name.
+        rows: rows that are as they were before.
+
+    Example:
+        >>> UndoResult(table="cpu", rows=2)
+        took back 2 rows of 'cpu'
+
+    """
+
+    table: str
+    rows: int
+
+    def __repr__(self) -> str:
+        return f"took back {self.rows:,} {_plural(self.rows, 'row')} of {self.table!r}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceResult(_Shown):
+    """What exchanging a time range did.
+
+    Attributes:
+        table: the table's name.
+        removed: rows that were in the range, versions of one key counted each.
+        rows: rows that are there now.
+
+    Example:
+        >>> ReplaceResult(table="cpu", removed=3, rows=2)
+        replaced 3 rows of 'cpu' by 2
+
+    """
+
+    table: str
+    removed: int
+    rows: int
+
+    def __repr__(self) -> str:
+        return f"replaced {self.removed:,} {_plural(self.removed, 'row')} of {self.table!r} by {self.rows:,}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruncateResult(_Shown):
+    """What truncating a table removed.
+
+    Attributes:
+        table: the table's name.
+        rows: rows that were stored, versions of one key counted each.
+
+    Example:
+        >>> TruncateResult(table="cpu", rows=2)
+        removed 2 rows from 'cpu'
+
+    """
+
+    table: str
+    rows: int
+
+    def __repr__(self) -> str:
+        return f"removed {self.rows:,} {_plural(self.rows, 'row')} from {self.table!r}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterResult(_Shown):
+    """What altering a table did.
+
+    Attributes:
+        table: the table's name.
+        schema_version: the version of its schema from now on.
+        changed: whether anything is different.
+
+    Example:
+        >>> AlterResult(table="cpu", schema_version=2, changed=True)
+        altered 'cpu', schema version 2
+
+    """
+
+    table: str
+    schema_version: int
+    changed: bool
+
+    def __repr__(self) -> str:
+        return f"{'altered' if self.changed else 'no change of'} {self.table!r}, schema version {self.schema_version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushResult(_Shown):
+    """What a flush did.
+
+    Attributes:
+        files: the SSTs written, none if there was nothing to flush.
+
+    Example:
+        >>> FlushResult()
+        nothing to flush
+
+    """
+
+    files: tuple[FileMeta, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"flushed {_files(self.files)}" if self.files else "nothing to flush"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactResult(_Shown):
+    """What a compaction did.
+
+    Attributes:
+        removed: the SSTs that were merged.
+        added: the SSTs that hold their rows now.
+
+    Example:
+        >>> CompactResult()
+        nothing to compact: no files overlap
+
+    """
+
+    removed: tuple[FileMeta, ...] = ()
+    added: tuple[FileMeta, ...] = ()
+
+    def __repr__(self) -> str:
+        if not self.removed:
+            return "nothing to compact: no files overlap"
+        return f"merged {_files(self.removed)} into {_files(self.added)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VacuumResult(_Shown):
+    """What a vacuum deleted.
+
+    Attributes:
+        removed: identifiers of the deleted files.
+        size_bytes: the space given back.
+
+    Example:
+        >>> VacuumResult(removed=("0" * 32,), size_bytes=2456)
+        deleted 1 file, 2,456 bytes
+
+    """
+
+    removed: tuple[str, ...] = ()
+    size_bytes: int = 0
+
+    def __repr__(self) -> str:
+        count = len(self.removed)
+        return f"deleted {count:,} {_plural(count, 'file')}, {self.size_bytes:,} bytes"
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else noun + "s"
+
+
+def _files(files: tuple[FileMeta, ...]) -> str:
+    rows = sum(file.row_count for file in files)
+    size = sum(file.size_bytes for file in files)
+    return f"{len(files):,} {_plural(len(files), 'file')} ({rows:,} rows, {size:,} bytes)"
