@@ -49,7 +49,16 @@ def to_batches(data: Any, keys: Sequence[str], rows_max: int) -> Iterator[pa.Tab
 
     """
     assert rows_max > 0
-    return _of_size(_parts(data, keys, rows_max), rows_max)
+    whole = _whole(data, keys, rows_max)
+    return _of_size(_parts(data, keys, rows_max), rows_max) if whole is None else iter([whole])
+
+
+def _whole(data: Any, keys: Sequence[str], rows_max: int) -> pa.Table | None:
+    """Return data that is in memory and makes one piece; None if it has to be drawn or cut. Small writes come here."""
+    is_frame = polars.is_frame(data) or pandas.is_frame(data)
+    if (is_frame or isinstance(data, pa.Table | pa.RecordBatch)) and len(data) <= rows_max:
+        return to_table(data, keys)
+    return None
 
 
 def _parts(data: Any, keys: Sequence[str], rows_max: int) -> Iterator[pa.Table]:

@@ -352,9 +352,11 @@ class Table:
             options=region_options(options or {}),
             unset=tuple(option_name(name) for name in unset),
         )
-        changed = self._engine.alter(self.region_id, request)
-        metadata = self._metadata
-        self._remember_schema(metadata)
+        try:
+            changed = self._engine.alter(self.region_id, request)
+        finally:  # Also if waiting for it was interrupted: it may have come about.
+            metadata = self._metadata
+            self._remember_schema(metadata)
         return AlterResult(table=self.name, schema_version=metadata.schema_version, changed=changed)
 
     def check_options(self, wanted: Mapping[str, Any]) -> None:

@@ -129,6 +129,7 @@ class _Lanes:
     next_flush: tuple[Errand[FlushResult], str] | None = None
     compaction: Errand[CompactResult] | None = None
     tidying: Future[None] | None = None
+    vacuumed_ms: int = 0
     failures: dict[str, BaseException] = field(default_factory=dict)
 
 
@@ -375,17 +376,19 @@ class Background:
                     task = CompactionTask(window_start=group[0].min_time, inputs=tuple(group), drop_deletes=True)
                     self._merge(region, task, window_ms(region.state), reason)
 
-    def compact_if_due(self, region: Region) -> None:
+    def compact_if_due(self, region: Region) -> Errand[CompactResult] | None:
+        """Start what is due, if it is not under way; return what is under way now."""
         if not self._tasks(region, is_automatic=True):
-            return
+            return None
         lanes = self._lanes_of(region)
         with self._lock:
             running = lanes.compaction
             if running is not None and not running.is_ended and not running.is_lost:
-                return
+                return running
         errand = self.start_compaction(region, reason="automatic", is_automatic=True)
         with self._lock:
             lanes.compaction = errand
+        return errand
 
     # --- tidying ----------------------------------------------------------------------------------------
 
@@ -415,6 +418,14 @@ class Background:
                 return self.vacuum(region, grace_ms=grace_ms)
 
         return send(self._parts.scheduler, PURGE_LANE, job)
+
+    def vacuum_if_due(self, region: Region) -> None:
+        """Delete files whose grace period is over, and now and then look for what a crash left behind."""
+        lanes, grace_ms, now_ms = self._lanes_of(region), self._parts.config.gc_grace_ms, self._parts.clock.now_ms()
+        expired = any(now_ms - file.removed_ms >= grace_ms for file in region.state.removed_files)
+        if expired or now_ms - lanes.vacuumed_ms >= grace_ms:
+            lanes.vacuumed_ms = now_ms
+            self.vacuum(region, grace_ms=grace_ms)
 
     def vacuum(self, region: Region, *, grace_ms: int) -> VacuumResult:
         """Delete the files that nobody needs and that have not been listed for ``grace_ms``."""

@@ -395,33 +395,37 @@ class MitoEngine:
     def maintain(self) -> None:
         """Do now what is due: flushes by age, compactions, deletions. The engine does it by itself now and then."""
         self._check_writable()
-        done(self._parts.scheduler, PURGE_LANE, self._upkeep)
+        for flush in done(self._parts.scheduler, PURGE_LANE, self._upkeep):
+            flush.result(withdraw=False)
         for region in self._regions.opened():
-            self._background.compact_if_due(region)
-        self._parts.scheduler.drain()
+            compaction = self._background.compact_if_due(region)
+            if compaction is not None:
+                compaction.result(withdraw=False)
 
-    def _upkeep(self) -> None:
-        """See to each region, and raise the first error when all were seen to."""
+    def _upkeep(self) -> list[Errand[FlushResult]]:
+        """See to each region, and raise the first error when all were seen to; return the flushes that were begun."""
+        flushes: list[Errand[FlushResult]] = []
         errors: list[MitoError] = []
         for region in self._regions.opened():
             try:
-                self._keep_up(region)
+                flushes += self._keep_up(region)
             except MitoError as error:
                 errors.append(error)
         self._regions.purge(self.config.gc_grace_ms)
         if errors:
             raise errors[0]
+        return flushes
 
-    def _keep_up(self, region: Region) -> None:
+    def _keep_up(self, region: Region) -> list[Errand[FlushResult]]:
         if region.is_poisoned():
-            return
+            return []
+        self._background.vacuum_if_due(region)
         now_ms = self._parts.clock.now_ms()
         stats = [memtable.stats for memtable in region.control.current().version.memtables]
         first_ms = min((item.first_at_ms for item in stats if item.first_at_ms is not None), default=now_ms)
         if now_ms - first_ms >= (region.options.auto_flush_interval_ms or self.config.auto_flush_interval_ms):
-            self._background.start_flush(region, "age")
-        if any(now_ms - file.removed_ms >= self.config.gc_grace_ms for file in region.state.removed_files):
-            self._background.vacuum(region, grace_ms=self.config.gc_grace_ms)
+            return [self._background.start_flush(region, "age")]
+        return []
 
     def health(self) -> Health:
         """Say how the background work is: each lane, and what went wrong in each open region."""

@@ -29,12 +29,14 @@ from mitoframe.model.timerange import TIME_MAX, TIME_MIN
 from mitoframe.model.types import normalise, type_to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
     from mitoframe.model.batch import Codes
     from mitoframe.model.schema import Column
+
+_SMALL_BYTES = 1 << 20
 
 
 def to_table(data: Any) -> pa.Table:
@@ -165,18 +167,19 @@ def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType
         InvalidInputError: a value cannot be kept; the message names column and row.
 
     """
-    _check_columns(metadata, table, op_type)
+    names = table.schema.names
+    _check_columns(metadata, names, op_type)
     try:
-        return _fit(metadata, table, op_type)
+        return _fit(metadata, table, frozenset(names), op_type)
     except _RowError as error:
         raise error.counted_from(first_row) from error.__cause__
 
 
-def _fit(metadata: RegionMetadata, table: pa.Table, op_type: OpType) -> Batch:
+def _fit(metadata: RegionMetadata, table: pa.Table, present: frozenset[str], op_type: OpType) -> Batch:
     times = _times(metadata.time, table.column(metadata.time.name))
     series, codes = _series([(tag, table.column(tag.name)) for tag in metadata.tags], len(table))
-    _check_text(series, lambda position: int(np.argmax(codes == position)))
-    fields = _fields(metadata, table, op_type)
+    _check_series(series, codes)
+    fields = _fields(metadata, table, present, op_type)
     _check_text(fields, lambda position: position)
     return Batch(
         series=series,
@@ -188,18 +191,34 @@ def _fit(metadata: RegionMetadata, table: pa.Table, op_type: OpType) -> Batch:
     )
 
 
-def _check_columns(metadata: RegionMetadata, table: pa.Table, op_type: OpType) -> None:
-    for name in table.schema.names:
-        if name not in metadata.names:
-            raise SchemaMismatchError(
-                f"{unknown_name('column', name, metadata.names)} Drop it, or add it to the table first."
-            )
-    for column in (*metadata.tags, metadata.time):
-        if column.name not in table.schema.names:
-            raise SchemaMismatchError(
-                f"the {column.semantic} column {column.name!r} is missing; it is part of the table's key."
-            )
-    assert op_type is OpType.PUT or set(table.schema.names) <= metadata.key_names
+def _check_columns(metadata: RegionMetadata, given: Sequence[str], op_type: OpType) -> None:
+    unknown = frozenset(given).difference(metadata.names)
+    if unknown:
+        name = next(name for name in given if name in unknown)
+        raise SchemaMismatchError(
+            f"{unknown_name('column', name, metadata.names)} Drop it, or add it to the table first."
+        )
+    missing = metadata.key_names.difference(given)
+    if missing:
+        column = next(column for column in (*metadata.tags, metadata.time) if column.name in missing)
+        raise SchemaMismatchError(
+            f"the {column.semantic} column {column.name!r} is missing; it is part of the table's key."
+        )
+    assert op_type is OpType.PUT or metadata.key_names.issuperset(given)
+
+
+def _check_series(series: pa.RecordBatch, codes: Codes) -> None:
+    """Refuse text that is not UTF-8. Requires: the offsets are ours."""
+    if not all(map(_is_ascii, series.columns)):
+        _check_text(series, lambda position: int(np.argmax(codes == position)))
+
+
+def _is_ascii(column: pa.Array) -> bool:
+    """Tell at little cost whether a column is no text, or a little of which every byte is a character."""
+    if not pa.types.is_large_string(column.type):
+        return True
+    data = column.buffers()[2]
+    return data is None or (data.size <= _SMALL_BYTES and data.to_pybytes().isascii())
 
 
 def _check_text(columns: pa.RecordBatch, row_of: Callable[[int], int]) -> None:
@@ -259,17 +278,20 @@ def _series(tags: list[tuple[Column, pa.ChunkedArray]], rows: int) -> tuple[pa.R
     for tag, values in tags:
         column = _tag_values(tag, values)
         columns.append(column)
-        if not _follows(column, codes, representatives):
+        # Where each row has a series of its own there is nothing left to split.
+        if len(representatives) < rows and not _follows(column, codes, representatives):
             codes, representatives = split_codes(codes, len(representatives), *_encode(column))
     if not columns:
         return fields_without_columns(1), codes
-    first_rows = pa.array(representatives)
-    distinct = [_plain(column.take(first_rows), tag.type) for (tag, _), column in zip(tags, columns, strict=True)]
-    return pa.RecordBatch.from_arrays(distinct, names=[tag.name for tag, _ in tags]), codes
+    given = pa.RecordBatch.from_arrays(columns, names=[tag.name for tag, _ in tags])
+    distinct = _copied([given]) if len(representatives) == rows else given.take(pa.array(representatives))
+    return _plain(distinct, [tag for tag, _ in tags]), codes
 
 
 def _tag_values(tag: Column, values: pa.ChunkedArray) -> pa.Array:
     """Return a tag's rows in its type, or dictionary-encoded if they came so."""
+    if values.type == tag.type:
+        return _one(values)
     if pa.types.is_dictionary(values.type) and normalise(values.type) == tag.type and _can_unify(values):
         return _one(values.unify_dictionaries())
     return _one(_cast(tag, values))
@@ -283,7 +305,8 @@ def _encode(column: pa.Array) -> tuple[Codes, int]:
     """Return each row's code, -1 for null, and how many codes there are."""
     if not pa.types.is_dictionary(column.type):
         encoded = column.dictionary_encode()
-        return _indices(encoded), len(encoded.dictionary)
+        indices = encoded.indices.fill_null(NULL) if encoded.null_count else encoded.indices
+        return indices.to_numpy(), len(encoded.dictionary)
     # Arrow lets a dictionary hold a value twice, or null: only its values tell what its codes mean.
     codes, count = _encode(column.dictionary)
     if count == len(column.dictionary):
@@ -299,43 +322,58 @@ def _indices(column: pa.DictionaryArray) -> Codes:
     return codes
 
 
-def _plain(values: pa.Array, data_type: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(values.type):
-        return values.dictionary.take(values.indices).cast(data_type)
-    return values
+def _plain(series: pa.RecordBatch, tags: Sequence[Column]) -> pa.RecordBatch:
+    """Undo the encoding of tags that came dictionary-encoded."""
+    types = series.schema.types
+    if not any(map(pa.types.is_dictionary, types)):
+        return series
+    columns = [
+        values.dictionary.take(values.indices).cast(tag.type) if pa.types.is_dictionary(values.type) else values
+        for values, tag in zip(series.columns, tags, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=series.schema.names)
 
 
 def _follows(column: pa.Array, codes: Codes, representatives: npt.NDArray[np.int64]) -> bool:
     """Tell whether a column is the same for all rows of each series so far; False where it is not cheap to tell."""
-    if not pa.types.is_large_string(column.type) or column.buffers()[2] is None:
+    if not pa.types.is_large_string(column.type):
+        return False
+    buffer = column.buffers()[2]
+    if buffer is None:
         return False
     valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else np.zeros(0, dtype=np.bool_)
-    data = np.frombuffer(column.buffers()[2], dtype=np.uint8)
+    data = np.frombuffer(buffer, dtype=np.uint8)
     return bool(strings_follow(_offsets(column), data, valid, codes, representatives))
 
 
 # --- fields ----------------------------------------------------------------------------------------------
 
 
-def _fields(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType.PUT) -> pa.RecordBatch:
+def _fields(metadata: RegionMetadata, table: pa.Table, present: frozenset[str], op_type: OpType) -> pa.RecordBatch:
     """Return all fields: one that is absent has its default, but in a delete. A null that was given stays null."""
     if not metadata.fields:
         return fields_without_columns(len(table))
-    present = set(table.schema.names)
     columns = []
     for field in metadata.fields:
         if field.name in present:
-            given = table.column(field.name)
-            columns.append(_copy(_cast(field, given)))
+            columns.append(_cast(field, table.column(field.name)))
         elif op_type is OpType.PUT:
-            columns.append(field.fill(len(table)))
+            columns.append(pa.chunked_array([field.fill(len(table))]))
         else:
-            columns.append(pa.nulls(len(table), field.type))
-    return pa.RecordBatch.from_arrays(columns, names=[field.name for field in metadata.fields])
+            columns.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
+    given = pa.Table.from_arrays(columns, names=[field.name for field in metadata.fields])
+    if not len(table):
+        return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in metadata.fields], schema=given.schema)
+    return _copied(given.to_batches())
+
+
+def _copied(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    # One is handed back as it is, more than one are copied: so there is always one more, an empty one.
+    return pa.concat_batches([*batches, batches[0].slice(0, 0)], memory_pool=POOL)
 
 
 def _copy(values: pa.ChunkedArray) -> pa.Array:
-    # One array is handed back as it is, more than one are copied: so there is always one more, an empty one.
+    # As above.
     return pa.concat_arrays([*values.chunks, pa.nulls(0, values.type)], memory_pool=POOL)
 
 
@@ -344,6 +382,8 @@ def _copy(values: pa.ChunkedArray) -> pa.Array:
 
 def _cast(column: Column, given: pa.ChunkedArray) -> pa.ChunkedArray:
     """Bring values to the column's type, or say which value cannot be."""
+    if given.type == column.type:
+        return given
     values = _decode(given)
     if values.type == column.type:
         return values

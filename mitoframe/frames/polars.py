@@ -69,8 +69,8 @@ def is_lazy(data: object) -> bool:
 
 def to_table(frame: pl.DataFrame) -> pa.Table:
     """Convert a frame. Memory is shared where the layouts agree."""
-    for name, dtype in frame.schema.items():
-        if dtype in (pl.Object, pl.Int128, pl.UInt128):
+    for name, dtype in zip(frame.columns, frame.dtypes, strict=True):
+        if isinstance(dtype, pl.Object | pl.Int128 | pl.UInt128):
             raise InvalidInputError(f"column {name!r} has type {dtype}, which Arrow does not know; cast it.")
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 

@@ -95,7 +95,7 @@ class Batch:
             times=gather(self.times, indices),
             sequences=gather(self.sequences, indices),
             op_types=gather(self.op_types, indices),
-            fields=self.fields.take(indices) if self.fields.num_columns else fields_without_columns(len(rows)),
+            fields=_take_fields(self.fields, indices),
         )
 
     def slices(self, rows_max: int) -> Iterator[Batch]:
@@ -172,6 +172,19 @@ def gather(values: npt.NDArray[Number], rows: pa.Array) -> npt.NDArray[Number]:
     return taken
 
 
+def concat_numbers(parts: Many[npt.NDArray[Number]]) -> npt.NDArray[Number]:
+    """Put arrays after each other, in memory of their own and of Arrow's."""
+    together: npt.NDArray[Number] = pa.concat_arrays(list(map(pa.array, parts)), memory_pool=POOL).to_numpy()
+    return together
+
+
+def _take_fields(fields: pa.RecordBatch, rows: pa.Array) -> pa.RecordBatch:
+    if not fields.num_columns:
+        return fields_without_columns(len(rows))
+    columns = [pc.take(column, rows, memory_pool=POOL) for column in fields.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=fields.schema)
+
+
 def joined(batches: Many[Batch]) -> Batch:
     """Put batches after each other. Requires: at least one, and none has its sequences yet.
 
@@ -196,10 +209,10 @@ def concat_batches(batches: Many[Batch]) -> Batch:
     assert all(batch.series is batches[0].series for batch in batches)
     return Batch(
         series=batches[0].series,
-        codes=np.concatenate([batch.codes for batch in batches]),
-        times=np.concatenate([batch.times for batch in batches]),
-        sequences=np.concatenate([batch.sequences for batch in batches]),
-        op_types=np.concatenate([batch.op_types for batch in batches]),
+        codes=concat_numbers([batch.codes for batch in batches]),
+        times=concat_numbers([batch.times for batch in batches]),
+        sequences=concat_numbers([batch.sequences for batch in batches]),
+        op_types=concat_numbers([batch.op_types for batch in batches]),
         fields=concat_fields([batch.fields for batch in batches]),
     )
 
@@ -208,7 +221,9 @@ def concat_fields(parts: Many[pa.RecordBatch]) -> pa.RecordBatch:
     """Put the rows of several batches of one schema after each other, in memory of their own."""
     if not parts[0].num_columns:
         return fields_without_columns(sum(part.num_rows for part in parts))
-    columns = [pa.concat_arrays([part.column(i) for part in parts]) for i in range(parts[0].num_columns)]
+    columns = [
+        pa.concat_arrays([part.column(i) for part in parts], memory_pool=POOL) for i in range(parts[0].num_columns)
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=parts[0].schema)
 
 

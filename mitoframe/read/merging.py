@@ -1,6 +1,6 @@
-"""The rows of several SSTs as one sorted stream, in the memory of a few row groups of each, whatever their size.
+"""The rows of several SSTs as one sorted stream, in memory that grows neither with their size nor with their number.
 
-All files are sorted alike, so they are read side by side. Of each, one row group is held. The smallest of the last keys
+All files are sorted alike, so they are read side by side, of each some rows at a time. The smallest of the last keys
 held bounds what can be merged: below it, nothing more can come from any file. What is below goes, what is left stays,
 and whoever has nothing left reads on. A key is never cut in two, because the bound itself waits.
 """
@@ -28,15 +28,29 @@ if TYPE_CHECKING:
     from mitoframe.storage.sst_reader import SstReader
 
 
+ROWS_HELD = 262_144
+"""Of all files together."""
+ROWS_READ_MIN = 8192
+"""Of one file at a time, however many there are: each step of the merge has a price of its own."""
+
+
 class MergedFiles:
     """Rows, as `Rows`: they are read while they are drawn, once."""
 
     def __init__(
-        self, metadata: RegionMetadata, files: Many[FileMeta], reader: SstReader, dedup: Dedup, *, drop_deletes: bool
+        self,
+        metadata: RegionMetadata,
+        files: Many[FileMeta],
+        reader: SstReader,
+        dedup: Dedup,
+        *,
+        drop_deletes: bool,
+        rows_held: int = ROWS_HELD,
     ) -> None:
         """Open the files. With ``drop_deletes`` keys whose newest row is a delete marker vanish (`merge_rows_of`)."""
         self._metadata, self._files, self._reader = metadata, files, reader
         self.series, ranks = unify([reader.footer(metadata, file).series for file in files])
+        self._rows_read = max(rows_held // len(files), min(rows_held, ROWS_READ_MIN))
         self._merged = self._merge(ranks, dedup, drop_deletes=drop_deletes)
         self._first = next(self._merged, None)
 
@@ -54,18 +68,32 @@ class MergedFiles:
 
     def slices(self, rows_max: int) -> Iterator[Batch]:
         """Yield the rows as sorted batches of ``rows_max``, all with the same series; the last may be shorter."""
-        held: Batch | None = None
-        while self._first is not None:
-            rows, self._first = self._first, next(self._merged, None)
-            if held is not None:
-                rows = concat_batches([held, rows])
-            whole = len(rows) // rows_max * rows_max if self._first is not None else len(rows)
-            yield from rows.slice(0, whole).slices(rows_max)
-            held = rows.slice(whole, len(rows) - whole) if whole < len(rows) else None
+        waiting: list[Batch] = []
+        missing = rows_max
+        for rows in self._drawn():
+            start = 0
+            while len(rows) - start >= missing:
+                yield _joined([*waiting, rows.slice(start, missing)])
+                start += missing
+                waiting, missing = [], rows_max
+            if start < len(rows):
+                rest = rows.slice(start, len(rows) - start)
+                waiting.append(concat_batches([rest]) if start else rest)  # Else it keeps alive what went before it.
+                missing -= len(rest)
+        if waiting:
+            yield _joined(waiting)
+
+    def _drawn(self) -> Iterator[Batch]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+            del first
+            yield from self._merged
 
     def _merge(self, ranks: Many[Codes], dedup: Dedup, *, drop_deletes: bool) -> Iterator[Batch]:
+        names = [field.name for field in self._metadata.fields]
         runs = [
-            _Run(self._metadata, file, self._reader, self.series, rank)
+            _Run(self._reader.stream(self._metadata, file, names, self._rows_read), file.row_count, self.series, rank)
             for file, rank in zip(self._files, ranks, strict=True)
         ]
         while runs:
@@ -80,7 +108,7 @@ class MergedFiles:
                 if len(rows):
                     yield rows.gather()
             elif bound is not None:
-                # A whole row group of one key: what follows it is needed before anything can go.
+                # All that is held of a file is one key: what follows it is needed before anything can go.
                 for run in runs:
                     if run.may_go_on() and run.last_key() == bound:
                         run.read_on()
@@ -89,17 +117,13 @@ class MergedFiles:
 class _Run:
     """A file on its way: what was read of it and is not merged yet."""
 
-    def __init__(
-        self, metadata: RegionMetadata, file: FileMeta, reader: SstReader, series: pa.RecordBatch, ranks: Codes
-    ) -> None:
-        self._metadata, self._file, self._reader, self._series, self._ranks = metadata, file, reader, series, ranks
-        self._names = [field.name for field in metadata.fields]
-        self._following = 0
+    def __init__(self, rows: Iterator[Batch], row_count: int, series: pa.RecordBatch, ranks: Codes) -> None:
+        self._rows, self._left, self._series, self._ranks = rows, row_count, series, ranks
         self._held: Batch | None = None
 
     def may_go_on(self) -> bool:
         """Tell whether there is more in the file than was read."""
-        return self._following < self._file.row_group_count
+        return self._left > 0
 
     def is_done(self) -> bool:
         return self._held is None and not self.may_go_on()
@@ -109,10 +133,9 @@ class _Run:
             self.read_on()
 
     def read_on(self) -> None:
-        rows = self._reader.read(self._metadata, self._file, [self._following], self._names)
-        rows = rows.with_series(self._series, self._ranks)
+        rows = next(self._rows).with_series(self._series, self._ranks)
         self._held = rows if self._held is None else concat_batches([self._held, rows])
-        self._following += 1
+        self._left -= len(rows)
 
     def last_key(self) -> tuple[int, int]:
         assert self._held is not None
@@ -125,6 +148,10 @@ class _Run:
         stop = count if bound is None else _first_from(held, bound)
         self._held = held.slice(stop, count - stop) if stop < count else None
         return held.slice(0, stop)
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    return batches[0] if len(batches) == 1 else concat_batches(batches)
 
 
 def _first_from(rows: Batch, key: tuple[int, int]) -> int:

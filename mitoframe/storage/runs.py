@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from mitoframe.kernels.dedup import first_valid, keep_last_visible, keep_repeated, version_spans
 from mitoframe.kernels.merge import merge_runs
 from mitoframe.kernels.sort import sort_and_keep_last, sort_rows
-from mitoframe.model.batch import Batch, OpType, fields_without_columns, gather
+from mitoframe.model.batch import Batch, OpType, concat_numbers, fields_without_columns, gather
 from mitoframe.model.memory import POOL
 from mitoframe.storage.series import unify
 
@@ -223,10 +223,10 @@ def _pile_of_coded(batches: Sequence[Batch]) -> _Pile:
     names = tuple(batches[0].fields.schema.names)
     return _Pile(
         series=batches[0].series,
-        codes=np.concatenate([batch.codes for batch in batches]),
-        times=np.concatenate([batch.times for batch in batches]),
-        sequences=np.concatenate([batch.sequences for batch in batches]),
-        op_types=np.concatenate([batch.op_types for batch in batches]),
+        codes=concat_numbers([batch.codes for batch in batches]),
+        times=concat_numbers([batch.times for batch in batches]),
+        sequences=concat_numbers([batch.sequences for batch in batches]),
+        op_types=concat_numbers([batch.op_types for batch in batches]),
         fields=tuple(_gatherable([batch.fields.column(i) for batch in batches]) for i in range(len(names))),
         field_names=names,
     )
@@ -269,7 +269,7 @@ def _gatherable(chunks: list[pa.Array]) -> pa.Array | pa.ChunkedArray:
     if len(chunks) == 1:
         return chunks[0]
     # Joined once and kept, fixed-width columns would double the memory of a flush; others are taken from too slowly.
-    return pa.chunked_array(chunks) if _is_fixed_width(chunks[0].type) else pa.concat_arrays(chunks)
+    return pa.chunked_array(chunks) if _is_fixed_width(chunks[0].type) else pa.concat_arrays(chunks, memory_pool=POOL)
 
 
 def _is_fixed_width(data_type: pa.DataType) -> bool:
@@ -279,4 +279,4 @@ def _is_fixed_width(data_type: pa.DataType) -> bool:
 def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.Array):
         return column
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks, memory_pool=POOL)

@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mitoframe.kernels.series import codes_from_offsets
-from mitoframe.model.batch import Batch, fields_without_columns
+from mitoframe.model.batch import Batch, concat_numbers, fields_without_columns
 from mitoframe.model.errors import ConfigError, CorruptionError
+from mitoframe.model.memory import POOL
 from mitoframe.model.predicate import ColumnStats, Predicate, may_match
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetadata
 from mitoframe.storage.cache import LruCache
@@ -32,10 +33,12 @@ from mitoframe.storage.series import decode_series
 from mitoframe.storage.sst_writer import REGION_KEY, SERIES_KEY, SST_FORMAT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Sequence as Many
 
     import numpy.typing as npt
 
+    from mitoframe.model.batch import Codes
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import FileId
     from mitoframe.model.schema import Column
@@ -175,29 +178,60 @@ class SstReader:
         """Read row groups as one sorted batch with the named fields of ``metadata``, whatever the file calls them."""
         footer = self.footer(metadata, file)
         key = sst_key(metadata.region_id, file.file_id)
-        stored = former_fields(footer.metadata, metadata, field_names)
-        wanted = [metadata.time.name, SEQUENCE_COLUMN, OP_TYPE_COLUMN, *(field.name for field in stored)]
+        wanted = _stored_columns(footer, metadata, field_names)
         try:
             rows = self._open(key, file.size_bytes, footer.parquet).read_row_groups(list(row_groups), columns=wanted)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
         starts = footer.row_group_starts()
         codes = [codes_from_offsets(footer.offsets, int(starts[n]), int(starts[n + 1])) for n in row_groups]
-        return Batch(
-            series=footer.series,
-            codes=np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32),
-            times=_numpy(rows.column(metadata.time.name), pa.int64()),
-            sequences=_numpy(rows.column(SEQUENCE_COLUMN), pa.uint64()) + np.uint64(file.sequence_base),
-            op_types=_numpy(rows.column(OP_TYPE_COLUMN), pa.uint8()),
-            fields=fit_fields(_fields(rows, stored), footer.metadata, metadata, field_names),
-        )
+        found = np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32)
+        return _batch(rows, found, footer, metadata, file, field_names)
+
+    def stream(
+        self, metadata: RegionMetadata, file: FileMeta, field_names: Many[str], rows_max: int
+    ) -> Iterator[Batch]:
+        """Read all rows in order, in sorted batches of up to ``rows_max``; of a row group no more is unpacked."""
+        footer = self.footer(metadata, file)
+        key = sst_key(metadata.region_id, file.file_id)
+        wanted = _stored_columns(footer, metadata, field_names)
+        parquet = self._open(key, file.size_bytes, footer.parquet)
+        start = 0
+        try:
+            for number in range(footer.parquet.num_row_groups):
+                for some in parquet.iter_batches(rows_max, row_groups=[number], columns=wanted):
+                    codes = codes_from_offsets(footer.offsets, start, start + len(some))
+                    yield _batch(pa.Table.from_batches([some]), codes, footer, metadata, file, field_names)
+                    start += len(some)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
+
+
+def _stored_columns(footer: Footer, metadata: RegionMetadata, field_names: Many[str]) -> list[str]:
+    stored = former_fields(footer.metadata, metadata, field_names)
+    return [metadata.time.name, SEQUENCE_COLUMN, OP_TYPE_COLUMN, *(field.name for field in stored)]
+
+
+def _batch(
+    rows: pa.Table, codes: Codes, footer: Footer, metadata: RegionMetadata, file: FileMeta, field_names: Many[str]
+) -> Batch:
+    stored = former_fields(footer.metadata, metadata, field_names)
+    sequences = _numpy(rows.column(SEQUENCE_COLUMN), pa.uint64())
+    return Batch(
+        series=footer.series,
+        codes=codes,
+        times=_numpy(rows.column(metadata.time.name), pa.int64()),
+        sequences=sequences + np.uint64(file.sequence_base) if file.sequence_base else sequences,
+        op_types=_numpy(rows.column(OP_TYPE_COLUMN), pa.uint8()),
+        fields=fit_fields(_fields(rows, stored), footer.metadata, metadata, field_names),
+    )
 
 
 def _numpy(column: pa.ChunkedArray, data_type: pa.DataType) -> npt.NDArray[Any]:
     chunks: list[npt.NDArray[Any]] = [chunk.view(data_type).to_numpy() for chunk in column.chunks]
     if len(chunks) == 1:
         return chunks[0]
-    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=data_type.to_pandas_dtype())
+    return concat_numbers(chunks) if chunks else np.zeros(0, dtype=data_type.to_pandas_dtype())
 
 
 def _fields(rows: pa.Table, fields: Many[Column]) -> pa.RecordBatch:
@@ -210,7 +244,9 @@ def _fields(rows: pa.Table, fields: Many[Column]) -> pa.RecordBatch:
 def _one_array(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
     if column.type != data_type:
         column = column.cast(data_type)
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, data_type)])
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks or [pa.nulls(0, data_type)], memory_pool=POOL)
 
 
 def _row_group_stats(parquet: pq.FileMetaData, number: int, columns: dict[str, Column]) -> dict[str, ColumnStats]:

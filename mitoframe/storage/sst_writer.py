@@ -256,7 +256,7 @@ def _split_bytes(values: npt.NDArray[Any]) -> int:
     if not len(values):
         return 0
     streams = values.view(np.uint8).reshape(len(values), -1).T
-    return len(pa.Codec("lz4").compress(np.ascontiguousarray(streams), asbytes=True))
+    return len(pa.Codec("lz4_raw").compress(np.ascontiguousarray(streams), asbytes=True))
 
 
 def _logical_schema(metadata: RegionMetadata, names: list[str]) -> str:

@@ -4,14 +4,14 @@ import logging
 import time
 
 import pytest
-from builders import REGION, batch_of, create, delete, metadata_of, open_engine, put, read, threads
+from builders import REGION, batch_of, create, delete, file_id_of, metadata_of, open_engine, put, read, threads
 from gates import Gate, GatedStore, Task, wait_until
 from tracing import TracingHook
 
 from mitoframe.drivers.clock import ManualClock
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
-from mitoframe.drivers.scheduler import ThreadScheduler
+from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.parts import FLUSH_LANE, LANES
 from mitoframe.model.errors import BusyError, DiskFullError, PoisonedError, UnavailableError
@@ -408,3 +408,19 @@ def test_a_file_removed_from_the_store_by_hand_is_forgotten_too():
     engine.vacuum(REGION, grace_ms=10**15)
 
     assert engine.region(REGION).control.current().version.state.removed_files == ()
+
+
+def test_what_a_crash_left_behind_is_found_by_upkeep_when_its_grace_is_over():
+    clock, scheduler = ManualClock(now_ms=9_000), InlineScheduler()
+    store = MemoryObjectStore(clock)
+    engine = open_engine(store, scheduler=scheduler, clock=clock, gc_grace_ms=1_000)
+    create(engine, METADATA)
+    left = sst_key(REGION, file_id_of("e"))
+    store.put_if_absent(left, b"half a flush")
+
+    scheduler.tick()
+    assert [item.key for item in store.list(sst_folder(REGION))] == [left]
+
+    clock.advance(1_000)
+    scheduler.tick()
+    assert store.list(sst_folder(REGION)) == []

@@ -1,4 +1,4 @@
-"""Files merged as a stream give what merging them whole gives, and hold no more than a few row groups of each."""
+"""Files merged as a stream give what merging them whole gives, and hold no more rows than they may."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.model.batch import OpType
 from mitoframe.model.file import FileMeta
 from mitoframe.model.options import Dedup
+from mitoframe.read import merging
 from mitoframe.read.merging import MergedFiles
 from mitoframe.storage.runs import merge_rows_of, sort_batches
 from mitoframe.storage.sst_reader import SstReader
@@ -66,16 +67,17 @@ def whole(reader: SstReader, files: list[FileMeta], dedup: Dedup, *, drop_delete
     rows_max=st.integers(1, 9),
     dedup=st.sampled_from(["last", "merge", "none"]),
     drop_deletes=st.booleans(),
+    rows_held=st.integers(1, 30),
 )
 def test_a_stream_is_what_merging_whole_files_gives(
-    rows: list[list[Any]], row_group_rows: int, rows_max: int, dedup: Dedup, drop_deletes: bool
+    rows: list[list[Any]], row_group_rows: int, rows_max: int, dedup: Dedup, drop_deletes: bool, rows_held: int
 ) -> None:
     store = MemoryObjectStore()
     reader = SstReader(store)
     files = stored(store, rows, row_group_rows)
     expected = whole(reader, files, dedup, drop_deletes=drop_deletes)
 
-    merged = MergedFiles(METADATA, files, reader, dedup, drop_deletes=drop_deletes)
+    merged = MergedFiles(METADATA, files, reader, dedup, drop_deletes=drop_deletes, rows_held=rows_held)
 
     assert merged.is_empty() == (not expected)
     slices = list(merged.slices(rows_max))
@@ -86,38 +88,44 @@ def test_a_stream_is_what_merging_whole_files_gives(
         assert not any(batch.fields.column(name).null_count for batch in slices)
 
 
-def test_a_key_that_fills_whole_row_groups_is_not_cut_in_two() -> None:
+@pytest.mark.parametrize("rows_held", [1, 4, 100])
+def test_a_key_that_fills_all_that_is_held_is_not_cut_in_two(rows_held: int) -> None:
     store = MemoryObjectStore()
     reader = SstReader(store)
     same_key = [("a", 1, number, None, OpType.PUT) for number in range(7)]
     files = stored(store, [same_key, same_key], row_group_rows=2)
 
-    merged = MergedFiles(METADATA, files, reader, "last", drop_deletes=True)
+    merged = MergedFiles(METADATA, files, reader, "last", drop_deletes=True, rows_held=rows_held)
 
     assert [row.sequence for batch in merged.slices(10) for row in rows_of(batch)] == [14]
 
 
-def test_no_more_than_a_few_row_groups_of_each_file_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("files_count", [2, 5])
+def test_no_more_rows_are_held_than_may_be_however_many_files_there_are(
+    monkeypatch: pytest.MonkeyPatch, files_count: int
+) -> None:
     store = MemoryObjectStore()
     reader = SstReader(store)
-    rows = [[("a", time, time, None, OpType.PUT) for time in range(start, 400, 2)] for start in (0, 1)]
-    files = stored(store, rows, row_group_rows=5)
+    starts = range(files_count)
+    rows = [[("a", time, time, None, OpType.PUT) for time in range(start, 1000, files_count)] for start in starts]
+    files = stored(store, rows, row_group_rows=100)
+    monkeypatch.setattr(merging, "ROWS_READ_MIN", 1)
     read, drawn, ahead = [0], 0, []
-    original = reader.read
+    original = reader.stream
 
     def counting(*arguments: Any) -> Any:
-        batch = original(*arguments)
-        read[0] += len(batch)
-        return batch
+        for batch in original(*arguments):
+            read[0] += len(batch)
+            yield batch
 
-    monkeypatch.setattr(reader, "read", counting)
+    monkeypatch.setattr(reader, "stream", counting)
 
-    for batch in MergedFiles(METADATA, files, reader, "last", drop_deletes=False).slices(5):
+    for batch in MergedFiles(METADATA, files, reader, "last", drop_deletes=False, rows_held=20).slices(5):
         drawn += len(batch)
         ahead.append(read[0] - drawn)
 
-    assert drawn == 400
-    assert max(ahead) <= 2 * 2 * 5 + 10, "two row groups of each file, and what waits to fill a slice"
+    assert drawn == 1000
+    assert 0 <= max(ahead) <= 20 + 5, "what may be held, and what waits to fill a slice"
 
 
 def test_nothing_is_left_of_files_whose_rows_are_all_deleted() -> None:
