@@ -17,7 +17,7 @@ demo: $(VENV)/demo.stamp  ## a year of flights into a store, compacted, queried,
 	$(RUN) notebooks/demo.py
 
 test: $(VENV)/test.stamp $(PANDAS_2)/test.stamp  ## everything: rules, types, units, properties, faults
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist worksteal
 	@if [ -e $(PANDAS_2)/test.stamp ]; then set -x; $(PANDAS_2)/bin/python -m pytest -n 2 $(FRAME_TESTS); \
 		else echo "skipped: the tests with pandas 2, which could not be installed (pip says why above)"; fi
 
@@ -26,6 +26,7 @@ nightly: $(VENV)/test.stamp  ## the same tests with larger numbers, for hours
 
 bench: $(VENV)/bench.stamp $(PEERS)/peers.stamp  ## side by side with peers; writes benchmarks/RESULTS.md
 	$(RUN) benchmarks/ingest.py --peers-python $(PEERS)/bin/python --write-results
+	$(RUN) benchmarks/scale.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/startup.py --write-results
 	$(RUN) benchmarks/report.py
 

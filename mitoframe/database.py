@@ -30,7 +30,7 @@ from mitoframe.model.errors import (
     TableExistsError,
     unknown_name,
 )
-from mitoframe.model.ids import region_id
+from mitoframe.model.ids import RegionId, region_id
 from mitoframe.model.options import MitoConfig, RegionOptions
 from mitoframe.model.request import CreateRequest
 from mitoframe.model.result import WriteResult
@@ -44,13 +44,29 @@ from mitoframe.table import Table, read_only
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Shared:
-    """A connection and the number of handles on it: one store in one process has one engine."""
+    """A connection and the number of handles on it: one store in one process has one engine.
+
+    ``entries`` are tables that were written to by name, so that the next write need not look them up: nobody but the
+    one writing process drops a table and gives its name to another. What it dropped is ``gone``.
+    """
 
     url: str
     connection: Connection
     mode: Mode
     process_id: int = field(default_factory=os.getpid)
     handles: int = 0
+    entries: dict[str, TableEntry] = field(default_factory=dict)
+    gone: set[RegionId] = field(default_factory=set)
+
+    def find(self, name: str) -> TableEntry | None:
+        """Return the table to write to, if it is there."""
+        known = self.entries.get(name) if isinstance(name, str) else None
+        if known is not None and self.gone.isdisjoint(known.regions):
+            return known
+        found = self.connection.catalog.find(name)
+        if found is not None:
+            self.entries[name] = found
+        return found
 
 
 _shared: dict[str, _Shared] = {}
@@ -251,6 +267,7 @@ class Database:
         self._check_writable()
         entry = self._shared.connection.catalog.get(name)
         engine = self._shared.connection.engine
+        self._shared.gone.update(entry.regions)
         for region in entry.regions:
             if region not in engine.dropped():  # An earlier attempt may have come that far.
                 engine.drop(region)
@@ -331,7 +348,7 @@ class Database:
 
         """
         self._check_writable()
-        entry = self._shared.connection.catalog.find(table)
+        entry = self._shared.find(table)
         if entry is not None:
             existing = self._table(entry)
             _check_same_key(existing, time, tags)

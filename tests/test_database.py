@@ -51,6 +51,26 @@ def test_a_store_opened_twice_is_one_store_and_closing_one_handle_keeps_the_othe
         assert again["cpu"].scan().count() == 2
 
 
+def test_a_table_that_another_handle_dropped_is_made_anew_by_the_next_write(tmp_path: Path) -> None:
+    with mito.open(tmp_path) as first, mito.open(tmp_path) as second:
+        write(first)
+        write(first, "b")
+
+        second.drop_table("cpu")
+
+        assert write(first).created
+        assert not write(first, "c").created
+        assert second["cpu"].scan().count() == 2
+
+
+def test_a_table_that_was_written_to_is_not_looked_up_again(memory: mito.Database, monkeypatch) -> None:
+    write(memory)
+    write(memory)
+    monkeypatch.setattr(type(memory._shared.connection.catalog), "find", lambda *_: pytest.fail("looked up"))
+
+    assert write(memory, "b").rows == 1
+
+
 def test_what_a_closed_handle_gave_away_is_closed_also_while_another_is_open(tmp_path: Path) -> None:
     with mito.open(tmp_path), mito.open(tmp_path) as closed:
         write(closed)

@@ -57,7 +57,7 @@ def found(scan: mito.Scan) -> list[float]:
         ({"where": pl.col("host") == "b"}, ()),
         ({"where": pl.col("load").sqrt() > 2.5}, range(7, 10)),
     ],
-    ids=str,
+    ids=range(11),
 )
 def test_every_form_of_a_scan_keeps_the_same_rows(cpu: mito.Table, arguments: dict[str, Any], expected: range) -> None:
     scan = cpu.scan(**arguments)

@@ -1,6 +1,10 @@
 """One run of one system in one fresh process: warm up, take the batches, finish, answer; one line of JSON at the end.
 
     python <system>.py --input rows.arrow --folder /somewhere/empty
+        [--repeat N --span-seconds S] [--batch-rows N --rows N]
+
+``--repeat`` gives the input several times over, each time later by its span: rows for a longer run that take no more
+memory, since all but the times is shared. ``--batch-rows`` cuts the input anew, and ``--rows`` cuts it short.
 
 Before the clock starts, everything that is not ingest is done: imports, reading the input into memory, turning it
 into the frames the system takes, and a warm-up that takes 1,000 rows through a store of its own in another folder
@@ -16,16 +20,19 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 KEY = ("hostname", "ts")
 TIME = "ts"
@@ -100,8 +107,13 @@ def run(make: Callable[[], System]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--input", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--span-seconds", type=float, default=0.0)
+    parser.add_argument("--batch-rows", type=int)
+    parser.add_argument("--rows", type=int)
     arguments = parser.parse_args()
-    measured = measure(make, _read(arguments.input), arguments.folder)
+    batches = recut(read(arguments.input), arguments.batch_rows, arguments.rows)
+    measured = measure(make, repeated(batches, arguments.repeat, arguments.span_seconds), arguments.folder)
     sys.stdout.write("\n" + json.dumps(measured) + "\n")
 
 
@@ -147,12 +159,33 @@ def measure(make: Callable[[], System], batches: list[pa.Table], folder: Path) -
 def folder_bytes(folder: Path) -> int:
     """Add up the lengths of all files. A file that vanishes meanwhile, such as one merged away, counts nothing."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
+
+
+def repeated(batches: list[pa.Table], times: int, span_seconds: float) -> list[pa.Table]:
+    """Return the batches ``times`` times, each time ``span_seconds`` later than before."""
+    assert times == 1 or span_seconds > 0, "rows that come again at the same times would replace the first ones"
+    span_ns = round(span_seconds * 1e9)
+    return [_later(batch, number * span_ns) if number else batch for number in range(times) for batch in batches]
+
+
+def _later(batch: pa.Table, ticks: int) -> pa.Table:
+    position = batch.schema.get_field_index(TIME)
+    kind = batch.schema.field(TIME).type
+    return batch.set_column(position, TIME, pc.add(batch[TIME].cast(pa.int64()), ticks).cast(kind))
+
+
+def recut(batches: list[pa.Table], batch_rows: int | None, rows: int | None) -> list[pa.Table]:
+    """Return the first rows in batches of ``batch_rows``, each in memory of its own."""
+    if batch_rows is None:
+        return batches
+    whole = pa.concat_tables(batches).slice(0, rows).combine_chunks()
+    starts = range(0, len(whole), batch_rows)
+    return [whole.take(pa.array(range(start, min(start + batch_rows, len(whole))))) for start in starts]
 
 
 def tag_columns(schema: pa.Schema) -> list[str]:
@@ -167,7 +200,7 @@ def _warm_up(system: System, rows: pa.Table, folder: Path) -> None:
     system.close()
 
 
-def _read(path: Path) -> list[pa.Table]:
+def read(path: Path) -> list[pa.Table]:
     with pa.OSFile(str(path)) as source:
         return [pa.Table.from_batches([batch]) for batch in pa.ipc.open_file(source).read_all().to_batches()]
 

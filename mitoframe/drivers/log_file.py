@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from mitoframe.model.options import WalRecovery
 
 SEGMENT_SIZE_BYTES = 64 << 20
+GATHERED_BYTES_MAX = 1 << 20
+"""What is smaller is written in one call: copying it costs less than a call for each of its parts."""
 SPENT_SIZE_BYTES = 16 << 10
 """A last segment with nothing left to keep is replaced once it is larger than this."""
 
@@ -315,15 +317,16 @@ class SegmentLog:
         """Write records and move the chain; or, after a full disk or an interruption, leave all as it was."""
         assert self._file is not None
         before, live_before = segment.chain.mark(), segment.live
+        pieces: list[bytes | memoryview] = []
         try:
             for region_id, parts in payloads:
                 header = encode_record(
                     segment.chain, parts, region_id=region_id, kind=kind, synced_through=segment.synced
                 )
-                self._file.write(header)
-                for part in parts:
-                    self._file.write(part)
+                pieces += [header, *parts]
                 segment.chain.follow(decode_record(header, 0))
+            for data in _gathered(pieces):
+                self._file.write(data)
             for place in segment.chain.places[before.places :]:
                 segment.live += 1
                 self._index.setdefault(place.region_id, []).append(_indexed(segment, place))
@@ -495,6 +498,20 @@ def _indexed(segment: Segment, place: Place) -> _Indexed:
 
 def _view(part: Bytes) -> memoryview:
     return memoryview(part).cast("B")  # type: ignore[arg-type]  # anything with the buffer protocol
+
+
+def _gathered(pieces: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Yield the same bytes in fewer pieces."""
+    held: list[bytes | memoryview] = []
+    size_bytes = 0
+    for piece in filter(len, pieces):
+        if held and size_bytes + len(piece) > GATHERED_BYTES_MAX:
+            yield held[0] if len(held) == 1 else b"".join(held)
+            held, size_bytes = [], 0
+        held.append(piece)
+        size_bytes += len(piece)
+    if held:
+        yield held[0] if len(held) == 1 else b"".join(held)
 
 
 def _entry_id(place: _Indexed) -> EntryId:

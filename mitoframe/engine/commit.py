@@ -1,7 +1,8 @@
 """The write path, whole: sequence, log, memtable, publish.
 
 Writers of all threads meet here. Each queues its write and waits; the commit lane takes everything that is queued as
-one group: one append and one fsync for all of them, whatever their regions. Nothing here runs on a caller's thread, so
+one group: one append and one fsync for all of them, whatever their regions. Where an fsync is slow, a group waits a
+moment for the writers who were in the last one (engine/gathering.py). Nothing here runs on a caller's thread, so
 interrupting a caller (Ctrl-C) interrupts nothing but its waiting: a write that was not begun is withdrawn, one that was
 is finished first.
 
@@ -17,12 +18,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock, RLock
+from queue import Empty, SimpleQueue
+from threading import Lock, RLock, get_ident
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from mitoframe.engine.errand import Errand, done
+from mitoframe.engine.gathering import Gathering
 from mitoframe.engine.parts import COMMIT_LANE
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import write_key
@@ -43,7 +48,10 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Write:
-    """One queued write. ``encoded`` is None if the table has no log; ``known_by`` is set with the sequences."""
+    """One queued write. ``encoded`` is None if the table has no log; ``known_by`` is set with the sequences.
+
+    ``writer`` is the thread that waits for it.
+    """
 
     region: Region
     encoded: EncodedWrite | None
@@ -51,6 +59,7 @@ class _Write:
     key: str
     at_ms: int
     known_by: WriteKey | None = None
+    writer: int = field(default_factory=get_ident)
     errand: Errand[Written] = field(default_factory=Errand)
 
     @property
@@ -82,6 +91,8 @@ class Committer:
         self._queue: deque[_Write] = deque()
         self._turn = RLock()
         self._queue_lock = Lock()
+        self._gathering = Gathering()
+        self._all_there: SimpleQueue[None] = SimpleQueue()  # A token when that may be; one too many does no harm.
 
     def commit(
         self, region: Region, encoded: EncodedWrite | None, batch: Batch, *, key: str = "", at_ms: int = 0
@@ -97,6 +108,8 @@ class Committer:
         try:
             with self._queue_lock:
                 self._queue.append(write)
+                if len(self._queue) == self._gathering.expected:
+                    self._all_there.put(None)
             write.errand.hand_to(self._scheduler, COMMIT_LANE, self._commit_group)
         except BaseException:
             write.errand.withdraw()  # Interrupted between the two, it would stay for the next group.
@@ -117,6 +130,9 @@ class Committer:
 
     def _commit_group(self) -> None:
         with self._turn:
+            if not self._queue:
+                return  # An earlier job has done what this one was submitted for.
+            self._gather()
             group = [write for write in self._drain() if write.errand.begin()]
             try:
                 originals, repetitions = _tell_apart([write for write in group if self._is_writable(write)])
@@ -130,6 +146,15 @@ class Committer:
                         write.errand.fail(error)
                 if not isinstance(error, Exception):
                     raise
+
+    def _gather(self) -> None:
+        """Wait for those who are likely to come in a moment, so that one sync does for all."""
+        if len(self._queue) >= self._gathering.expected or not self._gathering.begin():
+            return
+        while len(self._queue) < self._gathering.expected and (seconds := self._gathering.seconds_left()) > 0:
+            with suppress(Empty):
+                self._all_there.get(timeout=seconds)
+        self._gathering.end(complete=len(self._queue) >= self._gathering.expected)
 
     def _drain(self) -> list[_Write]:
         with self._queue_lock:
@@ -154,6 +179,8 @@ class Committer:
             for write in group:
                 write.region.poison(error)
             raise
+        with self._queue_lock:
+            self._gathering.served([write.writer for write in (*group, *self._queue)])
         for write in group:
             write.settle()
 
@@ -165,7 +192,9 @@ class Committer:
         if not logged:
             return self._wal.last_id()
         last_entry = self._wal.append(logged)
+        began = monotonic()
         self._sync(self._wal)
+        self._gathering.synced(monotonic() - began)
         reached("write.logged")
         return EntryId(last_entry - len(logged))
 

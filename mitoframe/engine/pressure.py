@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig, RegionOptions
 
 
-class Pressure(Enum):
-    GO = "go"
-    FLUSH = "flush: start one, do not wait for it"
-    STALL = "stall: wait for a flush"
-    REJECT = "reject: refuse at once"
+class Pressure(IntEnum):
+    """What is to be done; the greater, the more urgent."""
+
+    GO = 0
+    FLUSH = 1  # Start a flush, do not wait for it.
+    STALL = 2  # Wait for a flush.
+    REJECT = 3  # Refuse at once.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class Load:
 
 def pressure(region: Load, everything: Load, options: RegionOptions, config: MitoConfig) -> Pressure:
     """Decide what the buffers call for after a write, or before the next."""
-    return max(_of_region(region, options, config), _of_all(everything, config), key=list(Pressure).index)
+    return max(_of_region(region, options, config), _of_all(everything, config))
 
 
 def _of_region(load: Load, options: RegionOptions, config: MitoConfig) -> Pressure:

@@ -93,12 +93,14 @@ class Room:
     def _judge(self, region: Region) -> Pressure:
         loads = self._living()
         own = next((load for other, load in loads if other is region), Load())
-        return pressure(own, sum((load for _, load in loads), Load()), region.options, self._config)
+        # Where there is one region, all of them hold what it holds.
+        everything = own if len(loads) == 1 else sum((load for _, load in loads), Load())
+        return pressure(own, everything, region.options, self._config)
 
     def _load_of(self, region: Region) -> Load:
         version = region.control.current().version
-        with self._lock:
-            waiting = sum(item.size_bytes for item in self._waiting if item.region_id == region.region_id)
+        # The list is exchanged and never changed: reading it needs no lock.
+        waiting = sum(item.size_bytes for item in self._waiting if item.region_id == region.region_id)
         return Load(
             mutable=version.mutable.stats.size_bytes,
             frozen=sum(memtable.stats.size_bytes for memtable in version.immutables),

@@ -43,24 +43,22 @@ def to_table(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
         InvalidInputError: a column's name or values have no Arrow form; the message names the column.
 
     """
-    check_names(frame.columns)
-    arrays = {name: _convert(name, values) for name, values in _levels(frame, keys).items()}
-    arrays |= {str(name): _convert(str(name), frame[name]) for name in frame.columns}
+    names = frame.columns.tolist()
+    check_names(names)
+    arrays = {name: _convert(name, values) for name, values in _levels(frame.index, names, keys).items()}
+    arrays |= {str(name): _convert(str(name), values) for name, values in frame.items()}
     try:
         return pa.table(arrays)
     except UnicodeEncodeError as error:
         raise InvalidInputError(f"the column name {error.object!r} has no UTF-8 form; rename it.") from error
 
 
-def _levels(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, pd.Index[Any]]:
-    """Return the index levels that are columns, by name."""
-    index = frame.index
+def _levels(index: pd.Index[Any], names: Sequence[str], keys: Sequence[str]) -> dict[str, pd.Index[Any]]:
+    """Return the index levels that are columns, by name. ``names`` are the frame's own columns."""
     levels = {
-        str(name): index.get_level_values(str(name))
-        for name in index.names
-        if name in keys and name not in frame.columns
+        str(name): index.get_level_values(str(name)) for name in index.names if name in keys and name not in names
     }
-    missing = [key for key in keys if key not in frame.columns and key not in levels]
+    missing = [key for key in keys if key not in names and key not in levels]
     if missing:
         levels |= _unnamed_time(index, missing[0], is_time=missing[0] == keys[0])
     return levels
@@ -114,18 +112,19 @@ _NULLABLE = {
 
 
 def _convert(name: str, values: pd.Series[Any] | pd.Index[Any]) -> pa.Array | pa.ChunkedArray:
-    if values.dtype == object:
+    dtype = values.dtype  # Asking for it is not cheap, nor is comparing one of pandas' own.
+    if isinstance(dtype, np.dtype) and dtype.kind == "O":
         return _from_objects(name, values.to_numpy())
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return _from_categories(name, values, values.dtype.categories)
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _from_categories(name, values, dtype.categories)
     try:
-        if isinstance(values.dtype, np.dtype) and values.dtype.kind in "fiubmM":
-            native = values.dtype.newbyteorder("=")
+        if isinstance(dtype, np.dtype) and dtype.kind in "fiubmM":
+            native = dtype.newbyteorder("=")
             return pa.array(np.ascontiguousarray(values.to_numpy(), dtype=native), from_pandas=False)
         return pa.array(values, from_pandas=True)
     except NOT_CONVERTED as error:
         raise InvalidInputError(
-            f"column {name!r} has the pandas type {values.dtype}, which has no Arrow form: {error}. Convert the column."
+            f"column {name!r} has the pandas type {dtype}, which has no Arrow form: {error}. Convert the column."
         ) from error
 
 

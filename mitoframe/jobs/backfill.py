@@ -4,7 +4,7 @@ Batches are gathered up to a budget, sorted once, and written window by window, 
 about as large as asked for. Of rows that come in the order of time, as history does, every window is written once; of
 rows that come in another order, a window gets a file from each budget's worth, and compaction merges them later.
 
-The files are in no version until their edit is committed, all at once. Their sequences begin at 1; the edit places them
+The files are as compaction would make them, and counted as its own. They are in no version until their edit is committed, all at once. Their sequences begin at 1; the edit places them
 after all there are.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mitoframe.model.file import LEVEL_FLUSHED
+from mitoframe.model.file import LEVEL_COMPACTED
 from mitoframe.model.ids import Sequence
 from mitoframe.storage.runs import sort_rows_of
 from mitoframe.storage.sst_writer import write_sst
@@ -133,7 +133,7 @@ class Backfill:
             self._metadata,
             rows,
             file_id=file_id,
-            level=LEVEL_FLUSHED,
+            level=LEVEL_COMPACTED,
             row_group_rows=self._row_group_rows,
             created_ms=self._now_ms,
         )

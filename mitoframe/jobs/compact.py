@@ -1,6 +1,6 @@
 """A compaction task becomes one SST, and the edit that exchanges the inputs for it. Sequences are kept as they are.
 
-Inputs of any size are merged in the memory of a few row groups of each; the output is held in memory as it is stored.
+Inputs of any number and size are merged in the same memory; the output is held in memory until it is stored.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.file import LEVEL_COMPACTED
+from mitoframe.model.memory import release
 from mitoframe.read.merging import MergedFiles
 from mitoframe.storage.sst_writer import write_sst
 
@@ -58,6 +59,7 @@ def compact_files(
                 created_ms=now_ms,
             ),
         )
+    release()
     reached("compact.sst_stored")
     return FileEdit(
         added=added,

@@ -1,12 +1,14 @@
 """Which files to merge: a pure function of files and options, without disk, clock or lock.
 
 Files belong to the time window of their newest row. Within a window, files that are connected by having a time in
-common are merged into one when there are enough of them. The window's length is given, or remembered from an earlier
+common are merged into one when there are enough of them; automatically, when enough of similar size hold the same time,
+which is what a scan of that time pays for. The window's length is given, or remembered from an earlier
 compaction, or inferred from the span of the flushed files: the smallest of 1 h, 2 h, 12 h, 1 d and 7 d that holds it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
@@ -83,9 +85,10 @@ def pick_overlapping(
 ) -> tuple[CompactionTask, ...]:
     """Return a task for every group of at least ``files_min`` overlapping files of one window, newest window first.
 
-    ``window`` is in the unit of the files' times. With ``size_max_bytes`` a task takes only files of similar size of
-    its group, the smallest for which there are enough, and no more than that of them together: so a row is rewritten a
-    few times and not with every few files that come. With ``dedup="merge"`` a group is left alone if a file outside it,
+    ``window`` is in the unit of the files' times. With ``size_max_bytes`` a task takes only files of its group that are
+    similar in size and have a time in common, the smallest for which there are enough, and no more than that of them
+    together: so a row is rewritten a few times and not with every few files that come, and files that merely touch the
+    next, as late rows make them, are left alone. With ``dedup="merge"`` a group is left alone if a file outside it,
     or what is ``buffered`` in memory, overlaps it in time and in sequences: a row filled from versions before and after
     those would hide what they say.
     """
@@ -109,18 +112,25 @@ def pick_overlapping(
 
 
 def _similar(group: list[FileMeta], files_min: int, size_max_bytes: int | None) -> list[FileMeta]:
-    """Return the smallest files of a group that are alike in size and enough; none if there are not."""
+    """Return the smallest files of a group that are alike in size, share a time and are enough; or none."""
     if size_max_bytes is None:
         return group
     ordered = sorted(group, key=lambda file: (file.size_bytes, file.min_time))
     for start, smallest in enumerate(ordered):
         limit = SIMILAR_TIMES * max(smallest.size_bytes, SMALL_BYTES)
-        alike = [file for file in ordered[start:] if file.size_bytes <= limit]
+        alike = _sharing([file for file in ordered[start:] if file.size_bytes <= limit])
         total = accumulate(file.size_bytes for file in alike)
         chosen = [file for file, size_bytes in zip(alike, total, strict=True) if size_bytes <= size_max_bytes]
         if len(chosen) >= files_min:
             return chosen
     return []
+
+
+def _sharing(files: Many[FileMeta]) -> list[FileMeta]:
+    """Return the files that hold the time which most of them hold. Requires: at least one."""
+    starts, ends = sorted(file.min_time for file in files), sorted(file.max_time for file in files)
+    time = max(starts, key=lambda time: bisect_right(starts, time) - bisect_left(ends, time))
+    return [file for file in files if file.min_time <= time <= file.max_time]
 
 
 def _others_overlap(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:

@@ -157,7 +157,9 @@ def _encode_tag(tag: pa.Array, codes: Codes) -> pa.DictionaryArray:
     encoded = tag.dictionary_encode()
     # Rows outnumber values by far, so the narrowest index is worth a cast.
     indices = encoded.indices.cast(_index_type(len(encoded.dictionary)))
-    return pa.DictionaryArray.from_arrays(indices.take(pa.array(codes)), encoded.dictionary)
+    return pa.DictionaryArray.from_arrays(
+        pc.take(indices, pa.array(codes), boundscheck=False, memory_pool=POOL), encoded.dictionary
+    )
 
 
 def _index_type(values: int) -> pa.DataType:
@@ -168,7 +170,7 @@ def _index_type(values: int) -> pa.DataType:
 
 def gather(values: npt.NDArray[Number], rows: pa.Array) -> npt.NDArray[Number]:
     """Take elements by position. Arrow's memory is used again from call to call, where NumPy's is fresh each time."""
-    taken: npt.NDArray[Number] = pc.take(pa.array(values), rows, memory_pool=POOL).to_numpy()
+    taken: npt.NDArray[Number] = pc.take(pa.array(values), rows, boundscheck=False, memory_pool=POOL).to_numpy()
     return taken
 
 

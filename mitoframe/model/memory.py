@@ -12,3 +12,8 @@ import pyarrow as pa
 POOL: pa.MemoryPool = (
     pa.jemalloc_memory_pool() if "jemalloc" in pa.supported_memory_backends() else pa.default_memory_pool()
 )
+
+
+def release() -> None:
+    """Give back to the system what was freed. After a job, when much was needed that may not be needed again soon."""
+    POOL.release_unused()

@@ -41,10 +41,11 @@ class MitoConfig:
         backfill_size_bytes: a single write of at least this many bytes is sorted into SSTs at once, without passing
             through log and memtable.
         backfill_buffer_bytes: how much of such a write is sorted in memory at a time.
-        sst_size_bytes: about how large an SST made of such a write becomes.
+        sst_size_bytes: about how large an SST made of such a write, or by an automatic compaction, becomes.
         checkpoint_distance: manifest deltas between two checkpoints.
         row_group_rows: rows per Parquet row group.
-        compaction_trigger_files: overlapping files in a time window that start an automatic compaction.
+        compaction_trigger_files: as many files of similar size that hold the same time start an automatic compaction.
+            Fewer make for faster scans, more for faster ingest of rows that come in no order of time.
         gc_grace_ms: how long files and row versions stay after the last version that needs them, for readers in other
             processes and for taking a write back.
         flush_on_close: whether closing writes the memtable to Parquet, so that the folder holds plain files.
@@ -63,7 +64,7 @@ class MitoConfig:
     wal_segment_size_bytes: int = 64 * MIB
     wal_recovery: WalRecovery = "tolerate_torn_tail"
     write_buffer_size_bytes: int = 64 * MIB
-    write_buffer_limit_bytes: int = 256 * MIB
+    write_buffer_limit_bytes: int = 128 * MIB
     global_write_buffer_size_bytes: int = 512 * MIB
     global_write_buffer_reject_bytes: int = 1024 * MIB
     write_stall_ms: int = 60_000

@@ -149,6 +149,8 @@ class RegionMetadata:
         fields: the columns that are fields, in their order.
         names: of all columns, in their order.
         key_names: of the columns that make a row's key: tags and time.
+        series_schema: of a batch's series: the tags.
+        fields_schema: of a batch's fields.
 
     """
 
@@ -163,14 +165,20 @@ class RegionMetadata:
     fields: tuple[Column, ...] = field(init=False, repr=False, compare=False)
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     key_names: frozenset[str] = field(init=False, repr=False, compare=False)
+    series_schema: pa.Schema = field(init=False, repr=False, compare=False)
+    fields_schema: pa.Schema = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         keys = [column for column in self.columns if column.semantic is not SemanticType.FIELD]
+        tags = tuple(column for column in keys if column.semantic is SemanticType.TAG)
+        fields = tuple(column for column in self.columns if column.semantic is SemanticType.FIELD)
         found = {
             "next_column_id": max(self.next_column_id, self._highest_id() + 1),
-            "tags": tuple(column for column in keys if column.semantic is SemanticType.TAG),
+            "tags": tags,
             "time": next(column for column in keys if column.semantic is SemanticType.TIME),
-            "fields": tuple(column for column in self.columns if column.semantic is SemanticType.FIELD),
+            "fields": fields,
+            "series_schema": pa.schema([(tag.name, tag.type) for tag in tags]),
+            "fields_schema": pa.schema([(column.name, column.type) for column in fields]),
             "names": tuple(column.name for column in self.columns),
             "key_names": frozenset(column.name for column in keys),
         }

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mitoframe.storage.sst_reader import SstReader
 
 
-ROWS_HELD = 262_144
+ROWS_HELD = 131_072
 """Of all files together."""
 ROWS_READ_MIN = 8192
 """Of one file at a time, however many there are: each step of the merge has a price of its own."""

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from mitoframe.model.batch import Codes, OpTypes, Sequences, Take, Times
     from mitoframe.model.options import Dedup
 
-_SLICES_AT_ONCE = 4
-"""Arrow joins the chunks of a column anew at every take, which costs more than taking a slice; so it takes several."""
+_SLICES_AT_ONCE = 2
+"""Arrow joins the chunks of a column anew at every take, which costs more than taking a slice; so it takes two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class SortedRows:
             return fields_without_columns(len(indices))
         sources = self.filling.sources(indices, start, stop) if self.filling else [indices] * len(self.pile.fields)
         columns = [
-            _one_chunk(pc.take(column, source, memory_pool=POOL))
+            _one_chunk(pc.take(column, source, boundscheck=False, memory_pool=POOL))
             for column, source in zip(self.pile.fields, sources, strict=True)
         ]
         return pa.RecordBatch.from_arrays(columns, names=list(self.pile.field_names))

@@ -199,7 +199,7 @@ class SstReader:
         start = 0
         try:
             for number in range(footer.parquet.num_row_groups):
-                for some in parquet.iter_batches(rows_max, row_groups=[number], columns=wanted):
+                for some in parquet.iter_batches(rows_max, row_groups=[number], columns=wanted, use_threads=False):
                     codes = codes_from_offsets(footer.offsets, start, start + len(some))
                     yield _batch(pa.Table.from_batches([some]), codes, footer, metadata, file, field_names)
                     start += len(some)

@@ -3,9 +3,9 @@
 Columns: tags (strings, dictionary pages), time, fields, ``__sequence`` u64, ``__op_type`` u8. A column without nulls
 says so, which spares whoever writes or reads it a level per value. Flushed files are packed with LZ4 and their floats
 split into streams of bytes where that costs little room, because a flush may keep a writer waiting; compacted ones are
-packed with Zstandard, because they stay. Rows are in the order
-(tags nulls first, time, newest first), with ``sorting_columns`` saying so, page checksums written, and three entries
-in the footer's key-value metadata:
+packed with Zstandard, and repeating floats looked up in dictionaries, because they stay and are read. Rows are in the
+order (tags nulls first, time, newest first), with ``sorting_columns`` saying so, page checksums written, and three
+entries in the footer's key-value metadata:
 
     ARROW:schema        Arrow's own, with tags as strings: readers see String and not Categorical, which prunes
     mitoframe.region    the region's metadata as JSON, with the SST format version

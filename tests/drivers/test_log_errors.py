@@ -8,6 +8,7 @@ import itertools
 import pytest
 from log_scenarios import History, entries_of, live_through_everything, open_log
 
+from mitoframe.drivers import log_file
 from mitoframe.model.errors import DiskFullError, MitoError, PoisonedError, UnavailableError, UnknownOutcomeError
 from mitoframe.model.ids import EntryId, RegionId
 from mitoframe.testing.vfs_faults import ErrorVfs, FailAt, Fault
@@ -139,12 +140,14 @@ RECORDS = [(RegionId(1), [b"head" * 12, b"key", b"rows" * 40]), (RegionId(2), [b
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("short", [False, True])
-@pytest.mark.parametrize(("segment_size_bytes", "points"), [(10_000, 7), (100, 11)], ids=["same segment", "roll"])
+@pytest.mark.parametrize(("segment_size_bytes", "making"), [(10_000, 0), (100, 4)], ids=["same segment", "roll"])
+@pytest.mark.parametrize(("gathered_bytes_max", "writes"), [(1000, 1), (100, 3), (0, 6)])
 def test_a_disk_that_fills_at_any_point_of_an_append_takes_the_records_back_and_goes_on(
-    number, short, segment_size_bytes, points
+    number, short, segment_size_bytes, making, gathered_bytes_max, writes, monkeypatch
 ):
     """The points are the writes of two records; before them, where a segment is made, its file, header and name."""
-    refused = 0
+    monkeypatch.setattr(log_file, "GATHERED_BYTES_MAX", gathered_bytes_max)
+    points, refused = making + writes, 0
     for point in range(1, points + 1):
         disk = MemoryVfs()
         rule = FullAt(point, number, short=short)

@@ -338,7 +338,7 @@ def test_sync_syncs_once_for_many_appends_and_not_at_all_for_none():
     log.sync()
     log.sync()
 
-    assert [operation.kind for operation in traced.operations] == ["write"] * 10 + ["sync"]
+    assert [operation.kind for operation in traced.operations] == ["write"] * 5 + ["sync"]
 
 
 operations = st.lists(

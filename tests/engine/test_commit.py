@@ -91,6 +91,30 @@ def test_writes_that_wait_are_committed_as_one_group_with_one_sync(engine, log):
     assert (log.groups, log.syncs) == ([1, 3], 2)
 
 
+def test_where_a_sync_is_slow_writers_that_come_back_are_waited_for(engine, log, monkeypatch):
+    def work(number: int) -> None:
+        for step in range(12):
+            write(engine, 1000 * number + step)
+
+    monkeypatch.setattr(log.gate, "wait", lambda: time.sleep(0.015))
+    for task in [Task(lambda number=number: work(number)) for number in range(4)]:
+        task.result()
+
+    assert sum(log.groups) == 48
+    assert log.syncs == len(log.groups) <= 19, "two writes per sync is what comes about where nobody waits"
+
+
+def test_a_single_writer_waits_for_nobody_after_others_have_gone(engine, log, monkeypatch):
+    monkeypatch.setattr(log.gate, "wait", lambda: time.sleep(0.015))
+    for task in [Task(lambda number=number: write(engine, number)) for number in range(4)]:
+        task.result()
+    for number in range(3):
+        write(engine, number)
+
+    assert log.groups[-2:] == [1, 1]
+    assert engine._committer._gathering.expected == 1
+
+
 def test_a_row_is_visible_only_when_it_is_durable(engine, log):
     first, _ = queued(engine, log)
 

@@ -302,3 +302,25 @@ def test_rows_are_rewritten_a_few_times_however_many_files_come():
                 rewritten += size >> 20
 
     assert rewritten <= 3 * written
+
+
+def test_files_that_merely_touch_the_next_are_left_alone_and_those_that_share_a_time_are_merged():
+    chain = [file_of(f"c{n:02}", n * 10, n * 10 + 12) for n in range(30)]
+    deep = [file_of(f"d{n:02}", 100 + n, 140 + n) for n in range(4)]
+
+    assert pick_overlapping(chain, 1000, 4, size_max_bytes=128 << 20) == ()
+    (task,) = pick_overlapping([*chain, *deep], 1000, 4, size_max_bytes=128 << 20)
+
+    assert set(deep) <= set(task.inputs)
+    assert max(file.min_time for file in task.inputs) <= min(file.max_time for file in task.inputs)
+
+
+@settings(deadline=None, max_examples=100)
+@given(spans=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 10)), min_size=1, max_size=12))
+def test_no_time_is_left_with_as_many_files_of_similar_size_as_start_a_compaction(spans):
+    files = [file_of(f"{n:03}", start, start + length) for n, (start, length) in enumerate(spans)]
+
+    tasks = pick_overlapping(files, 1000, 4, size_max_bytes=128 << 20)
+
+    deepest = max(sum(file.min_time <= time <= file.max_time for file in files) for time in range(51))
+    assert bool(tasks) == (deepest >= 4)

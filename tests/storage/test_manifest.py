@@ -244,9 +244,9 @@ def test_a_newer_format_asks_for_an_update(kind):
     if kind == "json":
         store.delete(manifest_key(REGION, 2, "checkpoint"))
 
-    replace_object(store, key, seal(body | {"format": 2}))
+    replace_object(store, key, seal(body | {"format": 3}))
 
-    with pytest.raises(ConfigError, match=r"has manifest format 2, newer than 1; update mitoframe"):
+    with pytest.raises(ConfigError, match=r"has manifest format 3, newer than 2; update mitoframe"):
         load(store, REGION)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from dataclasses import replace
 
 import google_crc32c
@@ -36,6 +37,7 @@ ROWS_WRITTEN = [
     Row(4, 500, ("a", None), (-0.0, "y")),
     Row(9, 1500, ("a", None), (None, None), delete(0, 0).op_type),
 ]
+DECIMALS = random.Random(7).choices([n / 10 for n in range(200)], k=4000)
 
 
 def write(metadata: RegionMetadata, batch: Batch, row_group_rows: int = 2):
@@ -232,6 +234,43 @@ def test_a_field_has_a_dictionary_only_if_its_values_repeat(cpu_of, has_dictiona
     chunk = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0).column(2)
 
     assert chunk.has_dictionary_page == has_dictionary
+
+
+@pytest.mark.parametrize(
+    ("data_type", "level", "value_of", "encoding"),
+    [
+        (pa.float64(), 0, lambda n: float(n % 50), "BYTE_STREAM_SPLIT"),
+        (pa.float32(), 0, lambda n: float(n % 50), "BYTE_STREAM_SPLIT"),
+        (pa.float64(), 0, lambda n: 100 + n / 1024, "BYTE_STREAM_SPLIT"),
+        (pa.float64(), 0, lambda n: DECIMALS[n], "RLE_DICTIONARY"),
+        (pa.float64(), 1, lambda n: float(n % 50), "RLE_DICTIONARY"),
+        (pa.int64(), 0, lambda n: n % 50, "RLE_DICTIONARY"),
+        (pa.int64(), 0, lambda n: n, "PLAIN"),
+    ],
+)
+def test_floats_of_flushed_files_are_split_into_streams_where_that_takes_little_room(
+    data_type, level, value_of, encoding
+):
+    metadata = metadata_of(fields={"cpu": data_type})
+    values = [value_of(n) for n in range(1, 4000)]
+    batch = batch_of(metadata, [put(n, n, cpu=value) for n, value in enumerate(values, 1)])
+
+    parquet = pq.ParquetFile(pa.BufferReader(encode_sst(metadata, batch, 2000, level=level).data))
+
+    assert encoding in parquet.metadata.row_group(0).column(2).encodings
+    assert parquet.read().column("cpu").to_pylist() == pa.array(values, data_type).to_pylist()
+    assert pl.read_parquet(io.BytesIO(encode_sst(metadata, batch, 2000, level=level).data))["cpu"].to_list() == (
+        pa.array(values, data_type).to_pylist()
+    )
+
+
+def test_a_flushed_field_of_nulls_alone_reads_as_such():
+    metadata = metadata_of(fields={"cpu": pa.float64()})
+    batch = batch_of(metadata, [put(n, n, cpu=None) for n in range(1, 9)])
+
+    parquet = pq.ParquetFile(pa.BufferReader(encode_sst(metadata, batch, 3).data))
+
+    assert parquet.read().column("cpu").null_count == 8
 
 
 @pytest.mark.parametrize(("level", "codec"), [(0, "LZ4"), (1, "ZSTD")])
