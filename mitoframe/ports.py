@@ -329,6 +329,9 @@ class Scheduler(Protocol):
     def health(self) -> tuple[LaneHealth, ...]:
         """Tell how each lane is."""
 
+    def check(self) -> None:
+        """Raise `PoisonedError` if something that runs jobs has died. Cheap."""
+
     def drain(self) -> None:
         """Return when every submitted job has ended."""
 

@@ -26,7 +26,7 @@ from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED, WRITTEN
-from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, PoisonedError, ReadOnlyError
+from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, ReadOnlyError
 from mitoframe.model.options import MitoConfig
 from mitoframe.model.predicate import Compare, conjunction
 from mitoframe.model.request import (
@@ -495,11 +495,7 @@ class MitoEngine:
         self._check_open()
         if self.read_only:
             raise ReadOnlyError('the store was opened for reading; open it with mode="rw" to change it.')
-        for lane in self._parts.scheduler.health():
-            if lane.alive < lane.threads:
-                raise PoisonedError(
-                    f"a background thread ({lane.lane}) died; close the store and open it again."
-                ) from lane.last_error
+        self._parts.scheduler.check()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,8 @@ Batches are gathered up to a budget, sorted once, and written window by window, 
 about as large as asked for. Of rows that come in the order of time, as history does, every window is written once; of
 rows that come in another order, a window gets a file from each budget's worth, and compaction merges them later.
 
-The files are as compaction would make them, and counted as its own. They are in no version until their edit is committed, all at once. Their sequences begin at 1; the edit places them
-after all there are.
+The files are as compaction would make them, and count as its own. They are in no version until their edit is
+committed, all at once. Their sequences begin at 1; the edit places them after all there are.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from mitoframe.jobs import backfill as backfill_module
 from mitoframe.jobs.backfill import Backfill
 from mitoframe.model.batch import Batch
 from mitoframe.model.errors import UnavailableError
-from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
+from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
 from mitoframe.model.ids import FileId
 from mitoframe.model.options import Dedup
 from mitoframe.storage.paths import sst_folder
@@ -110,7 +110,7 @@ def test_the_files_hold_together_what_brute_force_finds(batches, dedup, width, b
         rows = builder.rows(file)
         assert rows == sorted(rows, key=lambda row: (row.key, -row.sequence))
         assert (file.min_time, file.max_time) == (min(row.time for row in rows), max(row.time for row in rows))
-        assert (file.level, file.created_ms, file.sequence_base) == (LEVEL_FLUSHED, 77, 0)
+        assert (file.level, file.created_ms, file.sequence_base) == (LEVEL_COMPACTED, 77, 0)
 
 
 @pytest.mark.usefixtures("few_rows_fill_a_file")
