@@ -387,7 +387,7 @@ def test_a_default_is_taken_as_people_write_it(data_type, value, kept):
         (pa.large_list(pa.large_string()), "ab", "it is no list"),
         (pa.int8(), [1], "it is a list"),
         (pa.int8(), {"a": 1}, "it is a struct"),
-        (pa.int8(), object(), "is no exact value of int8"),
+        (pa.int8(), 1j, "is no exact value of int8"),
         (pa.int8(), None, "null is no default"),
         (pa.int8(), pa.scalar(None, pa.int8()), "null is no default"),
     ],
