@@ -9,27 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Many
 from functools import partial
-from threading import Lock
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from mitoframe.engine.errand import done
 from mitoframe.engine.parts import CHANGE_LANE
 from mitoframe.failpoints import reached
 from mitoframe.jobs.backfill import Backfill
-from mitoframe.jobs.rewrite import rewrite_files
+from mitoframe.jobs.rewrite import RowsGoing, RowsInTime, RowsOfWrite, rewrite_files
 from mitoframe.jobs.undo import compensation, files_of_nothing_else
 from mitoframe.model.edit import FileEdit, WriteKey, undo_key, undone
 from mitoframe.model.errors import SnapshotExpiredError
 from mitoframe.model.ids import Sequence
 from mitoframe.model.request import Written
-from mitoframe.model.timerange import TIME_MAX
 from mitoframe.storage.compat import fit_batch
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from mitoframe.engine.background import Background, Draft
     from mitoframe.engine.lifecycle import Regions
     from mitoframe.engine.parts import Parts
@@ -38,8 +32,6 @@ if TYPE_CHECKING:
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
     from mitoframe.region.region import Region
-
-    Mask: TypeAlias = npt.NDArray[np.bool_]
 
 Result = TypeVar("Result")
 
@@ -142,9 +134,7 @@ class Changes:
         """Run a change on its lane, while nobody writes to the region."""
 
         def job() -> Result:
-            ticket = Lock()
-            with ticket:
-                region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
+            with region.gate.alone(self._parts.config.write_stall_ms):
                 # A write whose caller was interrupted may be under way still, and is to have its sequences first.
                 self._regions.settle_writes()
                 region.check_writable()
@@ -176,14 +166,14 @@ class Changes:
     ) -> int:
         self._regions.flush_now(region, "replace")
         return self._remove(
-            region, draft, lambda rows: ~inside(rows.times, ranges), files=files, row_count=row_count, reason="replace"
+            region, draft, RowsInTime(ranges=tuple(ranges)), files=files, row_count=row_count, reason="replace"
         )
 
     def _remove(
         self,
         region: Region,
         draft: Draft,
-        keep: Callable[[Batch], Mask],
+        going: RowsGoing,
         *,
         files: tuple[FileMeta, ...] = (),
         row_count: int = 0,
@@ -200,7 +190,7 @@ class Changes:
             gone = rewrite_files(
                 state.metadata,
                 state.files.values(),
-                keep,
+                going,
                 store=self._parts.store,
                 reader=self._parts.reader,
                 new_file_id=draft.new_file_id,
@@ -284,12 +274,11 @@ class Changes:
 
     def _undo_by_removal(self, region: Region, first: Sequence, last: Sequence) -> int:
         self._regions.flush_now(region, "undo")
-        low, high = np.uint64(first), np.uint64(last)
         with self._background.drafting(region) as draft:
             count = self._remove(
                 region,
                 draft,
-                lambda rows: (rows.sequences < low) | (rows.sequences > high),
+                RowsOfWrite(first=first, last=last),
                 noted=(self._undo_mark(region, first, last),),
                 reason="undo",
             )
@@ -318,13 +307,6 @@ class Changes:
             max_time=-1,
             at_ms=self._parts.clock.now_ms(),
         )
-
-
-def inside(times: npt.NDArray[np.int64], ranges: Many[TimeRange]) -> Mask:
-    found = np.zeros(len(times), dtype=np.bool_)
-    for span in ranges:
-        found |= (times >= span.start) & ((times < span.end) | (span.end == TIME_MAX))
-    return found
 
 
 def _key_of(key: str, written: Written, files: Many[FileMeta]) -> WriteKey:

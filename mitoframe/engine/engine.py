@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from mitoframe.engine.background import Background
-from mitoframe.engine.changes import Changes, inside
+from mitoframe.engine.changes import Changes
 from mitoframe.engine.commit import Committer
 from mitoframe.engine.errand import Errand, done
 from mitoframe.engine.lifecycle import Regions
 from mitoframe.engine.parts import CHANGE_LANE, PURGE_LANE, Parts
 from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
+from mitoframe.jobs.rewrite import RowsInTime
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED, WRITTEN
 from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, ReadOnlyError
@@ -527,9 +528,9 @@ def _rows_affected(outcome: Errand[Written] | MitoError | None) -> int | MitoErr
 
 def _checked(batches: Iterable[Batch], ranges: Many[TimeRange]) -> Iterator[Batch]:
     """Pass batches on, and refuse a row that is in none of the ranges."""
-    row = 0
+    expected, row = RowsInTime(ranges=tuple(ranges)), 0
     for batch in batches:
-        outside = np.nonzero(~inside(batch.times, ranges))[0]
+        outside = np.nonzero(~expected.of_times(batch.times))[0]
         if len(outside):
             raise InvalidInputError(
                 f"the time in row {row + int(outside[0])} is not in the range to be replaced; drop such rows, or widen "

@@ -44,6 +44,10 @@ class TimeRange:
         """
         return TimeRange(max(self.start, other.start), min(self.end, other.end))
 
+    def holds(self, time: int) -> bool:
+        """Tell whether a time is in this range."""
+        return self.touches(time, time)
+
     def touches(self, first: int, last: int) -> bool:
         """Tell whether any time of the closed interval [first, last] is in this range."""
         return first <= last and last >= self.start and (first < self.end or self.end == TIME_MAX)

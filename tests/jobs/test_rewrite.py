@@ -14,7 +14,7 @@ from truth import METADATA, Tracked, numbered, seen
 
 from mitoframe.drivers.clock import SeededRandomness
 from mitoframe.drivers.object_memory import MemoryObjectStore
-from mitoframe.jobs.rewrite import Rewritten, rewrite_files
+from mitoframe.jobs.rewrite import Rewritten, RowsInTime, RowsOfWrite, rewrite_files
 from mitoframe.model.batch import Batch
 from mitoframe.model.errors import CorruptionError, InvalidInputError, UnavailableError
 from mitoframe.model.file import FileMeta
@@ -71,12 +71,26 @@ def store_file(store: MemoryObjectStore, name: str, rows: list[Row], metadata: R
     return write_sst(store, metadata, batch, file_id=file_id_of(name), level=1, row_group_rows=2, created_ms=0)
 
 
+class Unless:
+    """Rows go unless ``keep`` says they stay; nothing is known of a file as a whole."""
+
+    def __init__(self, keep) -> None:
+        self.of = lambda rows: ~keep(rows)
+
+    def holds(self, file: FileMeta) -> bool:
+        return False
+
+    def touches(self, file: FileMeta) -> bool:
+        return True
+
+
 def rewrite(store: MemoryObjectStore, files, keep, metadata: RegionMetadata = METADATA) -> Rewritten:
+    going = keep if isinstance(keep, RowsInTime | RowsOfWrite) else Unless(keep)
     randomness = SeededRandomness(1)
     return rewrite_files(
         metadata,
         files,
-        keep,
+        going,
         store=store,
         reader=SstReader(store),
         new_file_id=lambda: FileId(randomness.hex128()),
@@ -93,6 +107,48 @@ def stored(store: MemoryObjectStore, files, metadata: RegionMetadata = METADATA)
         rows = zip(batch.codes, batch.times, batch.sequences, batch.op_types, values, strict=True)
         found += [(tags[c]["host"], int(t), int(s), int(op), *value.values()) for c, t, s, op, value in rows]
     return found
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.lists(st.lists(puts, min_size=1, max_size=5), min_size=1, max_size=4),
+    st.lists(spans, max_size=2).map(lambda ranges: RowsInTime(ranges=tuple(ranges)))
+    | st.tuples(st.integers(1, 20), st.integers(0, 9)).map(lambda w: RowsOfWrite(first=w[0], last=w[0] + w[1])),
+)
+def test_what_is_known_of_a_file_spares_reading_it_and_changes_nothing(parts, going):
+    store, count = MemoryObjectStore(), itertools.count(1)
+    inputs = [
+        store_file(store, name, [replace(row, sequence=next(count)) for row in rows])
+        for name, rows in zip("abcd", parts, strict=False)
+    ]
+    before = {file.file_id: stored(store, [file]) for file in inputs}
+
+    def goes(row) -> bool:
+        if isinstance(going, RowsOfWrite):
+            return going.first <= row[2] <= going.last
+        return any(is_in(span, row[1]) for span in going.ranges)
+
+    result = rewrite(store, inputs, going)
+
+    hit = [file for file in inputs if any(map(goes, before[file.file_id]))]
+    assert list(result.removed) == hit
+    assert stored(store, result.added) == [r for file in hit for r in before[file.file_id] if not goes(r)]
+    assert result.row_count == sum(map(goes, itertools.chain(*before.values())))
+    for file in inputs:
+        lost = sum(map(goes, before[file.file_id]))
+        assert going.touches(file) or not lost
+        assert not going.holds(file) or lost == file.row_count
+
+
+def test_files_that_lose_all_rows_or_none_are_not_read():
+    store = MemoryObjectStore()
+    files = [store_file(store, "a", [put(1), put(2)]), store_file(store, "b", [put(50), put(60)])]
+    for file in files:
+        store.delete(sst_key(REGION, file.file_id))
+
+    result = rewrite(store, files, RowsInTime(ranges=(TimeRange(0, 10),)))
+
+    assert (result.removed, result.added, result.row_count) == ((files[0],), (), 2)
 
 
 @settings(deadline=None, max_examples=120)
