@@ -152,9 +152,7 @@ class Regions:
             region = self._open.get(region_id)
         if region is None:
             return
-        ticket = Lock()
-        with ticket:
-            region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
+        with region.gate.alone(self._parts.config.write_stall_ms):
             if region.is_closed():  # By somebody who was faster.
                 return
             if not self._read_only and (flush or region.options.wal == "noop"):
@@ -193,9 +191,7 @@ class Regions:
 
         """
         region = self.get(region_id)
-        ticket = Lock()
-        with ticket:
-            region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
+        with region.gate.alone(self._parts.config.write_stall_ms):
             region.check_writable()
             state = region.state
             metadata = state.metadata
@@ -227,9 +223,7 @@ class Regions:
         A flush or compaction under way that has not committed yet finds that its rows are gone.
         """
         region = self.get(region_id)
-        ticket = Lock()
-        with ticket:
-            region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
+        with region.gate.alone(self._parts.config.write_stall_ms):
             region.check_writable()
             self._committer.quietly(region.freeze)
             with region.editing():
@@ -255,9 +249,7 @@ class Regions:
     def drop(self, region_id: RegionId) -> None:
         """Give a region up for good. Its files stay for the grace period, for readers in other processes."""
         region = self.get(region_id)
-        ticket = Lock()
-        with ticket:
-            region.gate.enter_alone(ticket, self._parts.config.write_stall_ms)
+        with region.gate.alone(self._parts.config.write_stall_ms):
             region.check_writable()
             self._mark_dropped(region)
             reached("drop.marked")

@@ -11,7 +11,8 @@ who wait look again every few milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
 from time import monotonic, sleep
 
@@ -44,6 +45,14 @@ class Gate:
         """
         _wait(lambda: self._joins(self._alone, ticket), timeout_ms, "another change of the table")
         _wait(lambda: not self._has_anybody(self._inside), timeout_ms, "writes that are under way")
+
+    @contextmanager
+    def alone(self, timeout_ms: int) -> Iterator[None]:
+        """`enter_alone` for a block. Requires: on a thread that nobody interrupts."""
+        ticket = Lock()
+        with ticket:
+            self.enter_alone(ticket, timeout_ms)
+            yield
 
     def waiting(self) -> bool:
         """Tell whether somebody is alone, or about to be."""
