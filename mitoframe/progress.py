@@ -33,5 +33,10 @@ def _advance(bar: tqdm[None], done: int) -> None:
 
 
 def _is_watched() -> bool:
+    return sys.stderr.isatty() or in_notebook()
+
+
+def in_notebook() -> bool:
+    """Tell whether this runs in IPython, where cells are run again."""
     ipython = sys.modules.get("IPython")
-    return sys.stderr.isatty() or (ipython is not None and ipython.get_ipython() is not None)
+    return ipython is not None and ipython.get_ipython() is not None

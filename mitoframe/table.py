@@ -128,7 +128,7 @@ class Table:
             ...     db["cpu"].write(frame, key="first load")
             wrote 1 row to 'cpu' (new table)
             wrote 1 row to 'cpu'
-            nothing written to 'cpu': these 1 row were before
+            nothing written to 'cpu': an earlier write of 1 row had this key
 
         """
         self._check_writable()

@@ -9,8 +9,8 @@ writing the same rows again does nothing, and says so. Elsewhere nothing is assu
 
 from __future__ import annotations
 
-import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
@@ -23,7 +23,7 @@ from mitoframe.ingest import to_batches
 from mitoframe.model.batch import joined
 from mitoframe.model.edit import CONTENT_PREFIX
 from mitoframe.model.errors import InvalidInputError, RepeatedWriteWarning
-from mitoframe.progress import progress
+from mitoframe.progress import in_notebook, progress
 
 if TYPE_CHECKING:
     from mitoframe.engine.engine import MitoEngine
@@ -57,14 +57,15 @@ def write(
     metadata = engine.region(region_id).metadata
     content = Content(metadata) if key is None and in_notebook() else None
     drawn = pieces(data, keys, metadata)
-    batches, size_bytes = [], 0
+    batches: deque[Batch] = deque()
+    size_bytes = 0
     for batch in drawn:
         batches.append(batch)
         size_bytes += batch.size_bytes
         if size_bytes >= engine.config.backfill_size_bytes:
-            written = _backfill(engine, region_id, metadata, chain(batches, drawn), key or "", content, table)
+            written = _backfill(engine, region_id, metadata, chain(_drained(batches), drawn), key or "", content, table)
             return _told(written, table, content)
-    rows = joined(batches)
+    rows = joined(list(batches))
     if not len(rows):
         return None
     if content is not None:
@@ -97,6 +98,12 @@ def _backfill(
         return engine.bulk_insert(region_id, watched, metadata=metadata, key=content.key, told=told)
 
 
+def _drained(batches: deque[Batch]) -> Iterator[Batch]:
+    """Yield batches, and hold each no longer than whoever draws them."""
+    while batches:
+        yield batches.popleft()
+
+
 def _told(written: Written | None, table: str, content: Content | None) -> Written | None:
     if written is not None and written.repeated and content is not None:
         warnings.warn(
@@ -126,12 +133,6 @@ def check_key(key: str | None) -> None:
             f"key={key[:40]!r} cannot name a write; use at most {KEY_BYTES_MAX} bytes of text without NUL, "
             f"not beginning with {CONTENT_PREFIX!r}."
         )
-
-
-def in_notebook() -> bool:
-    """Tell whether this runs in IPython, where cells are run again."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and ipython.get_ipython() is not None
 
 
 class Content:

@@ -14,7 +14,8 @@ import pytest
 
 import mitoframe as mito
 from mitoframe import writing
-from mitoframe.writing import Content, check_key, in_notebook, pieces
+from mitoframe.progress import in_notebook
+from mitoframe.writing import Content, check_key, pieces
 
 START = datetime(2024, 1, 1)
 SCHEMA = {"host": pl.String, "ts": pl.Datetime("us"), "load": pl.Float64}

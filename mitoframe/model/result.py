@@ -59,10 +59,11 @@ class WriteResult(_Shown):
         return self._undo()
 
     def __repr__(self) -> str:
+        rows = f"{self.rows:,} {_plural(self.rows, 'row')}"
         if self.repeated:
-            return f"nothing written to {self.table!r}: these {self.rows:,} {_plural(self.rows, 'row')} were before"
+            return f"nothing written to {self.table!r}: an earlier write of {rows} had this key"
         new = " (new table)" if self.created else ""
-        return f"wrote {self.rows:,} {_plural(self.rows, 'row')} to {self.table!r}{new}"
+        return f"wrote {rows} to {self.table!r}{new}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,7 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
     wanted = request.time_range.intersect(time_range(request.predicate, metadata.time.name))
     files = sorted(version.state.files.values(), key=lambda file: (file.min_time, file.min_sequence))
     kept = [file for file in files if wanted.touches(file.min_time, file.max_time) and file.min_sequence <= visible]
+    kept_ids = {file.file_id for file in kept}
     sources = [_Source(first=file.min_time, last=file.max_time, file=file) for file in kept]
     sources += _memtable_sources(version.memtables, wanted, visible)
     predicate = key_part(_with_range(request, metadata), metadata.key_names)
@@ -109,7 +110,7 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
         time_range=wanted,
         direct=tuple(direct),
         groups=tuple(groups),
-        pruned=tuple(file for file in files if file not in kept),
+        pruned=tuple(file for file in files if file.file_id not in kept_ids),
     )
 
 

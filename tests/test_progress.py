@@ -1,0 +1,48 @@
+"""A bar where somebody looks, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from mitoframe import progress
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_WITHOUT", 0)
+
+
+def test_a_terminal_sees_how_far_it_is(
+    at_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+    with progress.progress("writing 'cpu'", "rows") as told:
+        told(1_000)
+        time.sleep(0.2)  # A bar is drawn no more than ten times a second.
+        told(2_500)
+
+    shown = capsys.readouterr().err
+    assert "writing 'cpu'" in shown
+    assert "2.50k rows" in shown
+
+
+def test_a_file_sees_nothing(at_once: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.progress("writing 'cpu'", "rows") as told:
+        told(1_000)
+
+    assert capsys.readouterr().err == ""
+
+
+def test_what_takes_less_than_a_second_shows_no_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+    with progress.progress("writing 'cpu'", "rows") as told:
+        told(1_000)
+
+    assert "1.00k" not in capsys.readouterr().err
