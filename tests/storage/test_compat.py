@@ -33,7 +33,7 @@ from mitoframe.model.batch import Batch, OpType
 from mitoframe.model.errors import SchemaMismatchError
 from mitoframe.model.file import FileMeta
 from mitoframe.model.ids import Sequence
-from mitoframe.model.predicate import And, Compare, IsNull, to_arrow
+from mitoframe.model.predicate import And, Compare, IsNull, matching
 from mitoframe.model.schema import RegionMetadata
 from mitoframe.storage.compat import fit_batch, fit_fields, former_fields, is_unchanged, reads_as_it_is
 from mitoframe.storage.paths import sst_key
@@ -490,9 +490,9 @@ class History:
         predicate = self.draw(
             st.sampled_from([IsNull(name)] + [Compare(name, "==", value) for value in values if value is not None])
         )
-        rows = pa.table({name: column, "row": pa.array(range(len(batch)))})
-        matching = rows.filter(to_arrow(predicate, rows.schema)).column("row").to_pylist()
-        assert {row // 2 for row in matching} <= set(self.reader.matching_row_groups(self.metadata, file, predicate))
+        rows = pa.RecordBatch.from_pydict({name: column, "row": pa.array(range(len(batch)))})
+        found = rows.filter(matching(predicate, rows)).column("row").to_pylist()
+        assert {row // 2 for row in found} <= set(self.reader.matching_row_groups(self.metadata, file, predicate))
 
 
 @settings(deadline=None, max_examples=300)
