@@ -1,10 +1,11 @@
 """Formats are promises: a store of every format that was ever released opens for ever.
 
 ``tests/golden/stores/format-1`` was written once, by `make_store`, and is never written again; ``format-2`` by
-`make_store` and `add_what_is_new`. A change that makes this test fail is a new format: it gets a number and a folder of
-its own, and these folders stay.
+`make_store` and `add_what_is_new`; ``format-3`` by these and `add_earlier_moments`. A change that makes this test fail
+is a new format: it gets a number and a folder of its own, and these folders stay.
 
 Format 2 of manifest and log: history, write keys, sequences of backfills, options, altered columns, mixed operations.
+Format 3 of the manifest: earlier moments, snapshots, former schemas, times of writes.
 """
 
 from __future__ import annotations
@@ -79,6 +80,43 @@ def add_what_is_new(folder: Path) -> None:
         db.drop_table("gone")
 
 
+def add_earlier_moments(folder: Path) -> None:
+    """Write a table with snapshots: of rows in memory, before a column went, before all rows did."""
+    with mito.open(folder, flush_on_close=False, row_group_rows=7, checkpoint_distance=3) as db:
+        past = db.create_table("past", SCHEMA, time="ts", tags=["host", "rack"])
+        past.write(rows(0, 10, 1.0))
+        past.snapshot("in memory")
+        past.write(rows(5, 15, 2.0))
+        past.flush()
+        past.snapshot("with note")
+        past.alter(drop=["note"])
+        past.write(rows(12, 20, 3.0).drop("note"))
+        past.flush()
+        past.compact()
+        past.snapshot("without note")
+        past.truncate()
+        past.write(rows(0, 2, 4.0).drop("note"))
+
+
+def check_earlier_moments(db: mito.Database) -> None:
+    def last(*written: pl.DataFrame) -> pl.DataFrame:
+        newest = pl.concat(written).unique(["ts", "host", "rack"], keep="last", maintain_order=True)
+        return newest.select("host", "rack", "ts", *(name for name in ("load", "note") if name in newest.columns))
+
+    first, second = rows(0, 10, 1.0), rows(5, 15, 2.0)
+    third = rows(12, 20, 3.0).drop("note")
+    for as_of, frame in {
+        "in memory": last(first),
+        "with note": last(first, second),
+        "without note": last(first.drop("note"), second.drop("note"), third),
+        None: last(rows(0, 2, 4.0).drop("note")),
+    }.items():
+        assert_frame_equal(db["past"].scan(as_of=as_of).collect().sort("ts"), frame.sort("ts"))
+    assert db["past"].diff("in memory", "with note").collect().height == 15
+    named = db["past"].versions().drop_nulls("snapshot")
+    assert named["snapshot"].to_list() == ["in memory", "with note", "without note"]
+
+
 def expected_merged() -> pl.DataFrame:
     old = rows(0, 10, 1.0).filter(~((pl.col("rack") == 1) & (pl.col("ts").dt.minute() < 4)))
     old = old.with_columns(room=pl.lit("lab"), seats=pl.lit(None, pl.Int64))
@@ -88,7 +126,7 @@ def expected_merged() -> pl.DataFrame:
 
 
 def check_what_is_new(db: mito.Database) -> None:
-    assert db.tables()["name"].to_list() == ["cpu ü", "every", "merged"]
+    assert db.tables()["name"].to_list()[:3] == ["cpu ü", "every", "merged"]
     assert_frame_equal(db["merged"].scan().collect().sort("ts"), expected_merged())
     every = pl.concat([rows(0, 60, 0.0), rows(0, 3, 0.0)]).select("host", "rack", "ts", "load", "note")
     assert_frame_equal(db["every"].scan().collect().sort("ts"), every.sort("ts"), check_row_order=False)
@@ -105,7 +143,7 @@ def expected() -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("mode", ["rw", "r"])
-@pytest.mark.parametrize("name", ["format-1", "format-2"])
+@pytest.mark.parametrize("name", ["format-1", "format-2", "format-3"])
 def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> None:
     shutil.copytree(STORES / name, tmp_path / "store")
 
@@ -113,6 +151,8 @@ def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> 
         found = db["cpu ü"].scan().collect().sort("ts")
         if name != "format-1":
             check_what_is_new(db)
+        if name == "format-3":
+            check_earlier_moments(db)
 
     assert_frame_equal(found, expected())
 
@@ -121,7 +161,9 @@ def test_what_is_written_today_is_the_newest_format(tmp_path: Path) -> None:
     make_store(tmp_path / "store")
 
     add_what_is_new(tmp_path / "store")
+    add_earlier_moments(tmp_path / "store")
 
     with mito.open(tmp_path / "store") as db:
         assert_frame_equal(db["cpu ü"].scan().collect().sort("ts"), expected())
         check_what_is_new(db)
+        check_earlier_moments(db)

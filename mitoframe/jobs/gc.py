@@ -1,9 +1,9 @@
 """Which stored files nobody needs any more, and their deletion.
 
-A file goes when no version that lives in this process lists it, and when the manifest has not listed it for
-``grace_ms``, so that readers in other processes can finish. A file that no manifest ever listed is what a crash left
-behind between storing an SST and committing it; it goes after the same grace, measured by the store's own clock. A name
-that `paths` did not make is never touched.
+A file goes when no version that lives in this process lists it, when no snapshot needs it, and when the manifest has
+not listed it for ``grace_ms``, so that readers in other processes can finish. A file that no manifest ever listed is
+what a crash left behind between storing an SST and committing it; it goes after the same grace, measured by the store's
+own clock. A name that `paths` did not make is never touched.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
-from mitoframe.model.file import RemovedFile
+from mitoframe.read.history import files_of_snapshots
 from mitoframe.storage.paths import parse_sst_key, sst_key
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ def collectable(
 ) -> tuple[ObjectMeta, ...]:
     """Return the stored SSTs that may be deleted now. Pure."""
     removed_ms = {file.file_id: file.removed_ms for file in state.removed_files}
+    needed = pinned | files_of_snapshots(state)
     chosen = []
     for item in stored:
         file_id = parse_sst_key(item.key)
-        if file_id is None or file_id in pinned or file_id in state.files:
+        if file_id is None or file_id in needed or file_id in state.files:
             continue
         if now_ms - removed_ms.get(file_id, item.modified_ms) >= grace_ms:
             chosen.append(item)
@@ -50,9 +51,22 @@ def delete_files(store: ObjectStore, region_id: RegionId, files: Many[ObjectMeta
     return tuple(deleted)
 
 
-def forgettable(
-    removed: Many[RemovedFile], chosen: Iterable[ObjectMeta], stored: Iterable[ObjectMeta]
-) -> tuple[FileId, ...]:
-    """Return the removed files that the manifest need not remember: to be deleted now, or gone already. Pure."""
+def forgettable(state: RegionState, chosen: Iterable[ObjectMeta], stored: Iterable[ObjectMeta]) -> tuple[FileId, ...]:
+    """Return the removed files that the manifest need not remember: to be deleted now, or gone already. Pure.
+
+    Those that a snapshot needs are remembered also if they are gone: whoever reads it is to be told.
+    """
     staying = {parse_sst_key(item.key) for item in stored} - {parse_sst_key(item.key) for item in chosen}
-    return tuple(file.file_id for file in removed if file.file_id not in staying)
+    staying |= files_of_snapshots(state)
+    return tuple(file.file_id for file in state.removed_files if file.file_id not in staying)
+
+
+def unpinned(files: Iterable[ObjectMeta], pinned: frozenset[FileId]) -> tuple[ObjectMeta, ...]:
+    """Return the stored SSTs that nobody holds. Pure."""
+    return tuple(item for item in files if parse_sst_key(item.key) not in pinned)
+
+
+def expires(state: RegionState, *, now_ms: int, grace_ms: int) -> bool:
+    """Tell whether some file was removed long enough ago, and is not kept for a snapshot. Pure."""
+    old = [file.file_id for file in state.removed_files if now_ms - file.removed_ms >= grace_ms]
+    return bool(old) and not files_of_snapshots(state).issuperset(old)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mitoframe.model.errors import ConflictError
 from mitoframe.model.file import FileMeta, RemovedFile
-from mitoframe.model.ids import NO_ENTRY, NO_SEQUENCE, EntryId, FileId, Sequence
+from mitoframe.model.ids import FIRST_VERSION, NO_ENTRY, NO_SEQUENCE, EntryId, FileId, ManifestVersion, Sequence
+from mitoframe.model.index import IndexMeta
 from mitoframe.model.options import RegionOptions
+from mitoframe.model.past import FormerSchema, Mark, NamedSnapshot, Past, VersionEntry
 from mitoframe.model.schema import RegionMetadata
 from mitoframe.model.timerange import PER_SECOND
 
@@ -29,9 +31,26 @@ class Change:
 
     metadata: RegionMetadata
     options: RegionOptions
+    at_ms: int = 0
+    at_sequence: Sequence = NO_SEQUENCE
 
     def to_json(self) -> dict[str, Any]:
-        return {"change": {"metadata": self.metadata.to_json(), "options": self.options.to_json()}}
+        placed = {"at_ms": self.at_ms, "at_sequence": self.at_sequence}
+        known = {name: value for name, value in placed.items() if value}
+        return {"change": {"metadata": self.metadata.to_json(), "options": self.options.to_json()} | known}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotEdit:
+    """The moment of this edit has a name from now on, or the moment of that name has none any more."""
+
+    name: str
+    is_dropped: bool = False
+    at_ms: int = 0
+    at_sequence: Sequence = NO_SEQUENCE
+
+    def to_json(self) -> dict[str, Any]:
+        return {"snapshot": asdict(self)}
 
 
 CONTENT_PREFIX = "content:"
@@ -134,6 +153,8 @@ class FileEdit:
         lost_history: versions superseded up to this sequence were not kept.
         write_keys: keyed writes whose rows are in ``added``.
         forget_writes: no earlier keyed write counts any more: its rows may have been removed.
+        marks: when rows up to which sequence had been written, for those that left memory.
+        indexed: the sidecars that files have from now on; their rows are what they were.
 
     """
 
@@ -151,8 +172,37 @@ class FileEdit:
     at_ms: int = 0
     at_sequence: Sequence = NO_SEQUENCE
     reason: str = ""
+    marks: tuple[Mark, ...] = ()
+    indexed: tuple[tuple[FileId, IndexMeta], ...] = ()
+
+    @property
+    def is_flush(self) -> bool:
+        """Tell whether rows that were in memory are in files now, and nothing else happened."""
+        return self.flushed_sequence is not None and not self.removed and bool(self.added or self.history)
+
+    @property
+    def is_neutral(self) -> bool:
+        """Tell whether no row that can be seen comes, changes or goes."""
+        if self.loses_rows:
+            return self.is_flush
+        return self.is_flush or self.compaction_window_ms is not None or not (self.added or self.removed)
+
+    @property
+    def loses_rows(self) -> bool:
+        """Tell whether rows left memory and are in no file, so that no moment before can be told."""
+        return self.lost_history is not None and self.flushed_sequence is not None
+
+    @property
+    def what(self) -> str:
+        """Say in a word what it does."""
+        if self.is_flush:
+            return "flush"
+        return "compact" if self.compaction_window_ms is not None else self.reason
 
     def to_json(self) -> dict[str, Any]:
+        marks = {"marks": [list(mark) for mark in self.marks]} if self.marks else {}
+        sidecars = [{"file_id": file_id, "index": index.to_json()} for file_id, index in self.indexed]
+        indexed = {"indexed": sidecars} if sidecars else {}
         return {
             "files": {
                 "added": [file.to_json() for file in self.added],
@@ -170,11 +220,15 @@ class FileEdit:
                 "at_sequence": self.at_sequence,
                 "reason": self.reason,
             }
+            | marks
+            | indexed
         }
 
 
-Edit: TypeAlias = Change | FileEdit
+Edit: TypeAlias = Change | FileEdit | SnapshotEdit
 
+NO_VERSION = ManifestVersion(-1)
+"""Of the state that the first edit is applied to."""
 DAY_MS = 86_400_000
 WRITE_KEYS_MAX = 1_000
 """How many keyed writes a region remembers, the newest."""
@@ -185,8 +239,14 @@ def edit_from_json(value: dict[str, Any]) -> Edit:
     match value:
         case {"change": body}:
             return Change(
-                metadata=RegionMetadata.from_json(body["metadata"]), options=RegionOptions.from_json(body["options"])
+                **body
+                | {
+                    "metadata": RegionMetadata.from_json(body["metadata"]),
+                    "options": RegionOptions.from_json(body["options"]),
+                }
             )
+        case {"snapshot": body}:
+            return SnapshotEdit(**body)
         case {"files": body}:
             # Before format 2, versions that were superseded in memory were not kept.
             lost = {} if "history" in body else {"lost_history": body["flushed_sequence"]}
@@ -199,6 +259,10 @@ def edit_from_json(value: dict[str, Any]) -> Edit:
                     "forgotten": tuple(body["forgotten"]),
                     "history": tuple(FileMeta.from_json(file) for file in body.get("history", ())),
                     "write_keys": tuple(WriteKey.from_json(key) for key in body.get("write_keys", ())),
+                    "marks": tuple(Mark(*mark) for mark in body.get("marks", ())),
+                    "indexed": tuple(
+                        (item["file_id"], IndexMeta.from_json(item["index"])) for item in body.get("indexed", ())
+                    ),
                 }
             )
         case _:
@@ -209,7 +273,8 @@ def edit_from_json(value: dict[str, Any]) -> Edit:
 class RegionState:
     """What a manifest says when all its edits are folded together.
 
-    ``history_floor``: to know the rows as they were at a sequence below it, versions are missing.
+    ``history_floor``: to take a write of a sequence up to it back, versions are missing. ``version`` is that of the
+    newest edit. ``past`` is what is known of earlier moments.
     """
 
     metadata: RegionMetadata
@@ -222,6 +287,8 @@ class RegionState:
     history_floor: Sequence = NO_SEQUENCE
     compaction_window_ms: int | None = None
     write_keys: tuple[WriteKey, ...] = ()
+    version: ManifestVersion = NO_VERSION
+    past: Past = field(default_factory=Past)
 
     @property
     def partition_width(self) -> int:
@@ -233,17 +300,33 @@ class RegionState:
         """Return the state after ``edit``.
 
         Raises:
-            ConflictError: the edit removes a file that is not there, or adds one that is.
+            ConflictError: the edit removes a file that is not there, or adds one that is; or likewise with snapshots.
 
         """
-        if isinstance(edit, Change):
-            return replace(self, metadata=edit.metadata, options=edit.options)
+        following = replace(
+            self,
+            version=ManifestVersion(self.version + 1),
+            committed_sequence=max(self.committed_sequence, edit.at_sequence),
+            past=self._past_after(edit),
+        )
+        match edit:
+            case Change():
+                return replace(following, metadata=edit.metadata, options=edit.options)
+            case SnapshotEdit():
+                return following
+            case FileEdit():
+                return following._with_files(edit)
+
+    def _with_files(self, edit: FileEdit) -> RegionState:
         for file_id in edit.removed:
             if file_id not in self.files:
                 raise ConflictError(f"file {file_id} is not in the region any more; plan again from the current files.")
         for file in edit.added:
             if file.file_id in self.files:
                 raise ConflictError(f"file {file.file_id} is in the region already; it was added before.")
+        for file_id, _ in edit.indexed:
+            if file_id not in self.files:
+                raise ConflictError(f"file {file_id} is not in the region any more; its index is not needed.")
         flushed_sequence = max(self.flushed_sequence, edit.flushed_sequence or NO_SEQUENCE)
         return replace(
             self,
@@ -259,19 +342,92 @@ class RegionState:
 
     def _files_after(self, edit: FileEdit) -> Mapping[FileId, FileMeta]:
         kept = {file_id: file for file_id, file in self.files.items() if file_id not in edit.removed}
-        return MappingProxyType(kept | {file.file_id: file for file in edit.added})
+        indexed = {file_id: replace(self.files[file_id], index=index) for file_id, index in edit.indexed}
+        return MappingProxyType(kept | {file.file_id: self._placed(file, edit) for file in edit.added} | indexed)
+
+    def _placed(self, file: FileMeta, edit: FileEdit) -> FileMeta:
+        """Note in which version a file took the place of others: before, its rows are to be read from those."""
+        is_derived = not edit.is_flush and file.min_sequence <= edit.at_sequence
+        return replace(file, derived_version=self.version if is_derived else FIRST_VERSION)
 
     def _removed_after(self, edit: FileEdit) -> tuple[RemovedFile, ...]:
         waiting = tuple(file for file in self.removed_files if file.file_id not in edit.forgotten)
         gone = (*(self.files[file_id] for file_id in edit.removed), *edit.history)
         return waiting + tuple(
-            RemovedFile(file_id=file.file_id, removed_ms=edit.at_ms, removed_sequence=edit.at_sequence, file=file)
+            RemovedFile(
+                file_id=file.file_id,
+                removed_ms=edit.at_ms,
+                removed_sequence=edit.at_sequence,
+                file=file,
+                removed_version=self.version,
+            )
             for file in gone
         )
 
     def _floor_after(self, edit: FileEdit) -> Sequence:
         forgotten = [file.removed_sequence for file in self.removed_files if file.file_id in edit.forgotten]
         return max([self.history_floor, edit.lost_history or NO_SEQUENCE, *forgotten])
+
+    # --- earlier moments --------------------------------------------------------------------------------
+
+    def _past_after(self, edit: Edit) -> Past:
+        """Return what is known of earlier moments after ``edit``."""
+        past = self.past.with_entry(self._entry(edit))
+        match edit:
+            case Change() if (edit.metadata, edit.options) != (self.metadata, self.options):
+                former = FormerSchema(
+                    before=ManifestVersion(self.version + 1), metadata=self.metadata, options=self.options
+                )
+                return past.with_former(former)
+            case FileEdit():
+                return past.with_marks(edit.marks).since(self._kept_after(edit))
+            case SnapshotEdit():
+                return self._named_after(edit, past)
+            case _:
+                return past
+
+    def _entry(self, edit: Edit) -> VersionEntry:
+        newest = self.past.entries[-1] if self.past.entries else None
+        before = max(edit.at_sequence, newest.sequence if newest is not None else NO_SEQUENCE)
+        row_count = newest.row_count if newest is not None else sum(file.row_count for file in self.files.values())
+        sequence, what, is_neutral = before, "create" if self.version == NO_VERSION else "alter", False
+        if isinstance(edit, FileEdit):
+            sequence = max(before, edit.committed_sequence or NO_SEQUENCE)
+            what, is_neutral = edit.what, edit.is_neutral
+            row_count += sum(file.row_count for file in edit.added)
+            row_count -= sum(self.files[file_id].row_count for file_id in edit.removed if file_id in self.files)
+        if isinstance(edit, SnapshotEdit):
+            what, is_neutral = "drop_snapshot" if edit.is_dropped else "snapshot", True
+        return VersionEntry(
+            version=ManifestVersion(self.version + 1),
+            before=before,
+            sequence=sequence,
+            at_ms=edit.at_ms,
+            what=what,
+            row_count=row_count,
+            is_neutral=is_neutral,
+        )
+
+    def _kept_after(self, edit: FileEdit) -> ManifestVersion:
+        """Return the version before which moments cannot be told after an edit."""
+        forgotten = [file.removed_version for file in self.removed_files if file.file_id in edit.forgotten]
+        # Before format 2 it was not said what was there when files were removed.
+        is_vague = bool(edit.removed) and edit.at_sequence == NO_SEQUENCE
+        lost = [ManifestVersion(self.version + 1)] if edit.loses_rows or is_vague else []
+        return max([self.past.kept_since, *forgotten, *lost])
+
+    def _named_after(self, edit: SnapshotEdit, past: Past) -> Past:
+        is_known = past.snapshot(edit.name) is not None
+        if edit.is_dropped:
+            if not is_known:
+                raise ConflictError(f"there is no snapshot {edit.name!r} any more.")
+            return past.without_snapshot(edit.name)
+        if is_known:
+            raise ConflictError(f"there is a snapshot {edit.name!r} already; drop it, or choose another name.")
+        entry = past.entries[-1]
+        return past.with_snapshot(
+            NamedSnapshot(name=edit.name, version=entry.version, sequence=entry.sequence, at_ms=entry.at_ms)
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -285,6 +441,8 @@ class RegionState:
             "history_floor": self.history_floor,
             "compaction_window_ms": self.compaction_window_ms,
             "write_keys": [key.to_json() for key in self.write_keys],
+            "version": self.version,
+            "past": self.past.to_json(),
         }
 
     @staticmethod
@@ -300,5 +458,21 @@ class RegionState:
                 "committed_sequence": value.get("committed_sequence", value["flushed_sequence"]),
                 "history_floor": value.get("history_floor", value["flushed_sequence"]),
                 "write_keys": tuple(WriteKey.from_json(key) for key in value.get("write_keys", ())),
+                "past": Past.from_json(value["past"]) if "past" in value else _unknown_past(value, files),
             }
         )
+
+
+def _unknown_past(value: dict[str, Any], files: list[FileMeta]) -> Past:
+    """Return what is known where a state was written before earlier moments could be read: that it is now."""
+    newest = Sequence(value.get("committed_sequence", value["flushed_sequence"]))
+    entry = VersionEntry(
+        version=value["version"],
+        before=max(Sequence(newest - 1), NO_SEQUENCE),  # What was there before its newest row is not told.
+        sequence=newest,
+        at_ms=max((file.created_ms for file in files), default=0),
+        what="update",
+        row_count=sum(file.row_count for file in files),
+        is_neutral=False,
+    )
+    return Past(entries=(entry,), kept_since=value["version"])

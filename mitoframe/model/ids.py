@@ -18,6 +18,7 @@ ManifestVersion = NewType("ManifestVersion", int)
 
 NO_ENTRY = EntryId(0)
 NO_SEQUENCE = Sequence(0)
+FIRST_VERSION = ManifestVersion(0)
 
 
 def region_id(table_id: int, region_number: int) -> RegionId:

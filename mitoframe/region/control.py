@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from threading import Lock, RLock
 
 from mitoframe.model.ids import NO_SEQUENCE, EntryId, FileId, Sequence
+from mitoframe.model.past import Mark, thinned
 from mitoframe.region.version import Version
+
+MARKS_KEPT_MAX = 8_192
+"""How many times of writes are kept in memory. When they are more, every other one is let go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +35,23 @@ class VersionControl:
         self.edit_lock = RLock()
         self._lock = Lock()
         self._current = Snapshot(version=version, visible=visible, last_entry_id=last_entry_id)
+        self._marks: list[Mark] = []
         self.living: weakref.WeakSet[Version] = weakref.WeakSet((version,))
 
     def current(self) -> Snapshot:
         """Return what a reader may see now."""
         return self._current  # One reference, exchanged whole: reading it needs no lock.
 
-    def publish(self, visible: Sequence, last_entry_id: EntryId) -> None:
-        """Make rows up to ``visible`` seen. Requires: all of them are in the memtable."""
+    def publish(self, visible: Sequence, last_entry_id: EntryId, mark: Mark | None = None) -> None:
+        """Make rows up to ``visible`` seen; ``mark`` says when the newest was written.
+
+        Requires: all of them are in the memtable.
+        """
         with self._lock:
             version = self._current.version
             self._current = Snapshot(version=version, visible=visible, last_entry_id=last_entry_id)
+            if mark is not None and mark.at_ms:
+                self._mark_locked(mark)
 
     def switch(self, change: Callable[[Version], Version], visible: Sequence = NO_SEQUENCE) -> Snapshot:
         """Exchange the version for ``change`` of it, and in the same step make rows up to ``visible`` seen.
@@ -56,6 +66,39 @@ class VersionControl:
                 version=version, visible=max(before.visible, visible), last_entry_id=before.last_entry_id
             )
             return self._current
+
+    def _mark_locked(self, mark: Mark) -> None:
+        """Note when a sequence came. Of those that came in one millisecond the last is enough."""
+        marks = self._marks
+        if marks and mark.at_ms <= marks[-1].at_ms:  # Less if the clock was put back: times only ever rise.
+            marks[-1] = Mark(mark.sequence, marks[-1].at_ms)
+            return
+        marks.append(mark)
+        if len(marks) > MARKS_KEPT_MAX:
+            self._marks = thinned(marks, MARKS_KEPT_MAX // 2)
+
+    def marks(self, after: Sequence = NO_SEQUENCE) -> list[Mark]:
+        """Return when rows with sequences above ``after`` were written, oldest first."""
+        with self._lock:
+            return [mark for mark in self._marks if mark.sequence > after]
+
+    def pin(self, version: Version) -> None:
+        """Keep the files of a version that was never current as long as somebody holds it.
+
+        Whoever pins looks afterwards whether the files are still listed: a deletion may have been under way.
+        """
+        with self._lock:
+            self.living.add(version)
+
+    def pinned_indexes(self) -> frozenset[tuple[FileId, int]]:
+        """Return the files and versions of the indexes that some living version lists."""
+        with self._lock:
+            return frozenset(
+                (file.file_id, file.index.version)
+                for version in self.living
+                for file in version.state.files.values()
+                if file.index is not None
+            )
 
     def pinned_files(self) -> frozenset[FileId]:
         """Return the files that some living version lists, the current one included."""

@@ -12,10 +12,11 @@ from mitoframe.failpoints import reached
 from mitoframe.model.edit import write_key
 from mitoframe.model.errors import BusyError, CorruptionError
 from mitoframe.model.ids import EntryId, RegionId, Sequence
+from mitoframe.model.past import Mark
 from mitoframe.region.control import VersionControl
 from mitoframe.region.region import Region
 from mitoframe.region.version import Version
-from mitoframe.storage.manifest import Manifest, latest_version, load
+from mitoframe.storage.manifest import Manifest, is_newest, load
 from mitoframe.storage.memtable import Memtable
 
 if TYPE_CHECKING:
@@ -92,25 +93,30 @@ def refresh_region(store: ObjectStore, wal: Wal, hooks: Hooks, region: Region) -
         entries = list(wal.replay(version.state.metadata, region.control.current().last_entry_id))
     except CorruptionError:
         # Rows of a newer schema: the manifest has moved on, or there is no sense in them.
-        if latest_version(store, region.region_id) == version.manifest_version:
+        if is_newest(store, region.region_id, version.manifest_version):
             raise
         return open_region_for_reading(store, wal, hooks, region.region_id)
     # Asked after the log was read: what no manifest says is flushed by now had not been dropped from the log then.
-    if latest_version(store, region.region_id) != version.manifest_version:
+    if not is_newest(store, region.region_id, version.manifest_version):
         return open_region_for_reading(store, wal, hooks, region.region_id)
     for write in entries:
-        visible = max(region.control.current().visible, _insert(version.mutable, write))
-        region.control.publish(visible, write.entry_id)
+        _insert_and_publish(region.control, write)
     return region
 
 
 def _replay(wal: Wal, state: RegionState, manifest_version: ManifestVersion) -> VersionControl:
     memtable = Memtable(0, dedup=state.options.dedup, width=state.partition_width)
-    visible, last_entry = state.committed_sequence, state.flushed_entry_id
-    for write in wal.replay(state.metadata, state.flushed_entry_id):
-        visible, last_entry = max(visible, _insert(memtable, write)), write.entry_id
     version = Version(state=state, manifest_version=manifest_version, mutable=memtable)
-    return VersionControl(version, visible, last_entry)
+    control = VersionControl(version, state.committed_sequence, state.flushed_entry_id)
+    for write in wal.replay(state.metadata, state.flushed_entry_id):
+        _insert_and_publish(control, write)
+    return control
+
+
+def _insert_and_publish(control: VersionControl, write: ReplayedWrite) -> None:
+    current = control.current()
+    newest = _insert(current.version.mutable, write)
+    control.publish(max(current.visible, newest), write.entry_id, Mark(newest, write.at_ms))
 
 
 def _insert(memtable: Memtable, write: ReplayedWrite) -> Sequence:

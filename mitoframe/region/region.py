@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
-from mitoframe.model.edit import CONTENT_PREFIX, FileEdit, find_write
+from mitoframe.model.edit import CONTENT_PREFIX, FileEdit, SnapshotEdit, find_write
 from mitoframe.model.errors import ClosedError, ConflictError, DiskFullError, PoisonedError, UnavailableError
 from mitoframe.model.ids import NO_SEQUENCE
+from mitoframe.model.past import thinned
 from mitoframe.region.control import Snapshot, VersionControl
 from mitoframe.region.gate import Gate
 from mitoframe.storage.memtable import Memtable
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from mitoframe.storage.wal import Wal
 
 _log = logging.getLogger("mitoframe")
+
+MARKS_PER_FLUSH = 32
+"""How many times of writes are kept for good of those that a flush brought to files."""
 
 
 class Region:
@@ -151,12 +155,11 @@ class Region:
         with self.editing():
             self.check_writable()
             snapshot = self.control.current()
-            if isinstance(edit, FileEdit):
-                edit = replace(edit, at_sequence=snapshot.visible)
+            edit = self._placed(edit, snapshot)
             # Whether it fits is found out before anything is stored.
             snapshot.version.apply(edit, snapshot.version.manifest_version, gone)
             try:
-                if isinstance(edit, FileEdit) and edit.flushed_entry_id is not None:
+                if isinstance(edit, SnapshotEdit) or (isinstance(edit, FileEdit) and edit.flushed_entry_id is not None):
                     # With a lazy sync policy a power loss could cut the log below what the manifest calls flushed. New
                     # entries would then get old ids, and the next replay would skip them.
                     self._wal.sync()
@@ -171,6 +174,15 @@ class Region:
             self._untold.append((version.state.metadata, edit, number))
             self._tidy_up(edit, self._manifest)
             return version
+
+    def _placed(self, edit: Edit, snapshot: Snapshot) -> Edit:
+        """Say in an edit what was there when it came, and when what it brings to files was written."""
+        edit = replace(edit, at_sequence=snapshot.visible)
+        if not isinstance(edit, FileEdit) or edit.flushed_sequence is None:
+            return edit
+        marks = self.control.marks(after=snapshot.version.state.flushed_sequence)
+        flushed = [mark for mark in marks if mark.sequence <= edit.flushed_sequence]
+        return replace(edit, marks=tuple(thinned(flushed, MARKS_PER_FLUSH)))
 
     @contextmanager
     def editing(self) -> Iterator[None]:

@@ -7,10 +7,11 @@ version object lives, the files it lists are not deleted: holding it *is* the pi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mitoframe.model.errors import ConflictError
+from mitoframe.model.file import Timeline
 
 if TYPE_CHECKING:
     from mitoframe.model.edit import Edit, RegionState
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, eq=False)
 class Version:
-    """Requires: memtables newer than ``state.flushed_entry_id`` only. ``immutables`` are oldest first."""
+    """Requires: memtables newer than ``state.flushed_entry_id`` only. ``immutables`` are oldest first.
+
+    ``timeline`` holds the files of the state by their times.
+    """
 
     state: RegionState
     manifest_version: ManifestVersion
     mutable: Memtable
     immutables: tuple[Memtable, ...] = ()
+    timeline: Timeline = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "timeline", Timeline(self.state.files.values()))
 
     @property
     def memtables(self) -> tuple[Memtable, ...]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mitoframe.model.edit import Edit
     from mitoframe.ports import ObjectStore, Randomness
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +173,26 @@ def latest_version(store: ObjectStore, region_id: RegionId) -> ManifestVersion:
     return max([*deltas[-1:], *checkpoints[-1:]], default=ManifestVersion(-1))
 
 
+def is_newest(store: ObjectStore, region_id: RegionId, version: ManifestVersion) -> bool:
+    """Tell whether nothing follows a version that was the newest once. Two questions, however many versions there are.
+
+    Deltas go in the order of their versions, many versions later: while a version's own is there, so is the next one's.
+    """
+    if _is_there(store, manifest_key(region_id, ManifestVersion(version + 1), "json")):
+        return False
+    if _is_there(store, manifest_key(region_id, version, "json")):
+        return True
+    return latest_version(store, region_id) == version
+
+
+def _is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        store.head(key)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _list(store: ObjectStore, region_id: RegionId) -> tuple[list[ManifestVersion], list[ManifestVersion]]:
     found: dict[ManifestKind, list[ManifestVersion]] = {"json": [], "checkpoint": []}
     for item in store.list(manifest_folder(region_id)):
@@ -189,7 +209,7 @@ def _start(
     for version in reversed(checkpoints):
         key = manifest_key(region_id, version, "checkpoint")
         try:
-            return version, RegionState.from_json(_read(store, key, version)["state"])
+            return version, RegionState.from_json({"version": version} | _read(store, key, version)["state"])
         except CorruptionError as error:
             damage = error
     if damage is not None and 0 not in deltas:
@@ -206,8 +226,7 @@ def _fold(store: ObjectStore, region_id: RegionId, version: ManifestVersion, sta
                 if not isinstance(edit, Change):
                     raise ValueError("the first action does not define the region")
                 state = RegionState(metadata=edit.metadata, options=edit.options)
-            else:
-                state = state.apply(edit)
+            state = state.apply(edit)
         except (ConflictError, ValueError, KeyError, TypeError) as error:
             raise CorruptionError(f"the edit does not fit the state before it: {error}", path=key) from error
     assert state is not None, "a delta holds at least one edit"

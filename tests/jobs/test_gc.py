@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
-from mitoframe.jobs.gc import collectable, delete_files, forgettable
-from mitoframe.model.edit import FileEdit, RegionState
-from mitoframe.model.file import RemovedFile
+from mitoframe.jobs.gc import collectable, delete_files, expires, forgettable, unpinned
+from mitoframe.model.edit import FileEdit, RegionState, SnapshotEdit
+from mitoframe.model.ids import Sequence
 from mitoframe.model.options import RegionOptions
 from mitoframe.ports import ObjectMeta
 from mitoframe.storage.paths import sst_folder, sst_key
@@ -116,9 +116,49 @@ def test_a_foreign_name_is_never_deleted():
     assert store.get(key) == b"mine"
 
 
-def test_the_manifest_forgets_what_is_deleted_now_or_gone_already():
-    removed = tuple(RemovedFile(file_id=file_id_of(name), removed_ms=0) for name in "abc")
+def named_state() -> RegionState:
+    """List "b"; "a" was there before, when a snapshot was made, and "c" came and went since."""
+    state = EMPTY.apply(FileEdit(added=(file_of("a", 0, 1),), flushed_sequence=Sequence(10), at_sequence=Sequence(10)))
+    state = state.apply(SnapshotEdit(name="first", at_sequence=Sequence(10)))
+    later = {"min_sequence": Sequence(11), "max_sequence": Sequence(20)}
+    added = (file_of("b", 0, 1, **later), file_of("c", 0, 1, **later))
+    state = state.apply(FileEdit(added=added, flushed_sequence=Sequence(20), at_sequence=Sequence(20)))
+    return state.apply(FileEdit(removed=(file_id_of("a"), file_id_of("c")), at_ms=1, at_sequence=Sequence(20)))
 
-    gone = forgettable(removed, [stored("a")], [stored("a"), stored("b"), stored("f")])
+
+def test_what_a_snapshot_needs_stays_until_it_is_dropped():
+    state, objects = named_state(), [stored(name) for name in "abc"]
+
+    def chosen(state: RegionState) -> list[str]:
+        found = collectable(state, objects, frozenset(), now_ms=NOW_MS, grace_ms=GRACE_MS)
+        return [item.key.rpartition("/")[2][0] for item in found]
+
+    assert chosen(state) == ["c"]
+    assert chosen(state.apply(SnapshotEdit(name="first", is_dropped=True))) == ["a", "c"]
+
+
+def test_the_manifest_remembers_what_a_snapshot_needs_although_it_is_gone():
+    gone = forgettable(named_state(), [], [])
+
+    assert gone == (file_id_of("c"),)
+
+
+def test_it_is_worth_looking_only_for_what_no_snapshot_needs():
+    state = named_state()
+
+    assert not expires(EMPTY, now_ms=NOW_MS, grace_ms=GRACE_MS)
+    assert expires(state, now_ms=NOW_MS, grace_ms=GRACE_MS)
+    assert not expires(state, now_ms=NOW_MS, grace_ms=NOW_MS)
+    assert not expires(state.apply(FileEdit(forgotten=(file_id_of("c"),))), now_ms=NOW_MS, grace_ms=GRACE_MS)
+
+
+def test_what_was_pinned_meanwhile_is_spared():
+    assert unpinned([stored("a"), stored("b")], frozenset({file_id_of("a")})) == (stored("b"),)
+
+
+def test_the_manifest_forgets_what_is_deleted_now_or_gone_already():
+    state = state_of(removed=dict.fromkeys("abc", 0))
+
+    gone = forgettable(state, [stored("a")], [stored("a"), stored("b"), stored("f")])
 
     assert gone == (file_id_of("a"), file_id_of("c"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from mitoframe.model.edit import (
     Change,
     FileEdit,
     RegionState,
+    SnapshotEdit,
     WriteKey,
     edit_from_json,
     find_write,
@@ -24,8 +26,9 @@ from mitoframe.model.edit import (
 )
 from mitoframe.model.errors import ConflictError
 from mitoframe.model.file import RemovedFile
-from mitoframe.model.ids import Sequence
+from mitoframe.model.ids import ManifestVersion, Sequence
 from mitoframe.model.options import RegionOptions
+from mitoframe.model.past import Mark
 
 METADATA = metadata_of()
 EMPTY = RegionState(metadata=METADATA, options=RegionOptions())
@@ -61,13 +64,23 @@ file_edits = st.builds(
     compaction_window_ms=st.none() | st.integers(1000, 2000),
     at_ms=st.integers(0, 2**53),
     reason=st.text(max_size=8),
+    marks=st.lists(st.builds(Mark, st.integers(1, 9), st.integers(0, 9)), max_size=2).map(tuple),
 )
 changes = st.builds(
     Change,
     metadata=st.sampled_from([METADATA, with_field(METADATA, "mem", pa.float32())]),
     options=st.builds(RegionOptions, compaction_window_ms=st.none() | st.integers(1000, 2000)),
+    at_ms=st.integers(0, 9),
+    at_sequence=st.integers(0, 50),
 )
-edits = file_edits | changes
+snapshot_edits = st.builds(
+    SnapshotEdit,
+    name=st.sampled_from(["x", "ü"]),
+    is_dropped=st.booleans(),
+    at_ms=st.integers(0, 9),
+    at_sequence=st.integers(0, 50),
+)
+edits = file_edits | changes | snapshot_edits
 
 
 def as_json(value):
@@ -108,8 +121,12 @@ def test_files_come_and_go():
 
     state = state_with(A, B).apply(edit)
 
-    assert dict(state.files) == {B.file_id: B, C.file_id: C}
-    assert state.removed_files == (RemovedFile(file_id=A.file_id, removed_ms=77, removed_sequence=Sequence(9), file=A),)
+    assert dict(state.files) == {B.file_id: B, C.file_id: replace(C, derived_version=1)}
+    assert state.removed_files == (
+        RemovedFile(
+            file_id=A.file_id, removed_ms=77, removed_sequence=Sequence(9), file=A, removed_version=ManifestVersion(1)
+        ),
+    )
 
 
 def test_history_is_removed_as_it_is_added():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import threading
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from builders import file_of, metadata_of
@@ -10,7 +11,8 @@ from builders import file_of, metadata_of
 from mitoframe.model.edit import FileEdit, RegionState
 from mitoframe.model.ids import EntryId, ManifestVersion, Sequence
 from mitoframe.model.options import RegionOptions
-from mitoframe.region.control import VersionControl
+from mitoframe.model.past import Mark
+from mitoframe.region.control import MARKS_KEPT_MAX, VersionControl
 from mitoframe.region.version import Version
 from mitoframe.storage.memtable import Memtable
 
@@ -70,6 +72,41 @@ def test_a_file_is_pinned_while_a_version_that_lists_it_lives():
     del held
     gc.collect()
     assert control.pinned_files() == {C.file_id}
+
+
+def test_a_version_that_was_never_current_pins_its_files_too():
+    control = control_of(A)
+    version = control.current().version
+    past = replace(version, state=version.state.apply(FileEdit(added=(B,))))
+
+    control.pin(past)
+
+    assert control.pinned_files() == {A.file_id, B.file_id}
+    del past
+    gc.collect()
+    assert control.pinned_files() == {A.file_id}
+
+
+def test_times_of_writes_are_kept_and_only_ever_rise():
+    control = control_of()
+
+    for sequence, at_ms in [(1, 10), (2, 10), (3, 12), (4, 11), (5, 0), (6, 12), (7, 13)]:
+        control.publish(Sequence(sequence), EntryId(sequence), Mark(Sequence(sequence), at_ms))
+
+    assert control.marks() == [(2, 10), (6, 12), (7, 13)]
+    assert control.marks(after=Sequence(2)) == [(6, 12), (7, 13)]
+
+
+def test_of_very_many_times_every_other_is_let_go():
+    control = control_of()
+
+    for number in range(1, MARKS_KEPT_MAX + 2):
+        control.publish(Sequence(number), EntryId(number), Mark(Sequence(number), number))
+
+    marks = control.marks()
+    assert len(marks) == MARKS_KEPT_MAX // 2
+    assert marks[-1].sequence == MARKS_KEPT_MAX + 1
+    assert max(later.at_ms - earlier.at_ms for earlier, later in pairwise(marks)) <= 3
 
 
 def test_two_threads_lose_none_of_each_others_switches():

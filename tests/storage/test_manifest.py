@@ -66,7 +66,7 @@ steps = st.lists(
 def test_a_manifest_is_the_fold_of_its_edits_however_often_it_is_opened(actions, distance):
     store = MemoryObjectStore(ManualClock())
     manifest = create(store, distance)
-    state, version = RegionState(metadata=FIRST.metadata, options=FIRST.options), 0
+    state, version = RegionState(metadata=FIRST.metadata, options=FIRST.options).apply(FIRST), 0
 
     for number, action in enumerate(actions):
         if action == "reopen":
@@ -244,9 +244,9 @@ def test_a_newer_format_asks_for_an_update(kind):
     if kind == "json":
         store.delete(manifest_key(REGION, 2, "checkpoint"))
 
-    replace_object(store, key, seal(body | {"format": 3}))
+    replace_object(store, key, seal(body | {"format": 4}))
 
-    with pytest.raises(ConfigError, match=r"has manifest format 3, newer than 2; update mitoframe"):
+    with pytest.raises(ConfigError, match=r"has manifest format 4, newer than 3; update mitoframe"):
         load(store, REGION)
 
 
