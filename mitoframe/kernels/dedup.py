@@ -34,33 +34,6 @@ def keep_last(codes: Int32Array, times: Int64Array, take: Int64Array) -> Int64Ar
     return kept[:count].copy()
 
 
-def keep_last_visible(
-    codes: Int32Array, times: Int64Array, op_types: Uint8Array, take: Int64Array, *, drop_deletes: bool
-) -> Int64Array:
-    """Return the newest row of each (series, time); with ``drop_deletes`` only where that is not a deletion.
-
-    Requires: ``take`` puts the rows in order of (code, time, sequence descending), and with ``drop_deletes`` nothing
-    outside of it holds an older row of these series and times.
-    """
-    if drop_deletes:
-        return _keep_last_puts(codes, times, op_types, take)
-    return keep_last(codes, times, take)
-
-
-@kernel
-def _keep_last_puts(codes: Int32Array, times: Int64Array, op_types: Uint8Array, take: Int64Array) -> Int64Array:
-    kept = np.empty(take.size, np.int64)
-    count = 0
-    for at in range(take.size):
-        row = take[at]
-        if at > 0 and _same_key(codes, times, row, take[at - 1]):
-            continue
-        if op_types[row] != DELETE:
-            kept[count] = row
-            count += 1
-    return kept[:count].copy()
-
-
 @kernel
 def keep_repeated(codes: Int32Array, times: Int64Array, take: Int64Array) -> Int64Array:
     """Return all versions of each (series, time) that has more than one.

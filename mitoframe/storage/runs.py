@@ -16,32 +16,42 @@ follow each other, because a merged row says no longer which value is how old.
 
 What comes out is an order, not yet rows: `SortedRows` gathers them when they are wanted, all at once or slice by slice,
 so that a flush of any size needs the memory of a few row groups.
+
+Memory that is fresh costs more than what is done in it, so a merge asks for little: where the sequences of its runs do
+not overlap the order of the runs stands for them, and sequences and operations are put together only where they are
+asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mitoframe.kernels.dedup import first_valid, keep_last_visible, keep_repeated, version_spans
-from mitoframe.kernels.merge import merge_runs
+from mitoframe.kernels.dedup import first_valid, keep_repeated, version_spans
+from mitoframe.kernels.merge import ALIKE, NOTHING_DELETED, merge_and_keep_last, merge_runs
 from mitoframe.kernels.sort import sort_and_keep_last, sort_rows
 from mitoframe.model.batch import Batch, OpType, concat_numbers, fields_without_columns, gather
 from mitoframe.model.memory import POOL
 from mitoframe.storage.series import unify
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from mitoframe.kernels.jit import BoolArray
-    from mitoframe.model.batch import Codes, OpTypes, Sequences, Take, Times
+    from mitoframe.model.batch import Codes, Take, Times
     from mitoframe.model.options import Dedup
 
+Number = TypeVar("Number", bound=np.generic)
+
 _SLICES_AT_ONCE = 2
-"""Arrow joins the chunks of a column anew at every take, which costs more than taking a slice; so it takes two."""
+"""The chunks of a column are joined anew at every take, which costs more than taking a slice; so it takes two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +91,19 @@ class SortedRows:
         columns = zip(self.pile.field_names, self.pile.fields, strict=True)
         return {name for name, column in columns if column.null_count}
 
-    def gather(self) -> Batch:
-        """Return all rows as one sorted batch."""
-        return self._gather(0, len(self.take))
+    def gather(self, *, versions: bool = True) -> Batch:
+        """Return all rows as one sorted batch. Without ``versions`` their sequences and operations say 0 and put."""
+        return self._gather(0, len(self.take), versions=versions)
 
-    def _gather(self, start: int, stop: int) -> Batch:
+    def _gather(self, start: int, stop: int, *, versions: bool = True) -> Batch:
         indices = pa.array(self.take[start:stop])
+        pile, count = self.pile, len(indices)
         return Batch(
-            series=self.pile.series,
-            codes=gather(self.pile.codes, indices),
-            times=gather(self.pile.times, indices),
-            sequences=gather(self.pile.sequences, indices),
-            op_types=gather(self.pile.op_types, indices),
+            series=pile.series,
+            codes=gather(pile.codes, indices),
+            times=gather(pile.times, indices),
+            sequences=gather(pile.sequences.whole, indices) if versions else np.broadcast_to(np.uint64(0), count),
+            op_types=gather(pile.op_types.whole, indices) if versions else np.broadcast_to(np.uint8(OpType.PUT), count),
             fields=self._gather_fields(indices, start, stop),
         )
 
@@ -101,10 +112,21 @@ class SortedRows:
             return fields_without_columns(len(indices))
         sources = self.filling.sources(indices, start, stop) if self.filling else [indices] * len(self.pile.fields)
         columns = [
-            _one_chunk(pc.take(column, source, boundscheck=False, memory_pool=POOL))
+            pc.take(_one_chunk(column), source, boundscheck=False, memory_pool=POOL)
             for column, source in zip(self.pile.fields, sources, strict=True)
         ]
         return pa.RecordBatch.from_arrays(columns, names=list(self.pile.field_names))
+
+
+class _Parts(Generic[Number]):
+    """Arrays that lie after each other once somebody asks for the whole; until then they cost nothing."""
+
+    def __init__(self, parts: Sequence[npt.NDArray[Number]]) -> None:
+        self.parts = parts
+
+    @cached_property
+    def whole(self) -> npt.NDArray[Number]:
+        return concat_numbers(self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +136,8 @@ class _Pile:
     series: pa.RecordBatch
     codes: Codes
     times: Times
-    sequences: Sequences
-    op_types: OpTypes
+    sequences: _Parts[np.uint64]
+    op_types: _Parts[np.uint8]
     fields: tuple[pa.Array | pa.ChunkedArray, ...]
     field_names: tuple[str, ...]
 
@@ -164,27 +186,65 @@ def merge_rows_of(runs: Sequence[Batch], dedup: Dedup = "last", *, drop_deletes:
 
     Requires: at least one run, each sorted.
     """
-    return _merged(_pile(runs), runs, dedup, drop_deletes=drop_deletes)
+    return merge_coded_rows(_coded(runs), dedup, drop_deletes=drop_deletes)
 
 
 def merge_coded_rows(runs: Sequence[Batch], dedup: Dedup, *, drop_deletes: bool) -> SortedRows:
     """`merge_rows_of` for runs that share one table of series, which is in order: nothing is compared but numbers."""
-    assert all(run.series is runs[0].series for run in runs)
-    return _merged(_pile_of_coded(runs), runs, dedup, drop_deletes=drop_deletes)
+    return merge_coded_parts([[run] for run in runs], dedup, drop_deletes=drop_deletes)
 
 
-def _merged(pile: _Pile, runs: Sequence[Batch], dedup: Dedup, *, drop_deletes: bool) -> SortedRows:
-    starts = np.cumsum([0, *map(len, runs)], dtype=np.int64)
-    order = merge_runs(pile.codes, pile.times, pile.sequences, starts)
-    match dedup:
-        case "last":
-            take = keep_last_visible(pile.codes, pile.times, pile.op_types, order, drop_deletes=drop_deletes)
-            return SortedRows(pile=pile, take=take)
-        case "merge":
-            return _merge_versions(pile, order, drop_deletes=drop_deletes)
-        case "none":
-            take = order[pile.op_types[order] != OpType.DELETE] if drop_deletes else order
-            return SortedRows(pile=pile, take=take)
+def merge_coded_parts(runs: Sequence[Sequence[Batch]], dedup: Dedup, *, drop_deletes: bool) -> SortedRows:
+    """`merge_coded_rows` for runs that come in parts, one after the other; to join them first would cost a copy.
+
+    Sequences that are the same in all of a part need not be written out: `np.broadcast_to` does.
+
+    Requires: each run has a part.
+    """
+    ordered = _newest_first(runs)
+    runs = ordered or runs
+    pile = _pile_of_coded([part for run in runs for part in run])
+    starts = np.cumsum([0, *(sum(map(len, run)) for run in runs)], dtype=np.int64)
+    columns = pile.codes, pile.times, ALIKE if ordered else pile.sequences.whole, starts
+    deleted = _deleted(pile.op_types)
+    keeps_markers = bool(deleted.size) and not drop_deletes
+    if dedup == "last" or (dedup == "merge" and not keeps_markers and not _has_nulls(pile)):
+        take = merge_and_keep_last(*columns, deleted if drop_deletes else NOTHING_DELETED)
+        return SortedRows(pile=pile, take=take)
+    order = merge_runs(*columns)
+    if dedup == "merge":
+        return _merge_versions(pile, order, drop_deletes=drop_deletes)
+    return SortedRows(pile=pile, take=order[~deleted[order]] if deleted.size and drop_deletes else order)
+
+
+def _newest_first(runs: Sequence[Sequence[Batch]]) -> Sequence[Sequence[Batch]] | None:
+    """Order runs so that all sequences of each are above those of the next, or return None if they overlap."""
+    filled = [run for run in runs if any(map(len, run))]
+    if len(filled) <= 1:
+        return filled or runs[:1]
+    spans = [(*_lowest_and_highest(run), run) for run in filled]
+    spans.sort(key=lambda span: span[0], reverse=True)
+    if any(newer[0] <= older[1] for newer, older in pairwise(spans)):
+        return None
+    return [run for _, _, run in spans]
+
+
+def _lowest_and_highest(run: Sequence[Batch]) -> tuple[int, int]:
+    parts = [_distinct_at_most(part.sequences) for part in run if len(part)]
+    return min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
+
+
+def _deleted(op_types: _Parts[np.uint8]) -> BoolArray:
+    """Tell which rows are delete markers, `NOTHING_DELETED` if none is."""
+    if all((_distinct_at_most(part) == OpType.PUT).all() for part in op_types.parts):
+        return NOTHING_DELETED
+    deleted: BoolArray = op_types.whole == OpType.DELETE
+    return deleted
+
+
+def _distinct_at_most(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Leave out repetitions that need no look to be known: those of an array that was broadcast."""
+    return values[:1] if values.strides == (0,) else values
 
 
 def sort_batches(batches: Sequence[Batch], dedup: Dedup = "last") -> Batch:
@@ -215,29 +275,35 @@ def sort_versions_of(batches: Sequence[Batch], dedup: Dedup) -> tuple[SortedRows
 
 
 def _pile(batches: Sequence[Batch]) -> _Pile:
+    return _pile_of_coded(_coded(batches))
+
+
+def _coded(batches: Sequence[Batch]) -> list[Batch]:
+    """Let batches share one table of series."""
     series, ranks = unify([batch.series for batch in batches])
-    return _pile_of_coded([batch.with_series(series, rank) for rank, batch in zip(ranks, batches, strict=True)])
+    return [batch.with_series(series, rank) for rank, batch in zip(ranks, batches, strict=True)]
 
 
 def _pile_of_coded(batches: Sequence[Batch]) -> _Pile:
+    assert all(batch.series is batches[0].series for batch in batches)
     names = tuple(batches[0].fields.schema.names)
     return _Pile(
         series=batches[0].series,
         codes=concat_numbers([batch.codes for batch in batches]),
         times=concat_numbers([batch.times for batch in batches]),
-        sequences=concat_numbers([batch.sequences for batch in batches]),
-        op_types=concat_numbers([batch.op_types for batch in batches]),
+        sequences=_Parts([batch.sequences for batch in batches]),
+        op_types=_Parts([batch.op_types for batch in batches]),
         fields=tuple(_gatherable([batch.fields.column(i) for batch in batches]) for i in range(len(names))),
         field_names=names,
     )
 
 
 def _sort_all(pile: _Pile) -> Take:
-    return sort_rows(pile.codes, len(pile.series), pile.times, pile.sequences)
+    return sort_rows(pile.codes, len(pile.series), pile.times, pile.sequences.whole)
 
 
 def _sort_last(pile: _Pile) -> Take:
-    return sort_and_keep_last(pile.codes, len(pile.series), pile.times, pile.sequences)
+    return sort_and_keep_last(pile.codes, len(pile.series), pile.times, pile.sequences.whole)
 
 
 def _sort_rest(pile: _Pile, taken: Take) -> Take:
@@ -245,16 +311,20 @@ def _sort_rest(pile: _Pile, taken: Take) -> Take:
     left = np.ones(len(pile.times), dtype=np.bool_)
     left[taken] = False
     rows = np.flatnonzero(left)
-    return rows[sort_rows(pile.codes[rows], len(pile.series), pile.times[rows], pile.sequences[rows])]
+    return rows[sort_rows(pile.codes[rows], len(pile.series), pile.times[rows], pile.sequences.whole[rows])]
 
 
 def _merge_versions(pile: _Pile, order: Take, *, drop_deletes: bool) -> SortedRows:
-    starts, stops = version_spans(pile.codes, pile.times, pile.op_types, order, drop_deletes)
+    starts, stops = version_spans(pile.codes, pile.times, pile.op_types.whole, order, drop_deletes)
     rows = SortedRows(pile=pile, take=order[starts])
-    if len(starts) == len(order) or not any(column.null_count for column in pile.fields):
+    if len(starts) == len(order) or not _has_nulls(pile):
         return rows
     valid = tuple(map(_validity, pile.fields))
     return replace(rows, filling=_Filling(order=order, starts=starts, stops=stops, valid=valid))
+
+
+def _has_nulls(pile: _Pile) -> bool:
+    return any(column.null_count for column in pile.fields)
 
 
 def _validity(column: pa.Array | pa.ChunkedArray) -> BoolArray | None:

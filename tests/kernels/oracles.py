@@ -46,3 +46,11 @@ def to_columns(drawn: list[tuple[int, int, int]]) -> tuple[Int32Array, Int64Arra
 def sorted_by_lexsort(codes: Int32Array, times: Int64Array, sequences: Uint64Array) -> Int64Array:
     """Return the stable order by code, time, and sequence descending; ~ turns an unsigned order around."""
     return np.lexsort((~sequences, times, codes)).astype(np.int64)
+
+
+def newest_rows(codes: Int32Array, times: Int64Array, take: Int64Array) -> list[int]:
+    """Return the first row of each key in the order of ``take``."""
+    newest: dict[tuple[int, int], int] = {}
+    for row in take.tolist():
+        newest.setdefault((int(codes[row]), int(times[row])), row)
+    return list(newest.values())

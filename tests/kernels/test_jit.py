@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from oracles import int32s, int64s, uint64s
 
-from mitoframe.kernels import dedup, jit, keys, merge, series, sort
+from mitoframe.kernels import aggregate, dedup, hashing, jit, keys, merge, series, sort
 from mitoframe.testing import warm
 
 FIRST_CALLS = """
@@ -86,17 +86,42 @@ def samples():
     representatives = draw.permutation(size)[:count]
     offsets = 12 * np.arange(size + 1)
     halves = np.concatenate([np.sort(half) for half in np.array_split(times, 2)])
+    in_order, bits, valid = (codes[take], times[take]), draw.random(size).view(np.int64), op_types == 0
+    starts, bounds, places = int64s([0, 7, 7, 150, size]), int64s([0, 7, 150, size]), codes.astype(np.int64)
     return {
+        aggregate.add_floats: (bits, places, count),
+        aggregate.add_integers: (times, places, count),
+        aggregate.choose: (times, codes, sequences, places, count, True),
+        aggregate.count_valid: (valid, starts),
+        aggregate.extreme_floats: (bits, places, count, True),
+        aggregate.extreme_integers: (times, places, count, False),
+        aggregate.first_of_runs: (times, bounds),
+        aggregate.last_of_runs: (times, bounds),
+        aggregate.last_of_series: (*in_order, 2),
+        aggregate.range_of_floats: (bits, valid, starts),
+        aggregate.range_of_integers: (times, valid, starts),
+        aggregate.runs_between: (*in_order, int64s([-20, -3, 4])),
+        aggregate.runs_of_width: (*in_order, 6, 1),
+        aggregate.squares_of_floats: (bits, valid, starts, bits[:4].copy()),
+        aggregate.sum_floats: (bits, valid, starts),
+        aggregate.sum_integers: (times, valid, starts),
         dedup.keep_last: (codes, times, take),
-        dedup._keep_last_puts: (codes, times, op_types, take),
         dedup.first_valid: (take, int64s([0, 4, 9]), int64s([4, 9, 10]), op_types == 0),
         dedup.keep_repeated: (codes, times, take),
         dedup.version_spans: (codes, times, op_types, take, False),
+        hashing.hash_bytes: (offsets, draw.integers(0, 256, 12 * size).astype(np.uint8)),
         keys.codes_follow: (codes, codes, np.unique(codes, return_index=True)[1]),
         keys.strings_follow: (offsets, np.zeros(12 * size, np.uint8), times != 0, codes, representatives),
         keys._split_by_hash: (codes, column, 2**31 - 1),
         keys._split_by_table: (codes, count, column % 5, 5),
-        merge._merge_runs: (np.zeros(size, np.int32), halves, sequences * np.uint64(0), int64s([0, size // 2, size])),
+        merge._merge_runs: (
+            np.zeros(size, np.int32),
+            halves,
+            sequences * np.uint64(0),
+            int64s([0, size // 2, size]),
+            True,
+            op_types == 0,
+        ),
         series.codes_from_offsets: (int64s([0, 2, 2, 5]), 1, 5),
         series.series_offsets: (np.sort(codes), count),
         sort._first_of_each_key: (codes[take], times[take]),

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from mitoframe.model.batch import Batch
 from mitoframe.model.options import Dedup
-from mitoframe.storage.runs import merge_rows_of, sort_batches, sort_rows_of, sort_versions_of
+from mitoframe.storage.runs import (
+    merge_coded_parts,
+    merge_coded_rows,
+    merge_rows_of,
+    sort_batches,
+    sort_rows_of,
+    sort_versions_of,
+)
+from mitoframe.storage.series import unify
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int64()}, {"cpu": pa.int64(), "note": pa.string()})
 FILLED = metadata_of(fields={"cpu": pa.int64(), "note": pa.string(), "count": pa.int64()})
@@ -26,6 +34,7 @@ tags = st.tuples(st.sampled_from([None, "", "a", "b"]), st.sampled_from([None, -
 ops = st.sampled_from([PUT, PUT, DELETE])
 unnumbered = st.tuples(tags, st.integers(-2, 3), ops, st.none() | INT64, st.none() | st.text(max_size=2))
 
+seldom_deleted = st.sampled_from([PUT, PUT, PUT, DELETE])
 modes = st.sampled_from(get_args(Dedup))
 steps = st.sampled_from(["last", "merge"])
 # Four keys, so that each has several versions; two fields with gaps, and one without.
@@ -35,8 +44,9 @@ versions = st.builds(
     time=st.integers(0, 1),
     tags=st.sampled_from([("a",), (None,)]),
     fields=st.tuples(st.none() | st.integers(0, 99), st.none() | st.text("xyz", max_size=2), st.integers(0, 9)),
-    op_type=st.sampled_from([PUT, PUT, PUT, DELETE]),
+    op_type=seldom_deleted,
 )
+without_gaps = st.builds(replace, versions, fields=st.tuples(st.integers(0, 99), st.just("x"), st.integers(0, 9)))
 
 
 def merge_batches(runs: Sequence[Batch], dedup: Dedup = "last", *, drop_deletes: bool) -> Batch:
@@ -72,6 +82,13 @@ def numbered(rows: Iterable[Row]) -> list[Row]:
     return [replace(row, sequence=number) for number, row in enumerate(rows, start=1)]
 
 
+def coded_runs(parts: Sequence[Sequence[Row]]) -> list[Batch]:
+    """Sort each part, all versions kept, and let all share one table of series."""
+    runs = [sort_batches([batch_of(FILLED, part)], "none") for part in parts]
+    series, ranks = unify([run.series for run in runs])
+    return [run.with_series(series, rank) for run, rank in zip(runs, ranks, strict=True)]
+
+
 def visible_at(sequence: int, batch: Batch) -> Batch:
     return batch.take(np.flatnonzero(batch.sequences <= sequence))
 
@@ -86,9 +103,9 @@ def batches(draw: st.DrawFn) -> list[list[Row]]:
 
 
 @st.composite
-def shuffled_versions(draw: st.DrawFn) -> list[list[Row]]:
+def shuffled_versions(draw: st.DrawFn, of: st.SearchStrategy[Row] = versions) -> list[list[Row]]:
     """Many versions of few keys, dealt out to some batches in any order."""
-    rows = draw(st.permutations(numbered(draw(st.lists(versions, max_size=16)))))
+    rows = draw(st.permutations(numbered(draw(st.lists(of, max_size=16)))))
     cuts = sorted(draw(st.lists(st.integers(0, len(rows)), max_size=4)))
     return [rows[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
 
@@ -192,6 +209,80 @@ def test_merging_leaves_what_the_mode_of_dedup_says_of_runs_with_all_versions(pa
     left = merge_batches(runs, dedup, drop_deletes=drop_deletes)
 
     assert rows_of(left) == survivors((row for part in parts for row in part), dedup, drop_deletes=drop_deletes)
+
+
+@settings(deadline=None, max_examples=80)
+@given(shuffled_versions(without_gaps), steps, st.booleans())
+def test_where_nothing_is_null_the_modes_differ_in_delete_markers_alone(parts, dedup, drop_deletes):
+    left = merge_coded_rows(coded_runs(parts), dedup, drop_deletes=drop_deletes).gather()
+
+    assert rows_of(left) == survivors((row for part in parts for row in part), dedup, drop_deletes=drop_deletes)
+
+
+@settings(deadline=None, max_examples=80)
+@given(shuffled_versions() | versions_in_steps(), modes, st.booleans(), st.data())
+def test_runs_that_come_in_parts_are_merged_as_if_whole(parts, dedup, drop_deletes, data):
+    runs = coded_runs(parts)
+    cuts = [sorted(data.draw(st.lists(st.integers(0, len(run)), max_size=2))) for run in runs]
+    in_parts = [
+        [run.slice(start, stop - start) for start, stop in zip([0, *at], [*at, len(run)], strict=True)]
+        for run, at in zip(runs, cuts, strict=True)
+    ]
+
+    left = merge_coded_parts(in_parts, dedup, drop_deletes=drop_deletes).gather()
+
+    assert rows_of(left) == rows_of(merge_coded_rows(runs, dedup, drop_deletes=drop_deletes).gather())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.lists(versions, max_size=6, unique_by=lambda row: row.key), min_size=1, max_size=4), modes, st.data()
+)
+def test_one_sequence_for_all_rows_of_a_run_need_not_be_written_out(parts, dedup, data):
+    numbers = data.draw(st.permutations(range(1, len(parts) + 1)))
+    runs = coded_runs(
+        [[replace(row, sequence=number) for row in part] for number, part in zip(numbers, parts, strict=True)]
+    )
+    constant = [
+        replace(run, sequences=np.broadcast_to(np.uint64(number), len(run)))
+        for number, run in zip(numbers, runs, strict=True)
+    ]
+
+    left = merge_coded_rows(constant, dedup, drop_deletes=True).gather()
+
+    assert rows_of(left) == rows_of(merge_coded_rows(runs, dedup, drop_deletes=True).gather())
+
+
+@pytest.mark.parametrize(("first", "last"), [(9, 1), (2, 8)])
+def test_every_part_of_a_run_counts_when_runs_are_told_apart_by_age(first, last):
+    runs = coded_runs(
+        [
+            [Row(first, 0, ("a",), (1, "x", 1)), Row(last, 1, ("a",), (1, "x", 1))],
+            [Row(5, 1, ("a",), (2, "y", 2))],
+        ]
+    )
+
+    left = merge_coded_parts([[runs[0].slice(0, 1), runs[0].slice(1, 1)], [runs[1]]], "last", drop_deletes=True)
+
+    assert [row.sequence for row in rows_of(left.gather())] == [first, max(last, 5)]
+
+
+def test_of_rows_alike_that_of_the_first_run_is_kept():
+    runs = [run_of(put(3, 5), put(5, 6, cpu=10)), run_of(put(5, 6, cpu=20), put(9, 7))]
+
+    assert rows_of(merge_batches(runs, drop_deletes=True))[1] == put(5, 6, cpu=10)
+    assert rows_of(merge_batches(runs[::-1], drop_deletes=True))[1] == put(5, 6, cpu=20)
+
+
+@settings(deadline=None, max_examples=30)
+@given(shuffled_versions(), modes)
+def test_without_versions_rows_say_only_that_they_are_there(parts, dedup):
+    rows = merge_coded_rows(coded_runs(parts), dedup, drop_deletes=True)
+
+    bare = rows.gather(versions=False)
+
+    assert rows_of(bare) == [replace(row, sequence=0) for row in rows_of(rows.gather())]
+    assert (bare.sequences.dtype, bare.op_types.dtype) == (np.uint64, np.uint8)
 
 
 @settings(deadline=None, max_examples=200)
