@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
@@ -18,22 +18,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from mitoframe.engine.errand import Errand, send
+from mitoframe.engine.indexing import Indexing, Urgency
 from mitoframe.engine.parts import COMPACT_LANE, FLUSH_LANE, PURGE_LANE, TIDY_LANE, WRITE_LANE
 from mitoframe.failpoints import reached
 from mitoframe.jobs.compact import compact_files
 from mitoframe.jobs.flush import FlushedMemtable, flush_memtable, flushed
-from mitoframe.jobs.gc import collectable, delete_files, forgettable
+from mitoframe.jobs.gc import collectable, delete_files, expires, forgettable, unpinned
 from mitoframe.jobs.twcs import CompactionTask, pick_overlapping, window_ms
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import ClosedError, ConflictError, MitoError
 from mitoframe.model.ids import FileId
-from mitoframe.model.result import CompactResult, FlushResult, VacuumResult
+from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
 from mitoframe.model.timerange import PER_SECOND, connected
 from mitoframe.storage.paths import sst_folder, sst_key
 
 if TYPE_CHECKING:
     from mitoframe.engine.parts import Parts
+    from mitoframe.model.edit import RegionState
     from mitoframe.model.file import FileMeta
+    from mitoframe.model.request import BuildIndexRequest
     from mitoframe.region.region import Region
     from mitoframe.storage.memtable import Memtable
 
@@ -143,11 +146,12 @@ class Background:
         self._keeps_history = parts.config.gc_grace_ms > 0
         # By the opened region, not by its number: one that is opened anew counts its memtables from 0 again.
         self._all: WeakKeyDictionary[Region, _Lanes] = WeakKeyDictionary()
+        self._indexing = Indexing(parts)
         self._lock = Lock()
 
     def failures(self, region: Region) -> dict[str, BaseException]:
         """Return the last error of each kind of job whose latest run failed."""
-        return dict(self._lanes_of(region).failures)
+        return self._lanes_of(region).failures | self._indexing.failures(region)
 
     # --- flush ------------------------------------------------------------------------------------------
 
@@ -202,6 +206,7 @@ class Background:
         with self._remembering(region, "flush"):
             result = self.flush(region, reason)
         self.compact_if_due(region)
+        self.index_if_due(region, Urgency.FLUSHED)
         return result
 
     def flush(self, region: Region, reason: str) -> FlushResult:
@@ -220,9 +225,10 @@ class Background:
             self._parts.hooks.sst_files_written(region.metadata, files)
             try:
                 edit = flushed(outputs, memtables, at_ms=self._parts.clock.now_ms(), reason=reason)
-                if not self._keeps_history:
+                if not self.keeps_history(region.state):
                     edit = replace(edit, lost_history=edit.flushed_sequence)
-                region.commit_edit(edit, memtables)
+                with self._indexing.with_files(region, edit) as indexed:
+                    region.commit_edit(indexed, memtables)
             except ConflictError:
                 self._end_writes(lanes, _ids(memtables), discard=True)
                 raise
@@ -274,8 +280,12 @@ class Background:
             new_file_id=draft.new_file_id,
             row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
             now_ms=self._parts.clock.now_ms(),
-            keep_history=self._keeps_history,
+            keep_history=self.keeps_history(state),
         )
+
+    def keeps_history(self, state: RegionState) -> bool:
+        """Tell whether superseded versions are kept. Whoever makes the first snapshot flushes what is not kept."""
+        return self._keeps_history or bool(state.past.snapshots)
 
     def _written(self, lanes: _Lanes, memtables: Sequence[Memtable]) -> list[FlushedMemtable]:
         """Wait for the SSTs of all memtables; after the first error is told, the failed ones can be begun anew."""
@@ -308,7 +318,9 @@ class Background:
 
         def job() -> CompactResult:
             with self._remembering(region, "compaction"):
-                return self.compact(region, reason=reason, is_automatic=is_automatic)
+                result = self.compact(region, reason=reason, is_automatic=is_automatic)
+            self.index_if_due(region, Urgency.COMPACTED)
+            return result
 
         return send(self._parts.scheduler, COMPACT_LANE, job)
 
@@ -361,7 +373,8 @@ class Background:
                 reason=reason,
             )
             self._parts.hooks.sst_files_written(state.metadata, edit.added)
-            draft.commit(edit)
+            with self._indexing.with_files(region, edit) as indexed:
+                draft.commit(indexed)
             return edit
 
     def settle(self, region: Region, reason: str) -> None:
@@ -389,6 +402,30 @@ class Background:
         with self._lock:
             lanes.compaction = errand
         return errand
+
+    # --- indexes ----------------------------------------------------------------------------------------
+
+    def index_if_due(self, region: Region, urgency: Urgency) -> None:
+        """Begin to build the indexes that are wanted and not there, in the background."""
+        try:
+            self._indexing.start_if_due(region, urgency)
+        except MitoError as error:  # The files are there without them.
+            _log.warning("indexes not begun region=%d error=%r", region.region_id, error)
+
+    def build_index(self, region: Region, request: BuildIndexRequest) -> IndexResult:
+        """Build indexes that are wanted and not there, before those of others, and wait for it.
+
+        Files that go meanwhile need none.
+        """
+        built = []
+        for errand in self._indexing.start(region, request.file_ids, request.kinds):
+            with suppress(ConflictError):
+                built.append(errand.result(withdraw=False))
+        return IndexResult(files=tuple(file for file in built if file is not None))
+
+    def stop_indexing(self) -> None:
+        """Give up what is being built, and begin nothing more: closing does not wait for it."""
+        self._indexing.stop()
 
     # --- tidying ----------------------------------------------------------------------------------------
 
@@ -422,7 +459,7 @@ class Background:
     def vacuum_if_due(self, region: Region) -> None:
         """Delete files whose grace period is over, and now and then look for what a crash left behind."""
         lanes, grace_ms, now_ms = self._lanes_of(region), self._parts.config.gc_grace_ms, self._parts.clock.now_ms()
-        expired = any(now_ms - file.removed_ms >= grace_ms for file in region.state.removed_files)
+        expired = expires(region.state, now_ms=now_ms, grace_ms=grace_ms)
         if expired or now_ms - lanes.vacuumed_ms >= grace_ms:
             lanes.vacuumed_ms = now_ms
             self.vacuum(region, grace_ms=grace_ms)
@@ -439,12 +476,16 @@ class Background:
             pinned = region.control.pinned_files() | being_written
             chosen = collectable(state, stored, pinned, now_ms=self._parts.clock.now_ms(), grace_ms=grace_ms)
             # Forgotten first: a file that is gone and still listed would pass for history that can be read.
-            gone = forgettable(state.removed_files, chosen, stored)
+            gone = forgettable(state, chosen, stored)
             if gone:
                 region.commit_edit(FileEdit(forgotten=gone, at_ms=self._parts.clock.now_ms(), reason="gc"))
+            # Somebody may have gone back to an earlier moment meanwhile, and found them listed still.
+            chosen = unpinned(chosen, region.control.pinned_files())
             deleted = delete_files(self._parts.store, region.region_id, chosen)
             for file_id in deleted:
                 self._parts.reader.forget(file_id)
+                self._parts.indexes.forget(file_id)
+        self._indexing.vacuum(region, grace_ms)
         return VacuumResult(removed=deleted, size_bytes=sum(item.size_bytes for item in chosen))
 
     # --- pieces -----------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ class Catalog:
         """Tables with one of the ``hidden`` regions are not there for whoever asks."""
         self._meta = meta
         self._hidden = frozenset(hidden)
+        self._known: dict[str, tuple[KeyValue, TableEntry]] = {}
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -97,14 +98,22 @@ class Catalog:
         for _ in range(ATTEMPTS_MAX):
             named = self._one(_table_key(name))
             if named is None:
+                self._known.pop(name, None)
                 return None
+            # Whatever changes of a table changes its name's entry, if only the revision.
+            known, entry = self._known.get(name, (None, None))
+            if known == named:
+                return entry
             table_id, version = _table_and_version(named)
             schema = self._one(_schema_key(table_id, version))
             regions = self._meta.range(*_folder(_region_folder(table_id))).kvs
             # Dropping removes the name first, so an unchanged name says that all of the rest was still there.
             if self._one(named.key) == named:
                 entry = _to_entry(named, schema, regions)
-                return None if self._is_hidden(entry) else entry
+                if self._is_hidden(entry):
+                    return None
+                self._known[name] = named, entry
+                return entry
         raise ConflictError(f"table {name!r} is being changed all the time; retry")
 
     def tables(self) -> tuple[TableEntry, ...]:

@@ -76,7 +76,7 @@ class Changes:
             reached("backfill.stored")
             self._parts.hooks.sst_files_written(region.metadata, files)
             name = key if isinstance(key, str) else key()
-            written = self._alone(region, partial(self._commit_backfill, region, draft, files, builder, name))
+            written = self.alone(region, partial(self._commit_backfill, region, draft, files, builder, name))
             if written.repeated:
                 draft.close(discard=True)
             return written
@@ -130,7 +130,7 @@ class Changes:
         )
         return written
 
-    def _alone(self, region: Region, change: Callable[[], Result]) -> Result:
+    def alone(self, region: Region, change: Callable[[], Result]) -> Result:
         """Run a change on its lane, while nobody writes to the region."""
 
         def job() -> Result:
@@ -158,7 +158,7 @@ class Changes:
         with self._background.drafting(region) as draft:
             builder = self._gather(region, draft, batches, metadata)
             files = builder.finish()
-            gone = self._alone(region, partial(self._exchange, region, draft, ranges, files, builder.row_count))
+            gone = self.alone(region, partial(self._exchange, region, draft, ranges, files, builder.row_count))
             return gone, builder.row_count
 
     def _exchange(
@@ -225,7 +225,7 @@ class Changes:
             batch = find()
             return self._regions.write_alone(region, batch, key=key) if len(batch) else None
 
-        return self._alone(region, change)
+        return self.alone(region, change)
 
     # --- undo ---------------------------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class Changes:
 
         """
         last = Sequence(first + row_count - 1)
-        return self._alone(region, partial(self._undo, region, first, last))
+        return self.alone(region, partial(self._undo, region, first, last))
 
     def _undo(self, region: Region, first: Sequence, last: Sequence) -> int:
         if region.state.history_floor >= first:

@@ -33,6 +33,7 @@ from mitoframe.failpoints import reached
 from mitoframe.model.edit import write_key
 from mitoframe.model.errors import DiskFullError
 from mitoframe.model.ids import EntryId, Sequence
+from mitoframe.model.past import Mark
 from mitoframe.model.request import Written
 
 if TYPE_CHECKING:
@@ -204,7 +205,8 @@ class Committer:
             control, batch = write.region.control, write.batch
             control.current().version.mutable.insert(batch, entry_id, at_ms=write.at_ms, key=write.known_by)
             reached("write.inserted")
-            control.publish(Sequence(int(batch.sequences[-1])), entry_id)
+            newest = Sequence(int(batch.sequences[-1]))
+            control.publish(newest, entry_id, Mark(newest, write.at_ms))
         reached("write.published")
 
 

@@ -20,18 +20,23 @@ from mitoframe.engine.background import Background
 from mitoframe.engine.changes import Changes
 from mitoframe.engine.commit import Committer
 from mitoframe.engine.errand import Errand, done
+from mitoframe.engine.indexing import Urgency
 from mitoframe.engine.lifecycle import Regions
+from mitoframe.engine.moments import Moments
 from mitoframe.engine.parts import CHANGE_LANE, PURGE_LANE, Parts
+from mitoframe.engine.reading import Reading
 from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
+from mitoframe.engine.waiting import wait
 from mitoframe.jobs.rewrite import RowsInTime
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED, WRITTEN
 from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, ReadOnlyError
-from mitoframe.model.options import MitoConfig
+from mitoframe.model.options import MIB, MitoConfig
 from mitoframe.model.predicate import Compare, conjunction
 from mitoframe.model.request import (
     AlterRequest,
+    BuildIndexRequest,
     BulkInsertRequest,
     CloseRequest,
     CompactRequest,
@@ -48,12 +53,14 @@ from mitoframe.model.request import (
     UndoRequest,
     Written,
 )
-from mitoframe.model.result import CompactResult, FlushResult, VacuumResult
+from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
 from mitoframe.read import lookup
+from mitoframe.read.history import moment_of_sequence, moment_of_version, travel
 from mitoframe.read.plan import ScanPlan, plan_scan
-from mitoframe.read.scanner import run_plan
 from mitoframe.region.hooks import Hooks
+from mitoframe.storage.cache import Cache
 from mitoframe.storage.compat import fit_batch
+from mitoframe.storage.index_reader import IndexReader
 from mitoframe.storage.sst_reader import SstReader
 from mitoframe.storage.wal import Wal, encode_write
 
@@ -64,13 +71,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mitoframe.model.batch import Batch
-    from mitoframe.model.ids import RegionId, Sequence
+    from mitoframe.model.ids import ManifestVersion, RegionId, Sequence
+    from mitoframe.model.past import Moment, NamedSnapshot
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
     from mitoframe.ports import Clock, LaneHealth, LogStore, ObjectStore, Randomness, RegionHook, Scheduler
     from mitoframe.region.region import Region
 
 Result = TypeVar("Result")
+_CACHE_BYTES = 512 * MIB
 
 
 class MitoEngine:
@@ -100,11 +109,14 @@ class MitoEngine:
     ) -> None:
         self.config = config or MitoConfig()
         self.store = object_store
-        self.reader = SstReader(object_store)
+        self.cache = Cache(_CACHE_BYTES if self.config.cache_size_bytes is None else self.config.cache_size_bytes)
+        self.indexes = IndexReader(object_store, self.cache)
+        self.reader = SstReader(object_store, self.cache, self.indexes)
         self.read_only = read_only
         self._parts = Parts(
             store=object_store,
             reader=self.reader,
+            indexes=self.indexes,
             wal=Wal(log),
             scheduler=scheduler,
             clock=clock,
@@ -112,11 +124,13 @@ class MitoEngine:
             config=self.config,
             hooks=Hooks(hooks),
         )
+        self.reading = Reading(self._parts)
         self._sync = make_sync_policy(self.config)
         self._committer = Committer(self._parts, self._sync.after_append)
         self._background = Background(self._parts, self._committer.quietly)
         self._regions = Regions(self._parts, self._committer, self._background, read_only=read_only)
         self._changes = Changes(self._parts, self._regions, self._background)
+        self._moments = Moments(self._parts, self._regions, self._background, self._changes)
         self._room = Room(self._regions.opened, self._background, self.config)
         self._closing = Lock()
         self._closed = False
@@ -160,6 +174,8 @@ class MitoEngine:
                 return sum(file.row_count for file in self.flush(region_id, request.reason).files)
             case CompactRequest():
                 return sum(file.row_count for file in self.compact(region_id, request.reason).added)
+            case BuildIndexRequest():
+                return sum(file.row_count for file in self.build_index(region_id, request).files)
             case TruncateRequest():
                 return self.truncate(region_id, request)
         return 0
@@ -218,7 +234,7 @@ class MitoEngine:
 
     def handle_query(self, region_id: RegionId, request: ScanRequest) -> Iterator[pa.RecordBatch]:
         """Yield the rows a request asks for, filtered in full and projected."""
-        return run_plan(self.plan(region_id, request), self.reader)
+        return self.reading.query(self.plan(region_id, request))
 
     # --- regions ----------------------------------------------------------------------------------------
 
@@ -239,7 +255,10 @@ class MitoEngine:
     def alter(self, region_id: RegionId, request: AlterRequest) -> bool:
         """Change a region's schema and options; tell whether anything changed. See `Regions.alter`."""
         self._check_writable()
-        return self._change(lambda: self._regions.alter(region_id, request))
+        changed = self._change(lambda: self._regions.alter(region_id, request))
+        if changed:
+            self._background.index_if_due(self.region(region_id), Urgency.SCHEMA_CHANGED)
+        return changed
 
     def truncate(self, region_id: RegionId, request: TruncateRequest) -> int:
         """Remove rows without looking at them; return how many, versions of one key counted each."""
@@ -329,6 +348,7 @@ class MitoEngine:
         region = self.region(region_id)
         written = self._changes.backfill(region, batches, metadata=metadata, key=key, told=told)
         self._background.compact_if_due(region)
+        self._background.index_if_due(region, Urgency.FLUSHED)
         return written
 
     def replace(
@@ -341,7 +361,10 @@ class MitoEngine:
     ) -> tuple[int, int]:
         """Exchange the rows of time ranges for others; return how many went and how many came."""
         self._check_writable()
-        return self._changes.replace(self.region(region_id), ranges, _checked(batches, ranges), metadata)
+        region = self.region(region_id)
+        counts = self._changes.replace(region, ranges, _checked(batches, ranges), metadata)
+        self._background.index_if_due(region, Urgency.FLUSHED)
+        return counts
 
     def only_new(self, region_id: RegionId, batch: Batch, metadata: RegionMetadata) -> Batch:
         """Return a batch if none of its rows has the key of a row that is there, or of one before it.
@@ -385,6 +408,16 @@ class MitoEngine:
         self._check_writable()
         return self._background.start_compaction(self.region(region_id), reason=reason).result()
 
+    def build_index(self, region_id: RegionId, request: BuildIndexRequest | None = None) -> IndexResult:
+        """Build the indexes that are asked for and not there, and wait for it. Others that wait go on doing so.
+
+        Raises:
+            InvalidInputError: there is no such file or kind of index.
+
+        """
+        self._check_writable()
+        return self._background.build_index(self.region(region_id), request or BuildIndexRequest())
+
     def vacuum(self, region_id: RegionId, grace_ms: int | None = None) -> VacuumResult:
         """Delete files that nobody needs any more."""
         self._check_writable()
@@ -421,6 +454,7 @@ class MitoEngine:
         if region.is_poisoned():
             return []
         self._background.vacuum_if_due(region)
+        self._background.index_if_due(region, Urgency.COMPACTED)
         now_ms = self._parts.clock.now_ms()
         stats = [memtable.stats for memtable in region.control.current().version.memtables]
         first_ms = min((item.first_at_ms for item in stats if item.first_at_ms is not None), default=now_ms)
@@ -447,10 +481,49 @@ class MitoEngine:
     # --- reading ----------------------------------------------------------------------------------------
 
     def plan(self, region_id: RegionId, request: ScanRequest) -> ScanPlan:
-        """Take a snapshot and decide what to read. Rows acknowledged before this call are in it."""
+        """Take a snapshot and decide what to read. Rows acknowledged before this call are in it.
+
+        Raises:
+            SnapshotExpiredError: an earlier moment is asked for that is not kept any more.
+
+        """
+        control = self.newest(region_id).control
+        current = control.current()
+        if request.version is not None:
+            return plan_scan(travel(control, moment_of_version(current, request.version)), request)
+        if request.sequence is not None and request.sequence < current.visible:
+            return plan_scan(travel(control, moment_of_sequence(current, request.sequence)), request)
+        return plan_scan(current, request)
+
+    def newest(self, region_id: RegionId) -> Region:
+        """Return a region as it is now, also if another process writes."""
         self._check_open()
-        region = self._regions.refreshed(region_id) if self.read_only else self._regions.get(region_id)
-        return plan_scan(region.control.current(), request)
+        return self._regions.refreshed(region_id) if self.read_only else self._regions.get(region_id)
+
+    # --- earlier moments --------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """Return the time by the clock that versions are noted with."""
+        return self._parts.clock.now_ms()
+
+    def snapshot(self, region_id: RegionId, name: str) -> NamedSnapshot:
+        """Give what is there now a name, and keep it; see `Moments.snapshot`."""
+        self._check_writable()
+        return self._moments.snapshot(self.region(region_id), name)
+
+    def drop_snapshot(self, region_id: RegionId, name: str) -> NamedSnapshot:
+        """Let a name go; see `Moments.drop_snapshot`."""
+        self._check_writable()
+        return self._moments.drop_snapshot(self.region(region_id), name)
+
+    def restore(self, region_id: RegionId, moment: Moment) -> tuple[ManifestVersion, bool]:
+        """Be as at an earlier moment; see `Moments.restore`."""
+        self._check_writable()
+        return self._moments.restore(self.region(region_id), moment)
+
+    def wait(self, interval_ms: int) -> None:
+        """Return when that time has passed; `ClosedError` if the store is closed meanwhile."""
+        wait(self._parts.scheduler, interval_ms, self._check_open)
 
     # --- the end ----------------------------------------------------------------------------------------
 
@@ -467,6 +540,7 @@ class MitoEngine:
             scheduler = self._parts.scheduler
             try:
                 self._stop_upkeep()
+                self._background.stop_indexing()
                 scheduler.drain()
                 if not self.read_only:
                     self._let_go(self.config.flush_on_close if flush is None else flush)

@@ -8,6 +8,7 @@ the marker under ``dropped/``.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from weakref import WeakSet
 
 from mitoframe.failpoints import reached
 from mitoframe.jobs.gc import delete_files
+from mitoframe.jobs.index import delete_indexes
 from mitoframe.model.alter import alter
 from mitoframe.model.edit import Change, FileEdit
 from mitoframe.model.errors import ConfigError, DiskFullError, InvalidInputError, TableNotFoundError, unknown_name
@@ -24,6 +26,7 @@ from mitoframe.storage.manifest import exists
 from mitoframe.storage.paths import (
     DROPPED_FOLDER,
     dropped_key,
+    index_folder,
     manifest_folder,
     parse_dropped_key,
     sst_folder,
@@ -139,7 +142,7 @@ class Regions:
                 if region.metadata != request.metadata:
                     raise InvalidInputError(f"region {region_id} exists with another schema; open it instead.")
                 return region
-            first = Change(metadata=request.metadata, options=request.options)
+            first = Change(metadata=request.metadata, options=request.options, at_ms=parts.clock.now_ms())
             distance = parts.config.checkpoint_distance
             region = create_region(parts.store, parts.randomness, parts.wal, parts.hooks, first, distance)
             reached("create.region_stored")
@@ -206,7 +209,7 @@ class Regions:
                 # What was overwritten or deleted and is still in some file would come back otherwise.
                 self._background.settle(region, "alter")
                 self._end_history(region)
-            region.commit_edit(Change(metadata=metadata, options=options))
+            region.commit_edit(Change(metadata=metadata, options=options, at_ms=self._parts.clock.now_ms()))
             self._committer.quietly(region.renew_memtable)
             return True
 
@@ -220,11 +223,20 @@ class Regions:
     def truncate(self, region_id: RegionId, *, unflushed_only: bool) -> int:
         """Remove all rows, or all that are in no file; return how many, versions of one key counted each.
 
-        A flush or compaction under way that has not committed yet finds that its rows are gone.
+        A flush or compaction under way that has not committed yet finds that its rows are gone. What is removed can be
+        read as of an earlier moment, but for rows that no file has: for that they are flushed first, if there is space.
+
+        Raises:
+            InvalidInputError: a snapshot has rows that are in no file, and they are to go alone or cannot be flushed.
+
         """
         region = self.get(region_id)
         with region.gate.alone(self._parts.config.write_stall_ms):
             region.check_writable()
+            if not unflushed_only and self._background.keeps_history(region.state):
+                with suppress(DiskFullError):
+                    self.flush_now(region, "truncate")
+            _refuse_if_named(region)
             self._committer.quietly(region.freeze)
             with region.editing():
                 snapshot = region.control.current()
@@ -234,7 +246,7 @@ class Regions:
                 edit = FileEdit(
                     removed=tuple(file.file_id for file in files),
                     flushed_entry_id=snapshot.last_entry_id,
-                    flushed_sequence=snapshot.visible,
+                    flushed_sequence=snapshot.visible if version.immutables else None,
                     lost_history=snapshot.visible,
                     forget_writes=True,
                     at_ms=self._parts.clock.now_ms(),
@@ -285,10 +297,12 @@ class Regions:
             if self._pins.get(region_id):
                 continue
             count += len(delete_files(store, region_id, store.list(sst_folder(region_id))))
+            delete_indexes(store, region_id, store.list(index_folder(region_id)))
             for part in store.list(manifest_folder(region_id)):
                 store.delete(part.key)
             # Without the marker nobody would look for what a power loss brought back.
             store.sync(sst_folder(region_id))
+            store.sync(index_folder(region_id))
             store.sync(manifest_folder(region_id))
             reached("drop.purged")
             store.delete(item.key)
@@ -319,6 +333,17 @@ def changed_options(options: RegionOptions, changes: Mapping[str, Any], unset: t
             "later. Make a new table and write the rows there."
         )
     return changed
+
+
+def _refuse_if_named(region: Region) -> None:
+    """Refuse to give up rows in memory that a snapshot has."""
+    state = region.state
+    named = [snapshot for snapshot in state.past.snapshots if snapshot.sequence > state.flushed_sequence]
+    if named and not all(memtable.is_empty() for memtable in region.control.current().version.memtables):
+        raise InvalidInputError(
+            f"snapshot {named[-1].name!r} has rows that are in no file yet; flush first, or drop the snapshot. Nothing "
+            "was removed."
+        )
 
 
 def _needs_empty_memtable(before: RegionOptions, after: RegionOptions) -> bool:

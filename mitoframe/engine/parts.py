@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
     from mitoframe.ports import Clock, ObjectStore, Randomness, Scheduler
     from mitoframe.region.hooks import Hooks
+    from mitoframe.storage.index_reader import IndexReader
     from mitoframe.storage.sst_reader import SstReader
     from mitoframe.storage.wal import Wal
 
@@ -17,9 +18,11 @@ CHANGE_LANE = "change"
 FLUSH_LANE = "flush"
 WRITE_LANE = "write"
 COMPACT_LANE = "compact"
+INDEX_LANE = "index"
+SCAN_LANE = "scan"
 TIDY_LANE = "tidy"
 PURGE_LANE = "purge"
-LANES = (COMMIT_LANE, CHANGE_LANE, FLUSH_LANE, WRITE_LANE, COMPACT_LANE, TIDY_LANE, PURGE_LANE)
+LANES = (COMMIT_LANE, CHANGE_LANE, FLUSH_LANE, WRITE_LANE, COMPACT_LANE, INDEX_LANE, SCAN_LANE, TIDY_LANE, PURGE_LANE)
 """Kinds of work, each with threads of its own, so that none waits for another kind.
 
 commit    the log and the memtables: every acknowledged row goes through here
@@ -27,6 +30,8 @@ change    alter, truncate, replace, undo, drop: they wait for writes, and writes
 flush     frozen memtables, one region after the other, in the order they were frozen
 write     the SSTs of flushes and backfills, side by side
 compact   merging SSTs
+index     building indexes
+scan      reading and merging what scans ask for
 tidy      sorting and merging inside memtables
 purge     deleting files
 """
@@ -36,6 +41,7 @@ purge     deleting files
 class Parts:
     store: ObjectStore
     reader: SstReader
+    indexes: IndexReader
     wal: Wal
     scheduler: Scheduler
     clock: Clock

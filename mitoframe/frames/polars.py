@@ -1,17 +1,16 @@
 """Polars in and out: frames to Arrow, and a region as a LazyFrame whose filters, columns and limit are pushed down.
 
-`lazy_frame` returns Polars' own plan around a resolver. At each ``collect`` Polars asks it for the plan of that moment:
-files that overlap nothing are handed over as a plain ``scan_parquet``, groups that must be merged as a source around
-the merge kernel. Filters are used to skip and never claimed as applied: Polars filters once more, after dedup, which
-is what makes skipping safe. Requires Polars 2 (the resolver is not in Polars 1).
+`lazy_frame` returns Polars' own plan around a resolver. At each ``collect`` Polars asks it for the plan of that moment.
+Few rows are handed over as they are, in memory. Of many, files that overlap nothing are handed over as a plain
+``scan_parquet``, groups that must be merged as a source around the merge kernel. Filters are used to skip and never
+claimed as applied: Polars filters once more, after dedup, which is what makes skipping safe. Requires Polars 2 (the
+resolver is not in Polars 1).
 """
 
 from __future__ import annotations
 
-import ast
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import polars as pl
@@ -19,18 +18,9 @@ import pyarrow as pa
 from polars.io.plugins import register_io_source
 from polars.lazyframe.resolver import FilterExpr, LazyFrameResolver, ResolvedLazyFrameProps
 
+from mitoframe.frames.conditions import implied, to_predicate
 from mitoframe.model.errors import InvalidInputError
-from mitoframe.model.predicate import (
-    Compare,
-    IsIn,
-    IsNull,
-    Not,
-    Opaque,
-    Operator,
-    Or,
-    Predicate,
-    conjunction,
-)
+from mitoframe.model.predicate import Predicate, conjunction
 
 
 class Resolved(Protocol):
@@ -38,6 +28,9 @@ class Resolved(Protocol):
 
     @property
     def key(self) -> str: ...
+
+    def rows(self, columns: Sequence[str]) -> Sequence[pa.RecordBatch] | None:
+        """Return the rows with these columns, in this order, if they are few, and had at little cost; else None."""
 
     def files(self) -> Sequence[str | io.BytesIO]:
         """Return the Parquet files that can be read as they are, verified: a path, or the bytes where there is none."""
@@ -108,7 +101,7 @@ def to_arrow_schema(schema: Any) -> pa.Schema:
 
 def lazy_frame(source: ScanSource, schema: pa.Schema) -> pl.LazyFrame:
     """Return a region as a LazyFrame. Nothing is read before ``collect``."""
-    return _Resolver(source, _polars_schema(schema), schema.field).lazy()
+    return _Resolver(source, schema).lazy()
 
 
 def _polars_schema(schema: pa.Schema) -> pl.Schema:
@@ -116,8 +109,8 @@ def _polars_schema(schema: pa.Schema) -> pl.Schema:
 
 
 class _Resolver(LazyFrameResolver):
-    def __init__(self, source: ScanSource, schema: pl.Schema, field: Callable[[str], pa.Field]) -> None:
-        self._source, self._schema, self._field = source, schema, field
+    def __init__(self, source: ScanSource, schema: pa.Schema) -> None:
+        self._source, self._schema, self._arrow_schema = source, _polars_schema(schema), schema
         self._pinned: Resolved | None = None
 
     def schema(self) -> dict[str, Any]:
@@ -136,18 +129,27 @@ class _Resolver(LazyFrameResolver):
         filter_drop_columns_idx: int | None,  # noqa: ARG002 - Polars drops them itself
         existing_resolved_version_key: str | None,
     ) -> tuple[pl.LazyFrame | None, ResolvedLazyFrameProps]:
-        found = self._source.resolve(conjunction([_to_predicate(item, self._field) for item in filters]))
-        props = ResolvedLazyFrameProps(version_key=found.key)
+        predicate = conjunction([to_predicate(item, self._arrow_schema.field) for item in filters])
+        found = self._source.resolve(predicate)
         if existing_resolved_version_key == found.key:
-            return None, props
+            return None, ResolvedLazyFrameProps(version_key=found.key)
         self._pinned = found
-        return self._lazy(found).select(projection if projection is not None else list(self._schema)), props
+        columns = projection if projection is not None else list(self._schema)
+        rows = found.rows(columns or [next(iter(self._schema))])
+        frame = self._lazy(found, predicate) if rows is None else self._frame(rows, columns).lazy()
+        # Only now: a plan whose files have gone meanwhile is made anew, and has another key.
+        return frame.select(columns), ResolvedLazyFrameProps(version_key=found.key)
 
-    def _lazy(self, found: Resolved) -> pl.LazyFrame:
+    def _frame(self, rows: Sequence[pa.RecordBatch], columns: Sequence[str]) -> pl.DataFrame:
+        if not rows:
+            return pl.DataFrame(schema={name: self._schema[name] for name in columns})
+        return from_table(pa.Table.from_batches(rows))
+
+    def _lazy(self, found: Resolved, predicate: Predicate) -> pl.LazyFrame:
         parts = [_merge_scan(merge, self._schema) for merge in found.merges()]
         files: Any = found.files()
         if files:
-            parts.append(_file_scan(files, self._schema))
+            parts.append(_file_scan(files, self._schema).filter(*implied(predicate, self._arrow_schema)))
         return pl.concat(parts) if parts else pl.LazyFrame(schema=self._schema)
 
 
@@ -184,99 +186,3 @@ def _merge_scan(merge: Merge, schema: pl.Schema) -> pl.LazyFrame:
                 return
 
     return register_io_source(rows, schema=schema, explain_name="mitoframe merge")
-
-
-# --- Polars' conditions as predicates ------------------------------------------------------------------------
-#
-# Polars gives each condition as the text of an exactly typed pyarrow expression, or None. The text is read with `ast`
-# and an allow-list; whatever is not on it is opaque, which only means that it skips nothing.
-
-_OPERATORS: dict[type[ast.cmpop], Operator] = {
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-}
-_MIRRORED: dict[Operator, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_UNKNOWN = object()
-
-
-def _to_predicate(item: FilterExpr, field: Callable[[str], pa.Field]) -> Predicate:
-    if item.pyarrow_str is None:
-        return Opaque(str(item.expr))
-    try:
-        tree = ast.parse(item.pyarrow_str, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return Opaque(str(item.expr))
-    return _Reader(field).read(tree.body)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    field: Callable[[str], pa.Field]
-
-    def read(self, node: ast.expr) -> Predicate:
-        match node:
-            case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
-                return conjunction([self.read(left), self.read(right)])
-            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-                return Or((self.read(left), self.read(right)))
-            case ast.UnaryOp(op=ast.Invert(), operand=operand):
-                return Not(self.read(operand))
-            case ast.Compare(left=left, ops=[operator], comparators=[right]) if type(operator) in _OPERATORS:
-                return self._compare(left, _OPERATORS[type(operator)], right, ast.unparse(node))
-            case ast.Call(func=ast.Attribute(value=target, attr="isin"), args=[ast.List(elts=items)]):
-                return self._is_in(target, items, ast.unparse(node))
-            case ast.Call(func=ast.Attribute(value=target, attr="is_null"), args=[]):
-                name = _column(target)
-                return Opaque(ast.unparse(node)) if name is None else IsNull(name)
-            case _:
-                return Opaque(ast.unparse(node))
-
-    def _compare(self, left: ast.expr, operator: Operator, right: ast.expr, text: str) -> Predicate:
-        name, other = _column(left), right
-        if name is None:
-            name, other, operator = _column(right), left, _MIRRORED[operator]
-        if name is None:
-            return Opaque(text)
-        value = _value(other, self.field(name).type)
-        return Opaque(text) if value is _UNKNOWN else Compare(name, operator, value)
-
-    def _is_in(self, target: ast.expr, items: list[ast.expr], text: str) -> Predicate:
-        name = _column(target)
-        if name is None:
-            return Opaque(text)
-        values = tuple(_value(item, self.field(name).type) for item in items)
-        return Opaque(text) if any(value is _UNKNOWN for value in values) else IsIn(name, values)
-
-
-def _column(node: ast.expr) -> str | None:
-    match node:
-        case ast.Call(func=ast.Attribute(attr="field"), args=[ast.Constant(value=str(name))]):
-            return name
-        case _:
-            return None
-
-
-def _value(node: ast.expr, data_type: pa.DataType) -> Any:
-    """Return a literal in the column's own terms, or `_UNKNOWN`."""
-    match node:
-        case ast.Constant(value=bool() | int() | float() | str() as value):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-            return -value
-        case ast.Call(func=ast.Name(id="to_py_datetime"), args=[ticks, ast.Constant(value=unit), *_]):
-            moment = _value(ticks, pa.int64())
-            same_unit = pa.types.is_timestamp(data_type) and _UNITS.get(str(unit)) == data_type.unit
-            return moment if same_unit and isinstance(moment, int) else _UNKNOWN
-        case ast.Call(func=ast.Name(id="to_py_date"), args=[days]):
-            count = _value(days, pa.int64())
-            is_date = pa.types.is_date32(data_type) and isinstance(count, int)
-            return pa.scalar(count, pa.int32()).cast(pa.date32()).as_py() if is_date else _UNKNOWN
-        case _:
-            return _UNKNOWN
-
-
-_UNITS = {"ns": "ns", "us": "us", "μs": "us", "µs": "us", "ms": "ms"}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     Sequences: TypeAlias = npt.NDArray[np.uint64]
     OpTypes: TypeAlias = npt.NDArray[np.uint8]
     Take: TypeAlias = npt.NDArray[np.int64]
+    TagsAs: TypeAlias = Literal["string", "dictionary", "view"]
 
 
 class OpType(IntEnum):
@@ -95,7 +96,7 @@ class Batch:
             times=gather(self.times, indices),
             sequences=gather(self.sequences, indices),
             op_types=gather(self.op_types, indices),
-            fields=_take_fields(self.fields, indices),
+            fields=take_fields(self.fields, indices),
         )
 
     def slices(self, rows_max: int) -> Iterator[Batch]:
@@ -127,18 +128,18 @@ class Batch:
         """Keep the named fields only, in that order. Copies no data."""
         return replace(self, fields=self.fields.select(list(names)))
 
-    def to_arrow(self, metadata: RegionMetadata, names: Many[str], *, tags_as: str = "string") -> pa.RecordBatch:
+    def to_arrow(self, metadata: RegionMetadata, names: Many[str], *, tags_as: TagsAs = "string") -> pa.RecordBatch:
         """Lay the rows out as users see them: the named columns, in that order.
 
-        Internal columns may be named too. ``tags_as="dictionary"`` keeps string tags encoded, which costs no copy of
-        the strings.
+        Internal columns may be named too. ``tags_as="dictionary"`` keeps string tags encoded, ``tags_as="view"`` makes
+        them string views; neither costs a copy of the strings.
         """
         columns = [self._column(metadata, name, tags_as) for name in names]
         if not columns:
             return fields_without_columns(len(self))
         return pa.RecordBatch.from_arrays(columns, names=list(names))
 
-    def _column(self, metadata: RegionMetadata, name: str, tags_as: str) -> pa.Array:
+    def _column(self, metadata: RegionMetadata, name: str, tags_as: TagsAs) -> pa.Array:
         if name == metadata.time.name:
             return pa.array(self.times).view(metadata.time.type)
         if name == SEQUENCE_COLUMN:
@@ -150,6 +151,8 @@ class Batch:
         tag = self.series.column(name)
         if tags_as == "dictionary" and pa.types.is_large_string(tag.type):
             return _encode_tag(tag, self.codes)
+        if tags_as == "view" and pa.types.is_large_string(tag.type):
+            return _view_tag(tag, self.codes)
         return tag.take(pa.array(self.codes))
 
 
@@ -160,6 +163,18 @@ def _encode_tag(tag: pa.Array, codes: Codes) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(
         pc.take(indices, pa.array(codes), boundscheck=False, memory_pool=POOL), encoded.dictionary
     )
+
+
+def _view_tag(tag: pa.Array, codes: Codes) -> pa.Array:
+    """Gather strings as views: 16 bytes each, that are the string itself if it is short, or else say where it is."""
+    validity, views, *strings = pc.cast(tag, pa.string_view()).buffers()
+    # A complex number is what NumPy has of that size; it is only copied.
+    of_series = np.frombuffer(views, dtype=np.complex128)[: len(tag)]
+    rows_valid = None
+    if validity is not None:
+        rows_valid = pc.take(tag.is_valid(), pa.array(codes), boundscheck=False, memory_pool=POOL).buffers()[1]
+    gathered = pa.py_buffer(of_series[codes])
+    return pa.Array.from_buffers(pa.string_view(), len(codes), [rows_valid, gathered, *strings])
 
 
 def _index_type(values: int) -> pa.DataType:
@@ -180,7 +195,8 @@ def concat_numbers(parts: Many[npt.NDArray[Number]]) -> npt.NDArray[Number]:
     return together
 
 
-def _take_fields(fields: pa.RecordBatch, rows: pa.Array) -> pa.RecordBatch:
+def take_fields(fields: pa.RecordBatch, rows: pa.Array) -> pa.RecordBatch:
+    """Gather rows of columns by position."""
     if not fields.num_columns:
         return fields_without_columns(len(rows))
     columns = [pc.take(column, rows, memory_pool=POOL) for column in fields.columns]

@@ -14,6 +14,7 @@ Sync = Literal["always", "interval", "never"]
 WalRecovery = Literal["tolerate_torn_tail", "point_in_time", "strict"]
 Dedup = Literal["last", "merge", "none"]
 WalMode = Literal["log", "noop"]
+IndexMode = Literal["background", "sync", "manual"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class MitoConfig:
             Fewer make for faster scans, more for faster ingest of rows that come in no order of time.
         gc_grace_ms: how long files and row versions stay after the last version that needs them, for readers in other
             processes and for taking a write back.
+        cache_size_bytes: how much memory may be spent on keeping what scans have read and found out, for the next; None
+            is an eighth of the machine's, 0 keeps nothing.
         flush_on_close: whether closing writes the memtable to Parquet, so that the folder holds plain files.
 
     Example:
@@ -77,6 +80,7 @@ class MitoConfig:
     row_group_rows: int = 102_400
     compaction_trigger_files: int = 4
     gc_grace_ms: int = HOUR_MS
+    cache_size_bytes: int | None = None
     flush_on_close: bool = True
 
     def __post_init__(self) -> None:
@@ -86,6 +90,8 @@ class MitoConfig:
         for name in _AT_LEAST_ONE:
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("gc_grace_ms", self.gc_grace_ms, 0)
+        if self.cache_size_bytes is not None:
+            _check_at_least("cache_size_bytes", self.cache_size_bytes, 0)
         _check_at_least("compaction_trigger_files", self.compaction_trigger_files, 2)
         for lower, upper in _ORDERED:
             if getattr(self, upper) < getattr(self, lower):
@@ -127,6 +133,8 @@ class RegionOptions:
         write_buffer_size_bytes: this table's memtable is flushed at this size.
         auto_flush_interval_ms: this table's rows stay in memory no longer.
         row_group_rows: rows per Parquet row group.
+        index_mode: when the indexes that columns ask for are built. ``"background"``: soon after a file is there.
+            ``"sync"``: with each file that is flushed or compacted, which takes longer. ``"manual"``: when asked.
 
     """
 
@@ -136,8 +144,10 @@ class RegionOptions:
     write_buffer_size_bytes: int | None = None
     auto_flush_interval_ms: int | None = None
     row_group_rows: int | None = None
+    index_mode: IndexMode = "background"
 
     def __post_init__(self) -> None:
+        _check_choice("index_mode", self.index_mode, ("background", "sync", "manual"))
         _check_choice("dedup", self.dedup, ("last", "merge", "none"))
         _check_choice("wal", self.wal, ("log", "noop"))
         for name, least in _REGION_LEAST.items():

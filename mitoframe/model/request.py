@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from mitoframe.model.ids import NO_SEQUENCE
 from mitoframe.model.predicate import ALWAYS, Predicate
 from mitoframe.model.timerange import EVERYTHING, TimeRange
 
 if TYPE_CHECKING:
     from mitoframe.model.alter import Alteration
     from mitoframe.model.batch import Batch
-    from mitoframe.model.ids import Sequence
+    from mitoframe.model.ids import FileId, ManifestVersion, Sequence
     from mitoframe.model.options import RegionOptions
     from mitoframe.model.schema import RegionMetadata
 
@@ -25,7 +26,11 @@ class ScanRequest:
         columns: names in the order wanted; None for all. ``__sequence`` and ``__op_type`` may be named.
         predicate: rows to keep; applied in full after dedup.
         time_range: a further condition on the time column.
-        sequence: only rows with a sequence up to this; None for all that are visible now.
+        sequence: the rows as they were when that of this sequence had come; None for all that are visible now.
+        version: the rows as they were after this manifest version; None for now.
+        min_sequence: of the rows that are seen, only those with a sequence above this.
+        distribution: how rows are dealt to the parts in which they come. ``"any"``: as they lie. ``"series"``: a part
+            has all rows of each of its series, unless these are very many.
 
     """
 
@@ -33,6 +38,9 @@ class ScanRequest:
     predicate: Predicate = ALWAYS
     time_range: TimeRange = EVERYTHING
     sequence: Sequence | None = None
+    version: ManifestVersion | None = None
+    min_sequence: Sequence = NO_SEQUENCE
+    distribution: Literal["any", "series"] = "any"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +144,20 @@ class CompactRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BuildIndexRequest:
+    """Build the indexes that columns ask for and files do not have, and return when they are built.
+
+    Attributes:
+        file_ids: of which files; None for all.
+        kinds: of these kinds only; None for all.
+
+    """
+
+    file_ids: tuple[FileId, ...] | None = None
+    kinds: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TruncateRequest:
     """Remove rows without looking at them.
 
@@ -162,6 +184,7 @@ RegionRequest = (
     | UndoRequest
     | FlushRequest
     | CompactRequest
+    | BuildIndexRequest
     | TruncateRequest
 )
 

@@ -231,6 +231,30 @@ class CompactResult(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IndexResult(_Shown):
+    """What building indexes did.
+
+    Attributes:
+        files: the SSTs that have new ones; ``index`` of each says which.
+
+    Example:
+        >>> IndexResult()
+        nothing to index: every file has the indexes that are asked for
+
+    """
+
+    files: tuple[FileMeta, ...] = ()
+
+    def __repr__(self) -> str:
+        if not self.files:
+            return "nothing to index: every file has the indexes that are asked for"
+        rows = sum(file.row_count for file in self.files)
+        size = sum(file.index.size_bytes for file in self.files if file.index is not None)
+        files = f"{len(self.files):,} {_plural(len(self.files), 'file')}"
+        return f"indexed {files} ({rows:,} {_plural(rows, 'row')}) in {size:,} bytes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VacuumResult(_Shown):
     """What a vacuum deleted.
 
@@ -250,6 +274,62 @@ class VacuumResult(_Shown):
     def __repr__(self) -> str:
         count = len(self.removed)
         return f"deleted {count:,} {_plural(count, 'file')}, {self.size_bytes:,} bytes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotResult(_Shown):
+    """A moment of a table that has, or had, a name.
+
+    Attributes:
+        table: the table's name.
+        name: the snapshot's.
+        version: the manifest version; ``scan(as_of=version)`` reads the same as ``scan(as_of=name)``.
+        sequence: the newest row of it.
+        dropped: whether the name was let go.
+
+    Example:
+        >>> SnapshotResult(table="cpu", name="before", version=7, sequence=100)
+        snapshot 'before' of 'cpu': version 7, sequence 100
+
+    """
+
+    table: str
+    name: str
+    version: int
+    sequence: int
+    dropped: bool = False
+
+    def __repr__(self) -> str:
+        if self.dropped:
+            return f"dropped snapshot {self.name!r} of {self.table!r}"
+        return f"snapshot {self.name!r} of {self.table!r}: version {self.version}, sequence {self.sequence:,}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreResult(_Shown):
+    """What going back to an earlier moment did.
+
+    Attributes:
+        table: the table's name.
+        version: the manifest version that it was brought back to.
+        before: the version there was before; ``restore(before)`` takes it back.
+        changed: whether anything was different.
+
+    Example:
+        >>> RestoreResult(table="cpu", version=7, before=12, changed=True)
+        restored 'cpu' to version 7; restore(12) takes it back
+
+    """
+
+    table: str
+    version: int
+    before: int
+    changed: bool
+
+    def __repr__(self) -> str:
+        if not self.changed:
+            return f"nothing to restore: {self.table!r} is as it was at version {self.version}"
+        return f"restored {self.table!r} to version {self.version}; restore({self.before}) takes it back"
 
 
 def _plural(count: int, noun: str) -> str:

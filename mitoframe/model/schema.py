@@ -148,6 +148,7 @@ class RegionMetadata:
         time: the column that is the time.
         fields: the columns that are fields, in their order.
         names: of all columns, in their order.
+        tag_names: of the columns that are tags.
         key_names: of the columns that make a row's key: tags and time.
         series_schema: of a batch's series: the tags.
         fields_schema: of a batch's fields.
@@ -164,6 +165,7 @@ class RegionMetadata:
     time: Column = field(init=False, repr=False, compare=False)
     fields: tuple[Column, ...] = field(init=False, repr=False, compare=False)
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    tag_names: frozenset[str] = field(init=False, repr=False, compare=False)
     key_names: frozenset[str] = field(init=False, repr=False, compare=False)
     series_schema: pa.Schema = field(init=False, repr=False, compare=False)
     fields_schema: pa.Schema = field(init=False, repr=False, compare=False)
@@ -180,6 +182,7 @@ class RegionMetadata:
             "series_schema": pa.schema([(tag.name, tag.type) for tag in tags]),
             "fields_schema": pa.schema([(column.name, column.type) for column in fields]),
             "names": tuple(column.name for column in self.columns),
+            "tag_names": frozenset(tag.name for tag in tags),
             "key_names": frozenset(column.name for column in keys),
         }
         for name, value in found.items():

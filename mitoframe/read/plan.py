@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mitoframe.model.file import LEVEL_HISTORY
 from mitoframe.model.predicate import Compare, conjunction, describe, key_part, time_range
+from mitoframe.model.schema import SEQUENCE_COLUMN
 from mitoframe.model.timerange import EVERYTHING, TimeRange, connected
 from mitoframe.storage.compat import reads_as_it_is
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence as Many
 
-    from mitoframe.model.file import FileMeta
+    from mitoframe.model.file import FileMeta, Timeline
     from mitoframe.model.ids import ManifestVersion, Sequence
     from mitoframe.model.options import Dedup
     from mitoframe.model.predicate import Predicate
@@ -49,15 +51,27 @@ class MergeGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanPlan:
-    """``direct`` and ``groups`` together hold every row that may match. Holding the plan pins its files."""
+    """``direct`` and ``groups`` together hold every row that may match. Holding the plan pins its files.
+
+    ``predicate`` is all that is asked for, with the range of times; ``time_range`` what follows from it for times.
+    ``listed`` are the files that there are.
+    """
 
     version: Version
     visible: Sequence
     request: ScanRequest
+    predicate: Predicate
     time_range: TimeRange
     direct: tuple[FileMeta, ...]
     groups: tuple[MergeGroup, ...]
-    pruned: tuple[FileMeta, ...]
+    listed: Timeline
+
+    @property
+    def pruned(self) -> tuple[FileMeta, ...]:
+        """The files that are not read, by their times."""
+        read = {file.file_id for file in self.direct}
+        read.update(file.file_id for group in self.groups for file in group.files)
+        return tuple(file for file in self.listed.files if file.file_id not in read)
 
     @property
     def metadata(self) -> RegionMetadata:
@@ -70,7 +84,8 @@ class ScanPlan:
     @property
     def key(self) -> str:
         """Equal keys mean equal rows."""
-        return f"{self.manifest_version}.{self.visible}"
+        since = f".{self.request.min_sequence}" if self.request.min_sequence else ""
+        return f"{self.manifest_version}.{self.visible}{since}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,35 +97,46 @@ class _Source:
     file: FileMeta | None = None
     buffered: MemtableRange | None = None
 
+    @property
+    def max_sequence(self) -> Sequence:
+        if self.file is not None:
+            return self.file.max_sequence
+        assert self.buffered is not None
+        return self.buffered.stats.max_sequence
+
 
 def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
     """Decide what to read of a snapshot."""
     version = snapshot.version
     visible = snapshot.visible if request.sequence is None else min(snapshot.visible, request.sequence)
     metadata = version.state.metadata
-    wanted = request.time_range.intersect(time_range(request.predicate, metadata.time.name))
-    files = sorted(version.state.files.values(), key=lambda file: (file.min_time, file.min_sequence))
-    kept = [file for file in files if wanted.touches(file.min_time, file.max_time) and file.min_sequence <= visible]
-    kept_ids = {file.file_id for file in kept}
-    sources = [_Source(first=file.min_time, last=file.max_time, file=file) for file in kept]
+    predicate = _with_range(request, metadata)
+    wanted = time_range(predicate, metadata.time.name)
+    listed = version.timeline
+    sources = [
+        _Source(first=file.min_time, last=file.max_time, file=file)
+        for file in listed.touching(wanted)
+        if file.min_sequence <= visible
+    ]
     sources += _memtable_sources(version.memtables, wanted, visible)
-    predicate = key_part(_with_range(request, metadata), metadata.key_names)
+    key_predicate = key_part(predicate, metadata.key_names)
     direct: list[FileMeta] = []
     groups: list[MergeGroup] = []
-    for group in _groups(sources, version.state.options.dedup):
+    for group in _newer(_groups(sources, version.state.options.dedup), request.min_sequence):
         alone = group[0].file if len(group) == 1 else None
-        if alone is not None and _reads_as_it_is(alone, metadata, visible):
+        if alone is not None and _reads_as_it_is(alone, metadata, visible, request.min_sequence):
             direct.append(alone)
         else:
-            groups.append(_merge_group(group, predicate))
+            groups.append(_merge_group(group, key_predicate))
     return ScanPlan(
         version=version,
         visible=visible,
         request=request,
+        predicate=predicate,
         time_range=wanted,
         direct=tuple(direct),
         groups=tuple(groups),
-        pruned=tuple(file for file in files if file.file_id not in kept_ids),
+        listed=listed,
     )
 
 
@@ -120,8 +146,17 @@ def _groups(sources: list[_Source], dedup: Dedup) -> list[list[_Source]]:
     return connected(sources, lambda source: source.first, lambda source: source.last)
 
 
-def _reads_as_it_is(file: FileMeta, metadata: RegionMetadata, visible: Sequence) -> bool:
-    return not file.delete_count and file.max_sequence <= visible and reads_as_it_is(metadata, file.schema_version)
+def _newer(groups: list[list[_Source]], min_sequence: Sequence) -> list[list[_Source]]:
+    """Leave out groups without a row above a sequence. Of others all is kept: a row may be filled from older ones."""
+    return [group for group in groups if any(source.max_sequence > min_sequence for source in group)]
+
+
+def _reads_as_it_is(file: FileMeta, metadata: RegionMetadata, visible: Sequence, min_sequence: Sequence) -> bool:
+    if file.level == LEVEL_HISTORY or file.delete_count:
+        return False
+    if not min_sequence < file.min_sequence <= file.max_sequence <= visible:
+        return False
+    return reads_as_it_is(metadata, file.schema_version)
 
 
 def _memtable_sources(memtables: Many[Memtable], wanted: TimeRange, visible: Sequence) -> list[_Source]:
@@ -143,6 +178,8 @@ def _merge_group(sources: list[_Source], key_predicate: Predicate) -> MergeGroup
 
 def _with_range(request: ScanRequest, metadata: RegionMetadata) -> Predicate:
     parts = [request.predicate]
+    if request.min_sequence:
+        parts.append(Compare(SEQUENCE_COLUMN, ">", request.min_sequence))
     if request.time_range.start != EVERYTHING.start:
         parts.append(Compare(metadata.time.name, ">=", request.time_range.start))
     if request.time_range.end != EVERYTHING.end:
@@ -152,13 +189,13 @@ def _with_range(request: ScanRequest, metadata: RegionMetadata) -> Predicate:
 
 def explain(plan: ScanPlan) -> str:
     """Write a plan as text: what is read how, and what is skipped and why."""
-    show = _show_values(plan.metadata)
-    merged = sum(len(group.files) for group in plan.groups)
-    total = len(plan.direct) + len(plan.pruned) + merged
+    show = show_values(plan.metadata)
+    read = len(plan.direct) + sum(len(group.files) for group in plan.groups)
+    total = len(plan.listed.files)
     lines = [
         f"scan at manifest version {plan.manifest_version}, sequence {plan.visible}",
-        f"  where       {describe(plan.request.predicate, show)}",
-        f"  files       {len(plan.direct) + merged} of {total} to read, {len(plan.pruned)} pruned by time",
+        f"  where       {describe(plan.predicate, show)}",
+        f"  files       {read} of {total} to read, {total - read} pruned by time",
     ]
     if plan.direct:
         lines.append(f"  as they are {_count(len(plan.direct), 'file')} without overlap, {_rows(plan.direct)} rows")
@@ -172,8 +209,8 @@ def explain(plan: ScanPlan) -> str:
     return "\n".join(lines)
 
 
-def _show_values(metadata: RegionMetadata) -> Callable[[str, Any], str]:
-    """Times are integers in a predicate and dates to a person."""
+def show_values(metadata: RegionMetadata) -> Callable[[str, Any], str]:
+    """Return how to write values: times are integers in a predicate and dates to a person."""
     time = metadata.time
 
     def show(name: str, value: Any) -> str:

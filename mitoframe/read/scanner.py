@@ -1,96 +1,469 @@
-"""Runs a `ScanPlan`: sources, merge, dedup, then (for the engine's own scans) filter and project.
+"""Runs a `ScanPlan`: a list of shares, each a piece of work of bounded size that yields final rows.
 
-Order within a merged group: skip row groups by key conditions, cut at the visible sequence, merge, keep the newest row
-of each key, drop deleted keys. Filters on fields come only after that.
+A file that is read as it is gives a share for every so many rows. A group that is merged is cut by series, and a
+series that is too long for one share by time: each share takes from every source the rows of the same series and
+times, so no key is in two of them, and shares can be read in any order, at once, and given up half-way. What is in
+memory is what the shares under way hold. Within a share: cut at the visible sequence, merge, keep the newest row of
+each key, drop deleted keys; where only one source has rows there, they pass as they are.
+
+Conditions on tags and time have been applied exactly when rows come out of a share, all others not.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mitoframe.model.predicate import columns_of, to_arrow
-from mitoframe.model.timerange import EVERYTHING, TIME_MAX
-from mitoframe.storage.runs import merge_rows_of
+from mitoframe.model.batch import concat_batches
+from mitoframe.model.file import LEVEL_FLUSHED
+from mitoframe.model.predicate import (
+    ALWAYS,
+    columns_of,
+    conjunction,
+    conjuncts,
+    has_foreign,
+    key_part,
+    matching,
+    residual,
+)
+from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
+from mitoframe.model.timerange import TimeRange
+from mitoframe.read.counts import NO_COUNTS, Counts, Found
+from mitoframe.read.plan import MergeGroup
+from mitoframe.read.sources import FileSource, Source, buffer_source, can_order, select_rows
+from mitoframe.storage.runs import merge_coded_parts
+from mitoframe.storage.series import unify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from collections.abc import Sequence as Many
 
-    from mitoframe.model.batch import Batch, Rows
+    import numpy.typing as npt
+
+    from mitoframe.model.batch import Batch, TagsAs
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import Sequence
+    from mitoframe.model.options import Dedup
     from mitoframe.model.predicate import Predicate
-    from mitoframe.model.timerange import TimeRange
-    from mitoframe.read.plan import MergeGroup, ScanPlan
+    from mitoframe.read.counts import Read
+    from mitoframe.read.pieces import Pieces
+    from mitoframe.read.plan import ScanPlan
+    from mitoframe.storage.memtable import RangeStats
     from mitoframe.storage.sst_reader import SstReader
 
 BATCH_ROWS = 131_072
+SHARE_ROWS = 262_144
+"""About how many rows a share reads, of all its sources together."""
+FEW_ROWS = 1_048_576
+"""So many rows are handed over in memory."""
+FEW_CELLS = 4_000_000
+"""More values than this Polars finds faster among those of whole row groups than we decode them."""
 
 
-def read_group(plan: ScanPlan, group: MergeGroup, reader: SstReader, columns: Many[str]) -> Iterator[pa.RecordBatch]:
-    """Merge a group and yield its visible rows as users see them, sorted, in batches of `BATCH_ROWS`."""
-    fields = _field_names(plan, columns)
-    runs = [
-        _visible(reader.read(plan.metadata, file, row_groups, fields), plan.visible)
-        for file in group.files
-        if (row_groups := reader.matching_row_groups(plan.metadata, file, group.key_predicate))
+# --- shares ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Pieces of one source, with codes that point into the series of the share."""
+
+    source: Source
+    pieces: Pieces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A part of a scan. Without ``versions`` the sequences and operations of merged rows are not gathered."""
+
+    parts: tuple[Part, ...]
+    series: pa.RecordBatch
+    wanted: TimeRange
+    dedup: Dedup
+    versions: bool
+
+    @property
+    def row_count(self) -> int:
+        """An upper bound of its rows, before anything but tags was looked at."""
+        return sum(part.pieces.row_count for part in self.parts)
+
+    def read(self) -> Found:
+        """Return the rows, sorted, one per key, none deleted."""
+        read = [part.source.read(part.pieces, self.wanted, self.series) for part in self.parts]
+        counts = sum((each.counts for each in read), NO_COUNTS)
+        runs = [each.batches for each in read if each.batches]
+        if not runs:
+            return Found(rows=None, counts=counts)
+        if len(runs) == 1 and self._is_clean(read):
+            return Found(rows=runs[0][0] if len(runs[0]) == 1 else concat_batches(runs[0]), counts=counts)
+        merged = merge_coded_parts(runs, self.dedup, drop_deletes=True)
+        shadowed = Counts(rows_shadowed=counts.rows_read - len(merged))
+        rows = merged.gather(versions=self.versions) if len(merged) else None
+        return Found(rows=rows, counts=counts + shadowed)
+
+    def _is_clean(self, read: Many[Read]) -> bool:
+        return all(part.source.is_clean for part, each in zip(self.parts, read, strict=True) if each.batches)
+
+    def known_rows(self) -> int | None:
+        """Return how many rows there are, if that is known without reading them."""
+        [*others, part] = self.parts
+        source = part.source
+        if (
+            others
+            or not source.is_clean
+            or not isinstance(source, FileSource)
+            or source.file.max_sequence > source.visible
+        ):
+            return None
+        within = self.wanted.holds(source.file.min_time) and self.wanted.holds(source.file.max_time)
+        return part.pieces.row_count if within else None
+
+
+def shares(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Share]:
+    """Divide a plan into shares that read the named columns. Opens footers, reads no rows of files."""
+    fields, internal = _field_names(plan, columns), _internal_names(columns)
+    if plan.request.distribution == "series":
+        return list(_of_group(plan, _all_sources(plan, reader, columns), columns))
+    found: list[Share] = []
+    for group in plan.groups:
+        found += _of_group(plan, _sources(plan, group, reader, columns), columns)
+    for file in plan.direct:
+        pieces = select_rows(reader, plan.metadata, file, plan.predicate)
+        found += _of_file(plan, _file_source(plan, file, reader, fields, pieces, internal))
+    return found
+
+
+def _few_shares(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Share] | None:
+    """Return the shares of a plan if they hold few rows, else None."""
+    if _row_count(plan) > FEW_ROWS and not _may_choose(plan):
+        return None
+    found = shares(plan, reader, columns)
+    if sum(share.row_count for share in found) > FEW_ROWS:
+        return None
+    return found if plan.groups or _is_worth_decoding(found) else None
+
+
+def _is_worth_decoding(found: Many[Share]) -> bool:
+    """Tell whether little must be decoded, or was asked for before and so may be asked for again."""
+    parts = [
+        (part.source, part.pieces) for share in found for part in share.parts if isinstance(part.source, FileSource)
     ]
-    for part in group.buffered:
-        run = part.sorted(plan.visible)
-        if run is not None:
-            runs.append(run.select_fields(fields))
-    runs = [run for run in runs if len(run)]
-    if runs:
-        yield from _laid_out(plan, merge_rows_of(runs, plan.version.state.options.dedup, drop_deletes=True), columns)
+    if sum(source.cells_to_decode(pieces) for source, pieces in parts) <= FEW_CELLS:
+        return True
+    asked = [source.was_asked(pieces) for source, pieces in parts]
+    return all(asked)
 
 
-def read_file(plan: ScanPlan, file: FileMeta, reader: SstReader, columns: Many[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a direct file, row group by row group; here every condition may skip."""
+def _may_choose(plan: ScanPlan) -> bool:
+    """Tell whether a condition may choose among series, or among rows by an index."""
+    indexed = {column.name for column in plan.metadata.columns if column.indexes}
+    asks_for_series = key_part(plan.predicate, plan.metadata.tag_names) != ALWAYS
+    return asks_for_series or not indexed.isdisjoint(columns_of(plan.predicate))
+
+
+def _row_count(plan: ScanPlan) -> int:
+    """Return about how many rows the files and memtables of a plan have in the range of times."""
+    files = [file for group in plan.groups for file in group.files]
+    buffered = sum(part.stats.row_count for group in plan.groups for part in group.buffered)
+    return buffered + sum(_rows_within(file, plan.time_range) for file in (*plan.direct, *files))
+
+
+def _rows_within(file: FileMeta, wanted: TimeRange) -> int:
+    both = wanted.intersect(TimeRange(file.min_time, file.max_time + 1))
+    return file.row_count * max(both.end - both.start, 0) // (file.max_time + 1 - file.min_time)
+
+
+def _file_source(
+    plan: ScanPlan,
+    file: FileMeta,
+    reader: SstReader,
+    fields: tuple[str, ...],
+    pieces: Pieces,
+    internal: tuple[str, ...],
+) -> FileSource:
+    return FileSource(
+        reader=reader,
+        metadata=plan.metadata,
+        file=file,
+        field_names=fields,
+        pieces=pieces,
+        visible=plan.visible,
+        internal=internal,
+    )
+
+
+def _sources(plan: ScanPlan, group: MergeGroup, reader: SstReader, columns: Many[str]) -> list[Source]:
+    """Open what is merged, and leave out what holds nothing that may match."""
     fields = _field_names(plan, columns)
-    for row_group in reader.matching_row_groups(plan.metadata, file, plan.request.predicate):
-        yield from _laid_out(plan, reader.read(plan.metadata, file, [row_group], fields), columns)
+    ranges = [(file.min_sequence, file.max_sequence) for file in group.files]
+    ranges += [(part.stats.min_sequence, part.stats.max_sequence) for part in group.buffered]
+    in_order = SEQUENCE_COLUMN not in columns and can_order(ranges)
+    sources: list[Source] = []
+    for file in group.files:
+        pieces = select_rows(reader, plan.metadata, file, group.key_predicate)
+        internal = _internal(plan, file, columns, in_order=in_order)
+        sources.append(_file_source(plan, file, reader, fields, pieces, internal))
+    for part in group.buffered:
+        rows = part.sorted(plan.visible)
+        if rows is not None:
+            sources.append(buffer_source(rows.select_fields(fields), group.key_predicate))
+    return [source for source in sources if len(source.pieces)]
+
+
+def _all_sources(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Source]:
+    """Open everything as if it were one group to merge."""
+    together = MergeGroup(
+        files=(*plan.direct, *(file for group in plan.groups for file in group.files)),
+        buffered=tuple(part for group in plan.groups for part in group.buffered),
+        key_predicate=key_part(plan.predicate, plan.metadata.key_names),
+    )
+    return _sources(plan, together, reader, columns)
+
+
+def _internal(plan: ScanPlan, file: FileMeta, columns: Many[str], *, in_order: bool) -> tuple[str, ...]:
+    """Name the internal columns of a file that a merge must look at."""
+    has_versions = file.level < LEVEL_FLUSHED or file.max_sequence > plan.visible
+    sequences = (SEQUENCE_COLUMN,) if has_versions or not in_order else ()
+    op_types = (OP_TYPE_COLUMN,) if file.delete_count or OP_TYPE_COLUMN in columns else ()
+    return (*sequences, *op_types)
+
+
+def _of_file(plan: ScanPlan, source: FileSource) -> Iterator[Share]:
+    """Cut a file that is read as it is between row groups."""
+    pieces = source.pieces
+    if not len(pieces):
+        return
+    starts = source.row_group_starts
+    row_groups = source.row_groups(pieces)
+    begun, held = row_groups[0], 0
+    for number in row_groups:
+        count = int(starts[number + 1] - starts[number])  # Decoded, that is, however few are kept.
+        if held and held + count > SHARE_ROWS:
+            yield _share(plan, source, _rows_between(pieces, int(starts[begun]), int(starts[number])))
+            begun, held = number, 0
+        held += count
+    yield _share(plan, source, _rows_between(pieces, int(starts[begun]), int(pieces.stops[-1])))
+
+
+def _rows_between(pieces: Pieces, start: int, stop: int) -> Pieces:
+    return pieces.within(start, stop).shifted(start)
+
+
+def _share(plan: ScanPlan, source: Source, pieces: Pieces) -> Share:
+    return Share(
+        parts=(Part(source=source, pieces=pieces),),
+        series=source.series,
+        wanted=plan.time_range,
+        dedup=plan.version.state.options.dedup,
+        versions=True,
+    )
+
+
+def _of_group(plan: ScanPlan, sources: list[Source], columns: Many[str]) -> Iterator[Share]:
+    """Cut what is merged by series, and a series that is long by time."""
+    if not sources:
+        return
+    series, placed = _unified(sources)
+    weights = np.zeros(len(series), dtype=np.int64)
+    for pieces in placed:
+        weights += np.bincount(pieces.codes, pieces.stops - pieces.starts, len(series)).astype(np.int64)
+    for first, last in _cuts(weights):
+        parts = [
+            Part(source=source, pieces=some)
+            for source, pieces in zip(sources, placed, strict=True)
+            if len(some := pieces.part(*(int(at) for at in np.searchsorted(pieces.codes, [first, last]))))
+        ]
+        yield from _cut_by_time(
+            Share(
+                parts=tuple(parts),
+                series=series,
+                wanted=plan.time_range,
+                dedup=plan.version.state.options.dedup,
+                versions=bool(_internal_names(columns)),
+            )
+        )
+
+
+def _unified(sources: Many[Source]) -> tuple[pa.RecordBatch, list[Pieces]]:
+    """Bring the series that are chosen of several sources into one order, and point the pieces into it."""
+    if len(sources) == 1:
+        return sources[0].series, [sources[0].pieces]
+    chosen = [np.unique(source.pieces.codes) for source in sources]
+    tables = [
+        source.series if len(some) == len(source.series) else source.series.take(pa.array(some))
+        for source, some in zip(sources, chosen, strict=True)
+    ]
+    union, found = unify(tables)
+    placed = []
+    for source, some, ranks in zip(sources, chosen, found, strict=True):
+        of_code = np.full(len(source.series), -1, dtype=np.int32)
+        of_code[some] = ranks
+        placed.append(replace(source.pieces, codes=of_code[source.pieces.codes]))
+    return union, placed
+
+
+def _cuts(weights: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Cut series into runs of about `SHARE_ROWS` rows. ``weights`` are the rows of each."""
+    before = np.cumsum(weights) - weights
+    edges = np.flatnonzero(np.diff(before // SHARE_ROWS)) + 1
+    bounds = [0, *edges.tolist(), len(weights)]
+    return ((first, last) for first, last in pairwise(bounds) if weights[first:last].any())
+
+
+def _cut_by_time(share: Share) -> Iterator[Share]:
+    """Cut a share that is too large where the row groups of its largest file begin."""
+    files = [part for part in share.parts if isinstance(part.source, FileSource)]
+    if share.row_count <= 2 * SHARE_ROWS or not files:
+        yield share
+        return
+    largest = max(files, key=lambda part: part.pieces.row_count)
+    assert isinstance(largest.source, FileSource)
+    bounds = largest.source.time_bounds()
+    edges = sorted({bounds[number][0] for number in largest.source.row_groups(largest.pieces)[1:]})
+    row_groups_each = max(1, len(edges) * SHARE_ROWS // share.row_count)
+    start = share.wanted.start
+    for edge in edges[row_groups_each - 1 :: row_groups_each]:
+        if start < edge < share.wanted.end:
+            yield replace(share, wanted=TimeRange(start, edge))
+            start = edge
+    yield replace(share, wanted=TimeRange(start, share.wanted.end))
+
+
+# --- rows as they are asked for --------------------------------------------------------------------------
+
+
+def wanted_of(plan: ScanPlan) -> list[str]:
+    """Return the columns that a plan's request asks for."""
+    columns = plan.request.columns
+    return list(plan.metadata.names if columns is None else columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What of the conditions is left when rows come out of a share, and the columns it looks at."""
+
+    predicate: Predicate
+    columns: tuple[str, ...]
+
+    def with_columns(self, columns: Many[str]) -> tuple[str, ...]:
+        """Name what must be read to apply this and return some columns."""
+        return tuple(dict.fromkeys((*columns, *self.columns)))
+
+    def without_foreign(self) -> Filter:
+        """Leave out what the maker of a condition would have to evaluate."""
+        kept = conjunction([part for part in conjuncts(self.predicate) if not has_foreign(part)])
+        return Filter(predicate=kept, columns=tuple(sorted(columns_of(kept))))
+
+    def apply(self, plan: ScanPlan, rows: Batch | None) -> Batch | None:
+        """Return the rows that match, None if none does."""
+        if rows is None or self.predicate == ALWAYS:
+            return rows
+        kept = matching(self.predicate, rows.to_arrow(plan.metadata, self.columns))
+        chosen = np.flatnonzero(pc.fill_null(kept, False).to_numpy(zero_copy_only=False))
+        if len(chosen) == len(rows):
+            return rows
+        return rows.take(chosen) if len(chosen) else None
+
+
+def filter_of(plan: ScanPlan) -> Filter:
+    """Return what a plan's request asks for beside tags and times."""
+    left = residual(plan.predicate, plan.metadata.tag_names, plan.metadata.time.name)
+    return Filter(predicate=left, columns=tuple(sorted(columns_of(left))))
+
+
+def jobs(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> Iterator[Callable[[], Found]]:
+    """Yield jobs that each return final rows, all conditions applied. They may be done in any order, side by side."""
+    condition = filter_of(plan)
+    for share in shares(plan, reader, condition.with_columns(columns)):
+        yield partial(_filtered, plan, share, condition)
+
+
+def group_jobs(
+    plan: ScanPlan, group: MergeGroup, reader: SstReader, columns: Many[str]
+) -> Iterator[Callable[[], Found]]:
+    """Yield jobs for a group that is merged; conditions that their maker evaluates are left to him."""
+    condition = filter_of(plan).without_foreign()
+    needed = condition.with_columns(columns)
+    for share in _of_group(plan, _sources(plan, group, reader, needed), needed):
+        yield partial(_filtered, plan, share, condition)
+
+
+def few_jobs(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Callable[[], Found]] | None:
+    """Return jobs for a whole plan if it is about few rows, else None; conditions as in `group_jobs`."""
+    condition = filter_of(plan).without_foreign()
+    found = _few_shares(plan, reader, condition.with_columns(columns))
+    return None if found is None else [partial(_filtered, plan, share, condition) for share in found]
+
+
+def counting_jobs(plan: ScanPlan, reader: SstReader) -> Iterator[Callable[[], int]]:
+    """Yield jobs that together return how many rows there are. What metadata tells is not read."""
+    condition = filter_of(plan)
+    for share in shares(plan, reader, condition.columns):
+        yield partial(_counted, plan, share, condition)
+
+
+def _counted(plan: ScanPlan, share: Share, condition: Filter) -> int:
+    known = share.known_rows() if condition.predicate == ALWAYS else None
+    return _filtered(plan, share, condition).counts.rows_returned if known is None else known
+
+
+def known_bounds(plan: ScanPlan) -> tuple[int, int] | None:
+    """Return the first and the last time of a plan's rows, if files and memtables tell; None if they must be read.
+
+    A time of a source is one of a row that is seen, whichever version of it, unless rows were deleted or are left out.
+    """
+    time = plan.metadata.time.name
+    if residual(plan.predicate, frozenset(), time) != ALWAYS:
+        return None
+    files = [*plan.direct, *(file for group in plan.groups for file in group.files)]
+    buffered = [part.stats for group in plan.groups for part in group.buffered]
+    sources: list[FileMeta | RangeStats] = [*files, *buffered]
+    is_whole = all(
+        not each.delete_count
+        and each.max_sequence <= plan.visible
+        and plan.time_range.holds(each.min_time)
+        and plan.time_range.holds(each.max_time)
+        for each in sources
+    )
+    if not sources or not is_whole or any(file.level < LEVEL_FLUSHED for file in files):
+        return None
+    return min(each.min_time for each in sources), max(each.max_time for each in sources)
+
+
+def _filtered(plan: ScanPlan, share: Share, condition: Filter) -> Found:
+    found = share.read()
+    rows = condition.apply(plan, found.rows)
+    return Found(rows=rows, counts=found.counts + Counts(rows_returned=0 if rows is None else len(rows)))
+
+
+def laid_out(
+    plan: ScanPlan, rows: Batch, columns: Many[str], *, tags_as: TagsAs = "string"
+) -> Iterator[pa.RecordBatch]:
+    """Yield rows as users see them."""
+    for batch in rows.slices(BATCH_ROWS):
+        yield batch.to_arrow(plan.metadata, columns, tags_as=tags_as)
 
 
 def run_plan(plan: ScanPlan, reader: SstReader) -> Iterator[pa.RecordBatch]:
-    """Yield the rows the plan's request asks for: filtered in full, projected, in no particular order of groups."""
-    metadata, request = plan.metadata, plan.request
-    wanted = list(request.columns if request.columns is not None else metadata.names)
-    needed = list(dict.fromkeys([*wanted, metadata.time.name, *sorted(columns_of(request.predicate))]))
-    for group in plan.groups:
-        for rows in read_group(plan, group, reader, needed):
-            yield _filtered(rows, metadata.time.name, plan.time_range, request.predicate).select(wanted)
-    for file in plan.direct:
-        for rows in read_file(plan, file, reader, needed):
-            yield _filtered(rows, metadata.time.name, plan.time_range, request.predicate).select(wanted)
+    """Yield the rows a plan's request asks for: filtered in full, projected, one share after the other."""
+    wanted = wanted_of(plan)
+    for job in jobs(plan, reader, wanted):
+        rows = job().rows
+        if rows is not None:
+            yield from laid_out(plan, rows, wanted)
 
 
-def _field_names(plan: ScanPlan, columns: Many[str]) -> list[str]:
+def _internal_names(columns: Many[str]) -> tuple[str, ...]:
+    return tuple(name for name in (SEQUENCE_COLUMN, OP_TYPE_COLUMN) if name in columns)
+
+
+def _field_names(plan: ScanPlan, columns: Many[str]) -> tuple[str, ...]:
     known = {field.name for field in plan.metadata.fields}
-    return [name for name in columns if name in known]
-
-
-def _visible(batch: Batch, visible: Sequence) -> Batch:
-    if not len(batch) or int(batch.sequences.max()) <= visible:
-        return batch
-    return batch.take(np.nonzero(batch.sequences <= np.uint64(visible))[0])
-
-
-def _laid_out(plan: ScanPlan, rows: Rows, columns: Many[str]) -> Iterator[pa.RecordBatch]:
-    for batch in rows.slices(BATCH_ROWS):
-        yield batch.to_arrow(plan.metadata, columns)
-
-
-def _filtered(rows: pa.RecordBatch, time: str, wanted: TimeRange, predicate: Predicate) -> pa.RecordBatch:
-    condition = to_arrow(predicate, rows.schema)
-    if wanted != EVERYTHING:
-        ticks = pc.field(time).cast(pa.int64())
-        end = ticks <= wanted.end if wanted.end == TIME_MAX else ticks < wanted.end
-        condition = condition & (ticks >= wanted.start) & end
-    return rows.filter(condition)
+    return tuple(name for name in columns if name in known)
 
 
 def count_row_groups(plan: ScanPlan, reader: SstReader) -> tuple[int, int]:
@@ -101,6 +474,6 @@ def count_row_groups(plan: ScanPlan, reader: SstReader) -> tuple[int, int]:
             kept += len(reader.matching_row_groups(plan.metadata, file, group.key_predicate))
             total += file.row_group_count
     for file in plan.direct:
-        kept += len(reader.matching_row_groups(plan.metadata, file, plan.request.predicate))
+        kept += len(reader.matching_row_groups(plan.metadata, file, plan.predicate))
         total += file.row_group_count
     return kept, total

@@ -8,6 +8,7 @@ regions/{table_id}_{region_number:010}/
 manifest/{version:020}.json                   a delta
 manifest/{version:020}.checkpoint             all deltas up to that version, folded
 sst/{file_id}.parquet
+index/{file_id}.{version:010}.index           the indexes of an SST
 dropped/{table_id}_{region_number:010}.json       a region that was given up; its files are on their way out
 """
 
@@ -30,6 +31,7 @@ ManifestKind = Literal["json", "checkpoint"]
 
 _REGION = re.compile(r"([0-9]{1,10})_([0-9]{10})")
 _SST = re.compile(r"([0-9a-f]{32})\.parquet")
+_INDEX = re.compile(r"([0-9a-f]{32})\.([0-9]{10})\.index")
 _MANIFEST = re.compile(r"([0-9]{20})\.(json|checkpoint)")
 
 
@@ -90,3 +92,17 @@ def parse_sst_key(key: str) -> FileId | None:
     """Return the file id in an SST's key, or None for a name `sst_key` did not make."""
     match = _SST.fullmatch(key.rpartition("/")[2])
     return None if match is None else FileId(match[1])
+
+
+def index_folder(region_id: RegionId) -> str:
+    return f"{region_folder(region_id)}/index"
+
+
+def index_key(region_id: RegionId, file_id: FileId, version: int) -> str:
+    return f"{index_folder(region_id)}/{file_id}.{version:010}.index"
+
+
+def parse_index_key(key: str) -> tuple[FileId, int] | None:
+    """Return the file and version that `index_key` was given, or None for a name it did not make."""
+    match = _INDEX.fullmatch(key.rpartition("/")[2])
+    return None if match is None else (FileId(match[1]), int(match[2]))

@@ -1,8 +1,11 @@
 """An SST's rows, row group by row group, as sorted batches.
 
-The first time a process opens a file it reads it whole and compares size and CRC32C with the manifest; from then on it
-keeps the footer and the series index and reads only the row groups and columns that are asked for, with page checksums
-verified. Tag columns are never read: the series index says which series a row belongs to.
+Every byte is compared with the manifest before it is first used (storage/sst_bytes.py). The footer and the series index
+are kept; of the rest only the row groups and columns that are asked for are read, with page checksums verified. Tag
+columns are never read: the series index says which series a row belongs to.
+
+There are two ways to read. Jobs take whole row groups once (`read`, `stream`), and nothing of them is kept. Scans take
+columns of a row group (`row_group`), which are kept in the store's cache, decoded, for whoever asks next.
 
 A file keeps the schema it was written with in its footer. Its rows are handed out as the schema at hand has them
 (storage/compat.py), and its statistics are believed only of columns that are still what they were.
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -24,97 +27,96 @@ from mitoframe.kernels.series import codes_from_offsets
 from mitoframe.model.batch import Batch, concat_numbers, fields_without_columns
 from mitoframe.model.errors import ConfigError, CorruptionError
 from mitoframe.model.memory import POOL
-from mitoframe.model.predicate import ColumnStats, Predicate, may_match
+from mitoframe.model.predicate import ColumnStats, Predicate, columns_of, may_match
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetadata
-from mitoframe.storage.cache import LruCache
+from mitoframe.storage.cache import Cache
 from mitoframe.storage.compat import fit_fields, former_fields, is_unchanged
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import decode_series
+from mitoframe.storage.sst_bytes import SstBytes
 from mitoframe.storage.sst_writer import REGION_KEY, SERIES_KEY, SST_FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from collections.abc import Sequence as Many
 
     import numpy.typing as npt
 
     from mitoframe.model.batch import Codes
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import FileId
+    from mitoframe.model.ids import FileId, RegionId
     from mitoframe.model.schema import Column
     from mitoframe.ports import ObjectStore
+    from mitoframe.storage.index_reader import IndexReader
 
-_CHUNK_BYTES = 8 * 1024 * 1024
+_CACHE_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
     """What is kept of an opened file: ``metadata`` is the schema it was written with.
 
-    ``offsets`` has one more entry than ``series``.
+    ``offsets`` has one more entry than ``series``: the first row of each, and the number of rows. ``starts`` has one
+    more entry than there are row groups, and is the same for these.
     """
 
     parquet: pq.FileMetaData
     metadata: RegionMetadata
     series: pa.RecordBatch
     offsets: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    _stats: dict[str, tuple[ColumnStats | None, ...]] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
         return int(self.parquet.serialized_size + self.series.get_total_buffer_size() + self.offsets.nbytes)
 
-    def row_group_starts(self) -> npt.NDArray[np.int64]:
-        counts = [self.parquet.row_group(i).num_rows for i in range(self.parquet.num_row_groups)]
-        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+    def stats(self, column: Column) -> tuple[ColumnStats | None, ...]:
+        """Return what each row group says of a column. Requires: the column is what it was when this was written."""
+        known = self._stats.get(column.name)
+        if known is None:
+            known = self._stats[column.name] = _stats_of(self.parquet, column)
+        return known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowGroup:
+    """Decoded columns of a row group, shared with the cache: nobody writes to them.
+
+    ``sequences`` and ``op_types`` are None unless asked for: a scan can mostly do without. ``kept`` columns were in the
+    cache; ``read`` were read, and take ``bytes_read`` in the file.
+    """
+
+    times: npt.NDArray[np.int64]
+    fields: pa.RecordBatch
+    sequences: npt.NDArray[np.uint64] | None
+    op_types: npt.NDArray[np.uint8] | None
+    kept: int
+    read: int
+    bytes_read: int
 
 
 class SstReader:
     """Reads the SSTs of a store; shared by all its regions and threads."""
 
-    def __init__(self, store: ObjectStore, footer_cache_bytes: int = 128 * 1024 * 1024) -> None:
-        self._store = store
-        self._footers: LruCache[Footer] = LruCache(footer_cache_bytes)
-        self._verified: set[str] = set()
+    def __init__(self, store: ObjectStore, cache: Cache | None = None, indexes: IndexReader | None = None) -> None:
+        self._bytes = SstBytes(store)
+        self.indexes = indexes
+        self.cache = Cache(_CACHE_BYTES) if cache is None else cache
 
     def verify(self, metadata: RegionMetadata, file: FileMeta) -> None:
-        """Compare a file with the manifest, once per process.
+        """Compare a whole file with the manifest, once per process, before somebody else reads it.
 
         Raises:
-            CorruptionError: it is missing, or its size or checksum is not what was written.
+            CorruptionError: it is missing, or its size or bytes are not what was written.
 
         """
-        if file.file_id in self._verified:
-            return
-        key = sst_key(metadata.region_id, file.file_id)
-        try:
-            found_bytes = self._store.head(key).size_bytes
-        except FileNotFoundError as error:
-            raise CorruptionError("the manifest lists this file, but it is missing", path=key) from error
-        if found_bytes != file.size_bytes:
-            raise CorruptionError(
-                "the file has another size than was written", path=key, expected=file.size_bytes, found=found_bytes
-            )
-        checksum = self._checksum(key, file.size_bytes)
-        if checksum != file.checksum:
-            raise CorruptionError(
-                "the file's bytes are not those that were written",
-                path=key,
-                expected=f"CRC32C {file.checksum:08x}",
-                found=f"{checksum:08x}",
-            )
-        self._verified.add(file.file_id)
+        self._bytes.compare(metadata.region_id, file)
 
     def forget(self, file_id: FileId) -> None:
         """Drop what is kept of a file that was deleted."""
-        self._footers.discard(file_id)
-        self._verified.discard(file_id)
-
-    def _checksum(self, key: str, size_bytes: int) -> int:
-        checksum = 0
-        for start in range(0, size_bytes, _CHUNK_BYTES):
-            chunk = self._store.get_range(key, start, min(_CHUNK_BYTES, size_bytes - start))
-            checksum = google_crc32c.extend(checksum, chunk)
-        return checksum
+        self.cache.forget(file_id)
+        self._bytes.forget(file_id)
 
     def footer(self, metadata: RegionMetadata, file: FileMeta) -> Footer:
         """Open a file, or remember it.
@@ -124,48 +126,126 @@ class SstReader:
             ConfigError: it was written by a newer mitoframe.
 
         """
-        cached = self._footers.get(file.file_id)
+        cached: Footer | None = self.cache.get("footers", file.file_id)
         if cached is not None:
             return cached
-        self.verify(metadata, file)
         key = sst_key(metadata.region_id, file.file_id)
         try:
-            footer = self._read_footer(key, file)
-        except ConfigError:
+            footer = self._read_footer(metadata.region_id, key, file)
+        except (ConfigError, CorruptionError):
             raise
         except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
             raise CorruptionError(f"not an SST that this mitoframe can read: {error}", path=key) from error
-        self._footers.put(file.file_id, footer, footer.size_bytes)
+        self.cache.put("footers", file.file_id, None, footer, footer.size_bytes)
         return footer
 
-    def _read_footer(self, key: str, file: FileMeta) -> Footer:
-        parquet_file = self._open(key, file.size_bytes)
+    def _read_footer(self, region_id: RegionId, key: str, file: FileMeta) -> Footer:
+        parquet_file = self._open(region_id, file)
         parquet = parquet_file.metadata
         entries = parquet.metadata
         region = json.loads(entries[REGION_KEY.encode()])
         if region["format"] > SST_FORMAT:
             raise ConfigError(f"{key} has SST format {region['format']}, newer than {SST_FORMAT}; update mitoframe.")
         offset, length, checksum = map(int, entries[SERIES_KEY.encode()].split(b","))
-        index = self._store.get_range(key, offset, length)
+        index = self._bytes.read(region_id, file, offset, length)
         if google_crc32c.value(index) != checksum:
             raise ValueError("the series index does not match its checksum")
         series, offsets = decode_series(index, parquet.num_rows)
         metadata = RegionMetadata.from_json(region["metadata"])
-        return Footer(parquet=parquet, metadata=metadata, series=series, offsets=offsets)
+        counts = [parquet.row_group(number).num_rows for number in range(parquet.num_row_groups)]
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+        return Footer(parquet=parquet, metadata=metadata, series=series, offsets=offsets, starts=starts)
 
-    def _open(self, key: str, size_bytes: int, parquet: pq.FileMetaData | None = None) -> pq.ParquetFile:
-        source = pa.PythonFile(_ObjectFile(self._store, key, size_bytes), mode="r")
+    def _open(self, region_id: RegionId, file: FileMeta, parquet: pq.FileMetaData | None = None) -> pq.ParquetFile:
+        source = pa.PythonFile(_SstFile(self._bytes, region_id, file), mode="r")
         return pq.ParquetFile(source, metadata=parquet, page_checksum_verification=True, pre_buffer=True)
 
-    def matching_row_groups(self, metadata: RegionMetadata, file: FileMeta, predicate: Predicate) -> list[int]:
-        """Return the row groups whose statistics do not rule ``predicate`` out."""
+    def matching_row_groups(
+        self, metadata: RegionMetadata, file: FileMeta, predicate: Predicate, among: Many[int] | None = None
+    ) -> list[int]:
+        """Return the row groups (``among`` some, or all) whose statistics do not rule ``predicate`` out."""
         footer = self.footer(metadata, file)
-        names = {column.name: column for column in metadata.columns if is_unchanged(column, footer.metadata)}
+        asked = columns_of(predicate)
+        known = {
+            column.name: footer.stats(column)
+            for column in metadata.columns
+            if column.name in asked and is_unchanged(column, footer.metadata)
+        }
         return [
             number
-            for number in range(footer.parquet.num_row_groups)
-            if may_match(predicate, _row_group_stats(footer.parquet, number, names))
+            for number in (range(footer.parquet.num_row_groups) if among is None else among)
+            if may_match(predicate, {name: of for name, all_of in known.items() if (of := all_of[number]) is not None})
         ]
+
+    def row_group(
+        self, metadata: RegionMetadata, file: FileMeta, number: int, field_names: Many[str], internal: Many[str] = ()
+    ) -> RowGroup:
+        """Read the named fields of ``metadata`` in a row group, and its times, and some of the ``internal`` columns.
+
+        What was read before and is still kept is not read again.
+        """
+        footer = self.footer(metadata, file)
+        stored = former_fields(footer.metadata, metadata, field_names)
+        types = {former.name: former.type for former in stored}
+        wanted = [metadata.time.name, *internal, *types]
+        columns, missing = self._columns(metadata, file, footer, number, wanted, types)
+        row_count = len(columns[metadata.time.name])
+        named = {name: columns[name] for name in types}
+        fields = (
+            pa.RecordBatch.from_arrays(list(named.values()), names=list(named))
+            if named
+            else fields_without_columns(row_count)
+        )
+        return RowGroup(
+            times=columns[metadata.time.name].view(pa.int64()).to_numpy(),
+            fields=fit_fields(fields, footer.metadata, metadata, field_names),
+            sequences=_placed(columns[SEQUENCE_COLUMN].to_numpy(), file) if SEQUENCE_COLUMN in internal else None,
+            op_types=columns[OP_TYPE_COLUMN].to_numpy() if OP_TYPE_COLUMN in internal else None,
+            kept=len(wanted) - len(missing),
+            read=len(missing),
+            bytes_read=_stored_bytes(footer.parquet, number, missing) if missing else 0,
+        )
+
+    def cells_to_decode(
+        self, metadata: RegionMetadata, file: FileMeta, numbers: Many[int], field_names: Many[str], internal: Many[str]
+    ) -> int:
+        """Return how many values `row_group` would have to decode for these row groups."""
+        footer = self.footer(metadata, file)
+        stored = former_fields(footer.metadata, metadata, field_names)
+        names = [metadata.time.name, *internal, *(former.name for former in stored)]
+        return sum(
+            int(footer.starts[number + 1] - footer.starts[number])
+            for number in numbers
+            for name in names
+            if not self.cache.holds("chunks", file.file_id, (number, name))
+        )
+
+    def _columns(
+        self,
+        metadata: RegionMetadata,
+        file: FileMeta,
+        footer: Footer,
+        number: int,
+        names: Many[str],
+        types: Mapping[str, pa.DataType],
+    ) -> tuple[dict[str, pa.Array], list[str]]:
+        """Return columns of a row group as single arrays, each as its file has it, and which of them had to be read."""
+        found = {name: self.cache.get("chunks", file.file_id, (number, name)) for name in names}
+        missing = [name for name, column in found.items() if column is None]
+        if not missing:
+            return found, []
+        key = sst_key(metadata.region_id, file.file_id)
+        try:
+            parquet = self._open(metadata.region_id, file, footer.parquet)
+            rows = parquet.read_row_group(number, columns=missing, use_threads=False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
+        for name in missing:
+            column = rows.column(name)
+            array = _one_array(column, types.get(name, column.type))
+            self.cache.put("chunks", file.file_id, (number, name), array, array.get_total_buffer_size())
+            found[name] = array
+        return found, missing
 
     def may_hold_null(self, metadata: RegionMetadata, file: FileMeta, column: Column) -> bool:
         """Tell whether a column of ``metadata`` may be null in some row of a file, as far as its schema says."""
@@ -180,10 +260,12 @@ class SstReader:
         key = sst_key(metadata.region_id, file.file_id)
         wanted = _stored_columns(footer, metadata, field_names)
         try:
-            rows = self._open(key, file.size_bytes, footer.parquet).read_row_groups(list(row_groups), columns=wanted)
+            rows = self._open(metadata.region_id, file, footer.parquet).read_row_groups(
+                list(row_groups), columns=wanted
+            )
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
-        starts = footer.row_group_starts()
+        starts = footer.starts
         codes = [codes_from_offsets(footer.offsets, int(starts[n]), int(starts[n + 1])) for n in row_groups]
         found = np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32)
         return _batch(rows, found, footer, metadata, file, field_names)
@@ -195,7 +277,7 @@ class SstReader:
         footer = self.footer(metadata, file)
         key = sst_key(metadata.region_id, file.file_id)
         wanted = _stored_columns(footer, metadata, field_names)
-        parquet = self._open(key, file.size_bytes, footer.parquet)
+        parquet = self._open(metadata.region_id, file, footer.parquet)
         start = 0
         try:
             for number in range(footer.parquet.num_row_groups):
@@ -221,10 +303,14 @@ def _batch(
         series=footer.series,
         codes=codes,
         times=_numpy(rows.column(metadata.time.name), pa.int64()),
-        sequences=sequences + np.uint64(file.sequence_base) if file.sequence_base else sequences,
+        sequences=_placed(sequences, file),
         op_types=_numpy(rows.column(OP_TYPE_COLUMN), pa.uint8()),
         fields=fit_fields(_fields(rows, stored), footer.metadata, metadata, field_names),
     )
+
+
+def _placed(sequences: npt.NDArray[np.uint64], file: FileMeta) -> npt.NDArray[np.uint64]:
+    return sequences + np.uint64(file.sequence_base) if file.sequence_base else sequences
 
 
 def _numpy(column: pa.ChunkedArray, data_type: pa.DataType) -> npt.NDArray[Any]:
@@ -249,17 +335,29 @@ def _one_array(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
     return pa.concat_arrays(column.chunks or [pa.nulls(0, data_type)], memory_pool=POOL)
 
 
-def _row_group_stats(parquet: pq.FileMetaData, number: int, columns: dict[str, Column]) -> dict[str, ColumnStats]:
+def _stored_bytes(parquet: pq.FileMetaData, number: int, names: Many[str]) -> int:
     row_group = parquet.row_group(number)
-    stats = {}
-    for i in range(row_group.num_columns):
-        if parquet.schema.column(i).max_repetition_level:
-            continue  # The items of a list "x" are called "x.list.element", which a column may be called too.
-        chunk = row_group.column(i)
-        column = columns.get(chunk.path_in_schema)
-        if column is not None and chunk.statistics is not None:
-            stats[column.name] = _column_stats(column, chunk.statistics, row_group.num_rows)
-    return stats
+    chunks = (row_group.column(place) for place in range(row_group.num_columns))
+    return sum(chunk.total_compressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
+
+
+def _stats_of(parquet: pq.FileMetaData, column: Column) -> tuple[ColumnStats | None, ...]:
+    # The items of a list "x" are called "x.list.element", which a column may be called too.
+    places = [
+        i
+        for i in range(parquet.num_columns)
+        if parquet.schema.column(i).path == column.name and not parquet.schema.column(i).max_repetition_level
+    ]
+    return tuple(_chunk_stats(parquet, number, places, column) for number in range(parquet.num_row_groups))
+
+
+def _chunk_stats(parquet: pq.FileMetaData, number: int, places: Many[int], column: Column) -> ColumnStats | None:
+    row_group = parquet.row_group(number)
+    for place in places:
+        found = row_group.column(place).statistics
+        if found is not None:
+            return _column_stats(column, found, row_group.num_rows)
+    return None
 
 
 def _column_stats(column: Column, found: pq.Statistics, row_count: int) -> ColumnStats:
@@ -272,11 +370,11 @@ def _column_stats(column: Column, found: pq.Statistics, row_count: int) -> Colum
     return ColumnStats(minimum=found.min, maximum=found.max, null_count=null_count, row_count=row_count)
 
 
-class _ObjectFile(io.RawIOBase):
-    """A stored object as the seekable file that pyarrow wants. pyarrow never opens a path itself."""
+class _SstFile(io.RawIOBase):
+    """A stored SST as the seekable file that pyarrow wants. pyarrow never opens a path itself."""
 
-    def __init__(self, store: ObjectStore, key: str, size_bytes: int) -> None:
-        self._store, self._key, self._size_bytes, self._position = store, key, size_bytes, 0
+    def __init__(self, data: SstBytes, region_id: RegionId, file: FileMeta) -> None:
+        self._data, self._region_id, self._file, self._position = data, region_id, file, 0
 
     def readable(self) -> bool:
         return True
@@ -288,13 +386,13 @@ class _ObjectFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size_bytes}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size_bytes}[whence]
         self._position = base + offset
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        left = max(self._size_bytes - self._position, 0)
+        left = max(self._file.size_bytes - self._position, 0)
         length = left if size is None or size < 0 else min(size, left)
-        data = self._store.get_range(self._key, self._position, length) if length else b""
+        data = self._data.read(self._region_id, self._file, self._position, length) if length else b""
         self._position += len(data)
         return data

@@ -35,6 +35,7 @@ from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 from mitoframe.model.timerange import TIME_MAX, TIME_MIN
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import decode_series, encode_series
+from mitoframe.storage.sst_bytes import block_checksums
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -61,6 +62,7 @@ class EncodedSst:
 
     data: pa.Buffer
     checksum: int
+    blocks: tuple[int, ...]
     row_count: int
     delete_count: int
     series_count: int
@@ -94,6 +96,7 @@ def encode_sst(metadata: RegionMetadata, rows: Rows, row_group_rows: int, *, lev
     return EncodedSst(
         data=data,
         checksum=google_crc32c.value(data),
+        blocks=block_checksums(data),
         row_count=facts.row_count,
         delete_count=facts.delete_count,
         series_count=len(rows.series),
@@ -117,6 +120,7 @@ def store_sst(
         level=level,
         size_bytes=encoded.data.size,
         checksum=encoded.checksum,
+        blocks=encoded.blocks,
         row_count=encoded.row_count,
         delete_count=encoded.delete_count,
         series_count=encoded.series_count,

@@ -375,8 +375,9 @@ def stored(store) -> list[str]:
 
 
 def test_files_of_a_memtable_that_was_given_up_before_its_flush_came_to_it_are_deleted():
+    """Where nothing is kept of the past. Else rows are flushed before they are truncated."""
     store, gate, scheduler = MemoryObjectStore(), Gate(), ThreadScheduler(dict.fromkeys(LANES, 1))
-    engine = started(store, scheduler=scheduler)
+    engine = started(store, scheduler=scheduler, gc_grace_ms=0)
     write(engine, 1)
     gate.close()
     scheduler.submit(FLUSH_LANE, gate.wait)

@@ -1,23 +1,31 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from builders import REGION, Row, batch_of, create, delete, metadata_of, newest, open_engine, put, read
-from hypothesis import given, settings
+from builders import PUT, REGION, Row, batch_of, create, delete, metadata_of, open_engine, put, read, rows_of
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from truth import seen
 
 from mitoframe.engine.engine import MitoEngine
+from mitoframe.model.batch import Batch
 from mitoframe.model.ids import Sequence
+from mitoframe.model.options import Dedup
 from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, Or, Predicate
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import TIME_MAX, TimeRange
-from mitoframe.read.scanner import BATCH_ROWS, count_row_groups, run_plan
+from mitoframe.read import scanner
+from mitoframe.read.scanner import BATCH_ROWS, count_row_groups, few_jobs, jobs, run_plan, shares
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int64()}, {"cpu": pa.int64(), "note": pa.string()})
+HOUR_MS = 3_600_000
 EPOCH, MILLISECOND = datetime(1970, 1, 1), timedelta(milliseconds=1)
 NAMES = [*METADATA.names, "__sequence", "__op_type"]
 
@@ -60,44 +68,42 @@ def holds(predicate: Predicate, row: Row) -> bool | None:
 
 @dataclass
 class Region:
-    """An engine, and what is in each of its files and in its memtable, as lists of rows."""
+    """An engine, and all rows that were ever written to it."""
 
     engine: MitoEngine
-    files: dict[str, list[Row]]
-    buffer: list[Row]
-    last: int = 0
+    dedup: Dedup
+    rows: list[Row] = field(default_factory=list)
 
     def write(self, rows: list[Row]) -> None:
-        numbered = [replace(row, sequence=self.last + n) for n, row in enumerate(rows, start=1)]
-        assert self.engine.write(REGION, batch_of(METADATA, rows)).first_sequence == self.last + 1
-        self.buffer += numbered
-        self.last += len(rows)
+        """Write rows; markers not where none hides anything."""
+        kept = [row for row in rows if self.dedup != "none" or row.op_type is PUT]
+        if kept:
+            first = self.engine.write(REGION, batch_of(METADATA, kept)).first_sequence
+            self.rows += [replace(row, sequence=first + n) for n, row in enumerate(kept)]
 
     def flush(self) -> None:
-        for file in self.engine.flush(REGION).files:
-            self.files[file.file_id] = newest(self.buffer)
-        self.buffer = []
+        self.engine.flush(REGION)
 
     def compact(self) -> None:
-        before = dict(self.files)
         self.engine.compact(REGION)
-        listed = self.engine.region(REGION).control.current().version.state.files
-        merged = [row for file_id in set(before) - set(listed) for row in before[file_id]]
-        self.files = {file_id: rows for file_id, rows in before.items() if file_id in listed}
-        for file_id in set(listed) - set(before):
-            # Which of the merged rows went where does not matter to a scan.
-            self.files[file_id], merged = newest(merged), []
 
-    def expected(self, request: ScanRequest) -> list[tuple[Any, ...]]:
-        rows = [*self.buffer, *(row for rows in self.files.values() for row in rows)]
-        seen = [row for row in rows if request.sequence is None or row.sequence <= request.sequence]
+    def seen(self, request: ScanRequest) -> list[Row]:
+        """Return what there was at the request's moment, whatever it asks for."""
+        there = [row for row in self.rows if request.sequence is None or row.sequence <= request.sequence]
+        return seen(there, self.dedup)
+
+    def expected_rows(self, request: ScanRequest) -> list[Row]:
         wanted = request.time_range
-        kept = [
-            tuple(value_of(row, name) for name in request.columns or METADATA.names)
-            for row in newest(seen, drop_deletes=True)
+        return [
+            row
+            for row in self.seen(request)
             if wanted.start <= row.time and (row.time < wanted.end or wanted.end == TIME_MAX)
             if holds(request.predicate, row)
         ]
+
+    def expected(self, request: ScanRequest) -> list[tuple[Any, ...]]:
+        names = request.columns if request.columns is not None else METADATA.names
+        kept = [tuple(value_of(row, name) for name in names) for row in self.expected_rows(request)]
         return sorted(kept, key=in_order)
 
     def found(self, request: ScanRequest) -> list[tuple[Any, ...]]:
@@ -116,16 +122,23 @@ def in_order(row: tuple[Any, ...]) -> list[tuple[bool, Any]]:
     return [(value is not None, value) for value in row]
 
 
-def new_region(row_group_rows: int = 3) -> Region:
-    engine = open_engine(row_group_rows=row_group_rows)
-    create(engine, METADATA)
-    return Region(engine, {}, [])
+def new_region(dedup: Dedup = "last", **config: Any) -> Region:
+    engine = open_engine(**{"row_group_rows": 3, "compaction_trigger_files": 100} | config)
+    create(engine, METADATA, dedup=dedup, compaction_window_ms=HOUR_MS)
+    return Region(engine, dedup)
+
+
+def carry_out(region: Region, actions: list[list[Row] | str]) -> None:
+    for action in actions:
+        if isinstance(action, list):
+            region.write(action)
+        else:
+            getattr(region, action)()
 
 
 # --- drawing --------------------------------------------------------------------------------------------
 
 HOSTS, RACKS, NOTES = [None, "", "a", "b"], [None, 0, 1], [None, "", "x", "yy"]
-HOUR_MS = 3_600_000
 times = st.integers(-3, 6) | st.integers(0, 3).map(lambda n: n + 5 * HOUR_MS)
 keys = st.tuples(times, st.tuples(st.sampled_from(HOSTS), st.sampled_from(RACKS)))
 puts = st.builds(
@@ -168,18 +181,203 @@ requests = st.builds(
 )
 
 
+modes: st.SearchStrategy[Dedup] = st.sampled_from(["last", "merge", "none"])
+
+
 @settings(deadline=None, max_examples=120)
-@given(steps, st.lists(requests, min_size=1, max_size=4), st.integers(1, 4))
-def test_a_scan_finds_what_brute_force_finds(actions, wanted, row_group_rows):
-    region = new_region(row_group_rows)
-    for action in actions:
-        if isinstance(action, list):
-            region.write(action)
-        else:
-            getattr(region, action)()
+@given(modes, steps, st.lists(requests, min_size=1, max_size=4), st.integers(1, 4))
+def test_a_scan_finds_what_brute_force_finds(dedup, actions, wanted, row_group_rows):
+    region = new_region(dedup, row_group_rows=row_group_rows)
+
+    carry_out(region, actions)
 
     for request in wanted:
         assert region.found(request) == region.expected(request)
+
+
+# --- shares ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def limits(*, share_rows: int, few_rows: int = 0) -> Iterator[None]:
+    """Cut shares as if so few rows were many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanner, "SHARE_ROWS", share_rows)
+        patch.setattr(scanner, "FEW_ROWS", few_rows)
+        yield
+
+
+# One host has most rows, so that there is something to cut by time.
+long_keys = st.tuples(st.integers(0, 40), st.tuples(st.sampled_from(["a", "a", "a", "b"]), st.just(0)))
+long_puts = st.builds(
+    lambda key, cpu, note: Row(0, *key, (cpu, note)), long_keys, st.none() | st.integers(0, 5), st.sampled_from(NOTES)
+)
+long_steps = st.lists(
+    st.lists(long_puts, min_size=8, max_size=30) | st.lists(deletes, min_size=1, max_size=3) | st.just("flush"),
+    min_size=2,
+    max_size=8,
+)
+
+
+def order_of(row: Row) -> tuple[Any, ...]:
+    return (*row.key, -row.sequence)
+
+
+def check_sorted(rows: list[Row], dedup: Dedup) -> None:
+    order = [order_of(row) if dedup == "none" else row.key for row in rows]
+    assert order == sorted(order)
+    assert dedup == "none" or len(set(order)) == len(order)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    modes,
+    steps | long_steps,
+    requests,
+    st.integers(1, 4),
+    st.sampled_from([1, 2, 5, 12]),
+    st.permutations(range(50)),
+)
+def test_shares_are_read_in_any_order_and_hold_every_row_once(
+    dedup, actions, request, row_group_rows, share_rows, order
+):
+    region = new_region(dedup, row_group_rows=row_group_rows)
+    carry_out(region, actions)
+    names = tuple(field.name for field in METADATA.fields)
+
+    with limits(share_rows=share_rows):
+        plan = region.engine.plan(REGION, request)
+        found = shares(plan, region.engine.reader, (*names, "__sequence"))
+    read_in_order = {number: found[number].read() for number in order if number < len(found)}
+    read_in_order |= {number: found[number].read() for number in range(50, len(found))}
+
+    kept: list[Row] = []
+    for number, each in read_in_order.items():
+        rows, counts = each.rows, each.counts
+        assert counts.rows_read - counts.rows_shadowed == (0 if rows is None else len(rows))
+        if rows is None:
+            continue
+        assert 0 < len(rows) <= found[number].row_count
+        check_sorted(rows_of(rows), dedup)
+        kept += rows_of(rows)
+        event("a share of several sources" if len(found[number].parts) > 1 else "a share of one source")
+    there = region.seen(replace(request, predicate=ALWAYS))
+    assert dedup == "none" or len({row.key for row in kept}) == len(kept), "no key is in two shares"
+    assert len({row.sequence for row in kept}) == len(kept)
+    assert set(kept) <= set(there), "what comes out of a share is final"
+    assert set(kept) >= set(region.expected_rows(request)), "only what cannot match is left out"
+
+
+@settings(deadline=None, max_examples=150)
+@given(modes, steps | long_steps, requests, st.sampled_from([1, 3, 8]), st.randoms(use_true_random=False))
+def test_jobs_may_be_done_in_any_order_and_need_no_sequences(dedup, actions, request, share_rows, random):
+    region = new_region(dedup)
+    carry_out(region, actions)
+
+    with limits(share_rows=share_rows):
+        todo = list(jobs(region.engine.plan(REGION, request), region.engine.reader, ("cpu", "note")))
+    random.shuffle(todo)
+    found = [row for job in todo for rows in [job().rows] if rows is not None for row in rows_of(rows)]
+
+    expected = region.expected_rows(request)
+    assert Counter((row.key, row.fields) for row in found) == Counter((row.key, row.fields) for row in expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(modes, steps | long_steps, requests, st.sampled_from([1, 3, 8]))
+def test_batches_come_sorted_each_with_series_of_its_own(dedup, actions, request, share_rows):
+    region = new_region(dedup)
+    carry_out(region, actions)
+    columns = ("note", "cpu", "__sequence")
+
+    with limits(share_rows=share_rows):
+        plan = region.engine.plan(REGION, request)
+        batches = list(region.engine.reading.sorted_batches(plan, columns))
+
+    found: list[Row] = []
+    for batch in batches:
+        rows = [replace(row, fields=_by_name(batch, row)) for row in rows_of(batch)]
+        check_sorted(rows, dedup)
+        assert rows
+        found += rows
+    assert sorted(found, key=order_of) == region.expected_rows(request)
+
+
+def _by_name(batch: Batch, row: Row) -> tuple[Any, ...]:
+    named = dict(zip(batch.fields.schema.names, row.fields, strict=True))
+    return named["cpu"], named["note"]
+
+
+@pytest.mark.parametrize("dedup", ["last", "merge"])
+def test_a_long_series_is_cut_by_time_where_row_groups_begin(dedup):
+    region = new_region(dedup, row_group_rows=4)
+    for offset in (0, 1):
+        region.write([Row(0, 2 * n + offset, ("a", 0), (n, None)) for n in range(100)])
+        region.write([Row(0, 1000, ("b", 0), (0, None))])
+        region.flush()
+    region.write([Row(0, n, ("a", 0), (None, "x")) for n in range(50, 90)])
+
+    with limits(share_rows=20):
+        plan = region.engine.plan(REGION, ScanRequest())
+        found = shares(plan, region.engine.reader, ("cpu", "note"))
+
+    assert len(plan.groups) == 1
+    assert len(found) > 8
+    read = [rows for share in found for rows in [share.read().rows] if rows is not None]
+    assert max(map(len, read)) <= 2 * 20
+    found_rows = [row for rows in read for row in rows_of(rows)]
+    assert [(row.key, row.fields) for row in found_rows] == [
+        (row.key, row.fields) for row in region.seen(ScanRequest())
+    ]
+
+
+def test_of_a_series_that_is_cut_by_time_no_row_group_is_read_that_a_share_does_not_touch():
+    region = new_region(row_group_rows=10, cache_size_bytes=100_000_000)
+    for offset in (0, 1):
+        region.write([Row(0, 2 * n + offset, ("a", 0), (n, None)) for n in range(200)])
+        region.flush()
+
+    with limits(share_rows=40):
+        found = shares(region.engine.plan(REGION, ScanRequest()), region.engine.reader, ("cpu",))
+    counts = [share.read().counts for share in found]
+
+    assert len(found) >= 8
+    columns = 2  # The time and one field: the files are told apart by age.
+    assert sum(count.chunks_read for count in counts) == 40 * columns, "each is decoded once"
+    assert max(count.chunks_read + count.chunks_kept for count in counts) <= 8 * columns
+
+
+@pytest.mark.parametrize(("few_rows", "are_few"), [(19, False), (20, True)])
+def test_rows_are_few_up_to_a_number(few_rows, are_few):
+    region = new_region()
+    region.write([Row(0, n, ("a" if n < 20 else "b", 0), (n, None)) for n in range(30)])
+    region.flush()
+
+    with limits(share_rows=7, few_rows=few_rows):
+        plan = region.engine.plan(REGION, ScanRequest(predicate=Compare("host", "==", "a")))
+        found = few_jobs(plan, region.engine.reader, ("cpu",))
+
+    assert (found is not None) is are_few
+    if found is not None:
+        assert sum(job().counts.rows_returned for job in found) == 20
+
+
+@pytest.mark.parametrize("is_flushed", [True, False], ids=["file", "memory"])
+def test_how_many_rows_there_are_in_a_range_of_times_is_guessed_without_opening_a_file(is_flushed):
+    region = new_region()
+    region.write([Row(0, n, ("a", 0), (n, None)) for n in range(30)])
+    if is_flushed:
+        region.flush()
+
+    with limits(share_rows=7, few_rows=29):
+        everything = few_jobs(region.engine.plan(REGION, ScanRequest()), region.engine.reader, ("cpu",))
+        opened = [use.entry_count for use in region.engine.cache.use() if use.kind == "footers"]
+        few = ScanRequest(time_range=TimeRange(20, 90))
+        late = few_jobs(region.engine.plan(REGION, few), region.engine.reader, ("cpu",))
+
+    assert everything is None
+    assert opened == [0]
+    assert (late is not None) is is_flushed
 
 
 # --- one by one -----------------------------------------------------------------------------------------

@@ -1,99 +1,211 @@
+"""The cache against a model of it: two lists, the oldest first, and a budget."""
+
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.storage.cache import LruCache
+from mitoframe.storage.cache import _ENTRY_BYTES, KINDS, Cache, CacheUse, Kind
 
-keys = st.sampled_from("abcd")
+BUDGET_BYTES = 10 * _ENTRY_BYTES
+
+kinds: st.SearchStrategy[Kind] = st.sampled_from(["footers", "chunks", "chunks", "results"])
+owners = st.sampled_from("ab")
+keys = st.sampled_from([None, 0, (1, "cpu")])
+sizes = st.integers(0, 2 * _ENTRY_BYTES) | st.sampled_from([BUDGET_BYTES - _ENTRY_BYTES, BUDGET_BYTES, 10**12])
 steps = st.lists(
-    st.tuples(st.just("put"), keys, st.integers(0, 12))
-    | st.tuples(st.just("get"), keys)
-    | st.tuples(st.just("discard"), keys),
-    max_size=30,
+    st.tuples(st.just("put"), kinds, owners, keys, sizes)
+    | st.tuples(st.just("get"), kinds, owners, keys)
+    | st.tuples(st.just("forget"), owners),
+    max_size=40,
 )
 
 
+@dataclass
+class Model:
+    budget_bytes: int
+    entries: list[tuple[tuple[Any, ...], int, int]] = field(default_factory=list)  # key, value, cost; the oldest first
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def get(self, key: tuple[Any, ...]) -> int | None:
+        entry = next((entry for entry in self.entries if entry[0] == key), None)
+        self.counts[key[0], "misses" if entry is None else "hits"] += 1
+        if entry is None:
+            return None
+        self.entries.remove(entry)
+        self.entries.append(entry)
+        return entry[1]
+
+    def put(self, key: tuple[Any, ...], value: int, size_bytes: int) -> None:
+        self.entries = [entry for entry in self.entries if entry[0] != key]
+        cost = size_bytes + _ENTRY_BYTES
+        if cost > self.budget_bytes:
+            return
+        self.entries.append((key, value, cost))
+        while sum(entry[2] for entry in self.entries) > self.budget_bytes:
+            chunks = [entry for entry in self.entries if entry[0][0] == "chunks"]
+            gone = (chunks or self.entries)[0]
+            self.entries.remove(gone)
+            self.counts[gone[0][0], "evictions"] += 1
+
+    def forget(self, owner: str) -> None:
+        self.entries = [entry for entry in self.entries if entry[0][1] != owner]
+
+    def use(self) -> tuple[CacheUse, ...]:
+        return tuple(
+            CacheUse(
+                kind=kind,
+                entry_count=sum(key[0] == kind for key, _, _ in self.entries),
+                size_bytes=sum(cost for key, _, cost in self.entries if key[0] == kind),
+                hits=self.counts[kind, "hits"],
+                misses=self.counts[kind, "misses"],
+                evictions=self.counts[kind, "evictions"],
+            )
+            for kind in KINDS
+        )
+
+
+@settings(deadline=None, max_examples=200)
+@given(steps, st.sampled_from([0, _ENTRY_BYTES, BUDGET_BYTES]))
+def test_a_cache_does_what_its_model_does(actions, budget_bytes):
+    cache, model = Cache(budget_bytes), Model(budget_bytes)
+
+    for number, (action, *words) in enumerate(actions):
+        match action:
+            case "put":
+                *key, size_bytes = words
+                cache.put(*key, number, size_bytes)
+                model.put(tuple(key), number, size_bytes)
+            case "get":
+                assert cache.get(*words) == model.get(tuple(words))
+            case "forget":
+                cache.forget(*words)
+                model.forget(*words)
+        assert cache.use() == model.use()
+        # Asking what is there counts for nothing.
+        assert all(cache.holds(*key) for key, _, _ in model.entries)
+        assert cache.entry_count == len(model.entries)
+        assert cache.size_bytes == sum(use.size_bytes for use in cache.use()) <= budget_bytes
+
+
+def cache_of(*entries: tuple[Kind, str]) -> Cache:
+    """Make a cache that is full with these entries."""
+    cache = Cache(len(entries) * 2 * _ENTRY_BYTES)
+    for kind, owner in entries:
+        cache.put(kind, owner, None, f"{kind} of {owner}", _ENTRY_BYTES)
+    return cache
+
+
+def kept(cache: Cache, *entries: tuple[Kind, str]) -> list[bool]:
+    return [cache.get(kind, owner) is not None for kind, owner in entries]
+
+
 def test_what_was_put_is_got_and_counted():
-    cache: LruCache[str] = LruCache(100)
-    cache.put("a", "one", 10)
+    cache = Cache(BUDGET_BYTES)
+    cache.put("footers", "a", None, "one", 10)
 
-    assert cache.get("a") == "one"
-    assert cache.get("b") is None
-    assert (cache.hits, cache.misses, cache.size_bytes, len(cache)) == (1, 1, 10, 1)
+    assert cache.get("footers", "a") == "one"
+    assert cache.get("footers", "b") is None
+    assert cache.get("chunks", "a") is None
+    assert cache.use()[0] == CacheUse(
+        kind="footers", entry_count=1, size_bytes=10 + _ENTRY_BYTES, hits=1, misses=1, evictions=0
+    )
+    assert [use.kind for use in cache.use()] == list(KINDS)
 
 
-def test_the_least_recently_used_goes_first():
-    cache: LruCache[int] = LruCache(30)
-    for number, key in enumerate("abc"):
-        cache.put(key, number, 10)
-    cache.get("a")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "chunks"])
+def test_chunks_go_before_anything_else_however_new_they_are(kind: Kind):
+    cache = cache_of((kind, "a"), ("chunks", "b"), (kind, "c"), ("chunks", "d"))
+    cache.get("chunks", "b")
 
-    cache.put("d", 3, 10)
+    cache.put(kind, "e", None, "new", 2 * _ENTRY_BYTES)
 
-    assert [cache.get(key) for key in "abcd"] == [0, None, 2, 3]
+    assert kept(cache, (kind, "a"), (kind, "c"), (kind, "e")) == [True] * 3
+    assert kept(cache, ("chunks", "b"), ("chunks", "d")) == [False, False]
+
+
+def test_of_what_is_no_chunk_the_least_recently_used_goes_first():
+    cache = cache_of(("footers", "a"), ("results", "b"), ("last rows", "c"))
+    cache.get("footers", "a")
+
+    cache.put("selections", "d", None, "new", _ENTRY_BYTES)
+
+    everything: list[tuple[Kind, str]] = [("footers", "a"), ("results", "b"), ("last rows", "c"), ("selections", "d")]
+    assert kept(cache, *everything) == [True, False, True, True]
+
+
+def test_a_chunk_that_fits_only_without_all_the_rest_does_not_push_it_out():
+    cache = cache_of(("footers", "a"), ("footers", "b"))
+
+    cache.put("chunks", "c", None, "large", cache.budget_bytes - _ENTRY_BYTES)
+
+    assert kept(cache, ("footers", "a"), ("footers", "b"), ("chunks", "c")) == [True, True, False]
 
 
 def test_a_value_over_the_budget_is_not_kept_and_pushes_nothing_out():
-    cache: LruCache[int] = LruCache(30)
-    cache.put("a", 1, 10)
+    cache = cache_of(("footers", "a"))
 
-    cache.put("b", 2, 31)
+    cache.put("footers", "b", None, "huge", cache.budget_bytes)
 
-    assert (cache.get("a"), cache.get("b"), cache.size_bytes) == (1, None, 10)
+    assert kept(cache, ("footers", "a"), ("footers", "b")) == [True, False]
 
 
 def test_a_value_over_the_budget_still_replaces_the_one_before():
-    cache: LruCache[int] = LruCache(30)
-    cache.put("a", 1, 10)
+    cache = cache_of(("footers", "a"))
 
-    cache.put("a", 2, 31)
+    cache.put("footers", "a", None, "huge", cache.budget_bytes)
 
-    assert (cache.get("a"), cache.size_bytes) == (None, 0)
+    assert (cache.get("footers", "a"), cache.size_bytes) == (None, 0)
 
 
-@settings(deadline=None)
-@given(steps)
-def test_a_cache_does_what_an_ordered_list_would(actions):
-    cache: LruCache[int] = LruCache(20)
-    model: list[tuple[str, int, int]] = []  # key, value, size; the oldest first
+def test_an_owner_that_is_forgotten_takes_all_of_its_own_along_and_nothing_else():
+    cache = cache_of(("footers", "a"), ("chunks", "a"), ("chunks", "b"), ("results", "b"))
 
-    for number, (action, key, *size) in enumerate(actions):
-        found = next((entry for entry in model if entry[0] == key), None)
-        if action == "get":
-            assert cache.get(key) == (found[1] if found else None)
-        if found is not None:
-            model.remove(found)
-        if action == "get" and found is not None:
-            model.append(found)
-        if action == "discard":
-            cache.discard(key)
-        if action == "put":
-            cache.put(key, number, size[0])
-            model.append((key, number, size[0]))
-            while sum(entry[2] for entry in model) > 20:
-                model.pop(0)
+    cache.forget("a")
+    cache.forget("nobody")
 
-    assert cache.size_bytes == sum(entry[2] for entry in model) <= 20
-    assert len(cache) == len(model)
+    assert kept(cache, ("footers", "a"), ("chunks", "a"), ("chunks", "b"), ("results", "b")) == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert [use.evictions for use in cache.use()] == [0] * len(KINDS)
+
+
+def test_nothing_is_remembered_of_an_owner_whose_last_entry_went():
+    cache = Cache(2 * _ENTRY_BYTES)
+
+    for number in range(100):
+        cache.put("chunks", number, None, "one", 0)
+
+    assert len(cache._owned) == sum(use.entry_count for use in cache.use()) == 2
 
 
 def test_threads_share_a_cache_without_losing_count():
-    cache: LruCache[int] = LruCache(50)
+    cache = Cache(20 * _ENTRY_BYTES)
 
     def work(seed: int) -> None:
         for step in range(2000):
-            key = str((seed * 7 + step) % 13)
-            cache.put(key, step, 1 + step % 9)
-            cache.get(key)
-            cache.discard(str(step % 5))
+            owner = (seed * 7 + step) % 13
+            kind = KINDS[step % len(KINDS)]
+            cache.put(kind, owner, step % 3, (kind, owner, step % 3), 1 + step % (3 * _ENTRY_BYTES))
+            found = cache.get(kind, owner, step % 3)
+            assert found in (None, (kind, owner, step % 3))
+            cache.forget(step % 5)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
 
-    for number in range(13):
-        cache.discard(str(number))
-    assert (cache.size_bytes, len(cache)) == (0, 0)
-    assert cache.hits + cache.misses == 8000
+    assert cache.size_bytes == sum(use.size_bytes for use in cache.use()) <= cache.budget_bytes
+    assert sum(use.hits + use.misses for use in cache.use()) == 8000
+    for owner in range(13):
+        cache.forget(owner)
+    assert (cache.size_bytes, len(cache._owned)) == (0, 0)
+    assert [(use.entry_count, use.size_bytes) for use in cache.use()] == [(0, 0)] * len(KINDS)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import Any
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from builders import HOST, REGION, Row, batch_of, delete, file_id_of, metadata_of, newest, put, rows_of, with_field
@@ -17,8 +21,9 @@ from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.model.batch import Batch
 from mitoframe.model.errors import ConfigError, CorruptionError
 from mitoframe.model.file import FileMeta
-from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, Opaque, to_arrow
-from mitoframe.model.schema import RegionMetadata
+from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, Opaque, matching
+from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetadata
+from mitoframe.storage.cache import Cache
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import sort_batches
 from mitoframe.storage.sst_reader import SstReader
@@ -159,6 +164,166 @@ def test_row_groups_of_a_file_without_the_field_are_never_skipped_by_it(small):
     assert groups == [0, 1]
 
 
+# --- row groups, as they are kept ----------------------------------------------------------------------
+
+
+class CountingStore(MemoryObjectStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: list[tuple[int, int]] = []
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        self.ranges.append((start, length))
+        return super().get_range(key, start, length)
+
+
+def written_to(store: MemoryObjectStore, metadata: RegionMetadata, written: list[Row], row_group_rows: int) -> FileMeta:
+    return write_sst(
+        store,
+        metadata,
+        sort_batches([batch_of(metadata, written)]),
+        file_id=file_id_of("a"),
+        level=0,
+        row_group_rows=row_group_rows,
+        created_ms=0,
+    )
+
+
+def reader_of(store: MemoryObjectStore, budget_bytes: int = 1 << 20) -> SstReader:
+    return SstReader(store, Cache(budget_bytes))
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows, st.integers(1, 7), st.sampled_from([0, 1500, 1 << 20]), st.data())
+def test_any_columns_of_any_row_group_are_read_as_they_are_whatever_is_kept(drawn, row_group_rows, budget_bytes, data):
+    metadata = metadata_of(HOST, {"cpu": pa.int64(), "note": pa.string()})
+    written = [Row(n, time, (host,), (cpu, host)) for n, (time, host, cpu) in enumerate(drawn, start=1)]
+    store, file = write(metadata, batch_of(metadata, written), row_group_rows)
+    reader = reader_of(store, budget_bytes)
+    groups = [newest(written)[start : start + row_group_rows] for start in range(0, file.row_count, row_group_rows)]
+
+    for _ in range(6):
+        number = data.draw(st.integers(0, file.row_group_count - 1))
+        names = data.draw(st.permutations(["cpu", "note"]).flatmap(lambda some: st.sampled_from([some, some[:1], []])))
+        internal = data.draw(
+            st.sampled_from([(), (SEQUENCE_COLUMN,), (OP_TYPE_COLUMN,), (OP_TYPE_COLUMN, SEQUENCE_COLUMN)])
+        )
+
+        found = reader.row_group(metadata, file, number, names, internal)
+
+        assert found.times.tolist() == [row.time for row in groups[number]]
+        assert (found.times.dtype, found.fields.num_rows) == (np.int64, len(groups[number]))
+        assert found.fields.schema.names == list(names)
+        for name in names:
+            assert found.fields.column(name).to_pylist() == [row.fields[name == "note"] for row in groups[number]]
+        assert (found.sequences is not None, found.op_types is not None) == (
+            SEQUENCE_COLUMN in internal,
+            OP_TYPE_COLUMN in internal,
+        )
+        if found.sequences is not None:
+            assert found.sequences.tolist() == [row.sequence for row in groups[number]]
+        if found.op_types is not None:
+            assert found.op_types.tolist() == [row.op_type for row in groups[number]]
+        assert found.kept + found.read == 1 + len(names) + len(internal)
+        assert bool(found.read) == bool(found.bytes_read)
+        assert budget_bytes or not found.kept
+
+
+def test_a_column_that_is_kept_is_not_read_again():
+    written = [put(n, n, f"h{n % 3}", n) for n in range(1, 41)]
+    store = CountingStore()
+    file = written_to(store, METADATA, written, row_group_rows=10)
+    reader = reader_of(store)
+    first = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN])
+    store.ranges.clear()
+
+    again = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN])
+    assert store.ranges == []
+    more = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN, OP_TYPE_COLUMN])
+
+    assert (first.read, first.kept, again.read, again.kept, more.read, more.kept) == (3, 0, 0, 3, 1, 3)
+    assert first.fields.equals(again.fields)
+    assert sum(length for _, length in store.ranges) < 300, "of the one column alone"
+
+
+def test_what_is_kept_of_a_file_goes_with_it():
+    store, file = write(METADATA, batch_of(METADATA, [put(1, 1), put(2, 2)]))
+    reader = reader_of(store)
+    reader.row_group(METADATA, file, 0, ["cpu"])
+
+    reader.forget(file.file_id)
+
+    assert reader.cache.entry_count == 0
+    store.delete(KEY)
+    with pytest.raises(CorruptionError, match="it is missing"):
+        reader.row_group(METADATA, file, 0, ["cpu"])
+
+
+def test_what_is_kept_is_what_the_file_says_and_fitted_to_the_schema_at_hand_each_time():
+    store, file = write(METADATA, batch_of(METADATA, [put(1, 1, cpu=7), put(2, 2, cpu=None)]))
+    reader = reader_of(store)
+    wider = replace(
+        METADATA,
+        schema_version=2,
+        columns=tuple(
+            replace(column, type=pa.float64()) if column.name == "cpu" else column for column in METADATA.columns
+        ),
+    )
+
+    found = [reader.row_group(metadata, file, 0, ["cpu"]) for metadata in (METADATA, wider, METADATA)]
+
+    assert [each.fields.column("cpu").to_pylist() for each in found] == [[7, None], [7.0, None], [7, None]]
+    assert [each.fields.schema.field("cpu").type for each in found] == [pa.int64(), pa.float64(), pa.int64()]
+
+
+def test_a_field_that_is_in_the_schema_only_is_not_looked_for_in_the_file():
+    store, file = write(METADATA, batch_of(METADATA, [put(1, 1), put(2, 2)]))
+    metadata = with_field(METADATA, "mem", pa.float32())
+
+    found = reader_of(store).row_group(metadata, file, 0, ["mem", "cpu"])
+
+    assert found.fields.column("mem").to_pylist() == [None, None]
+    assert found.read == 2
+
+
+def test_sequences_count_from_the_files_base():
+    store, file = write(METADATA, batch_of(METADATA, [put(1, 1), put(2, 2)]))
+
+    found = reader_of(store).row_group(METADATA, replace(file, sequence_base=100), 0, [], [SEQUENCE_COLUMN])
+
+    assert found.sequences is not None
+    assert found.sequences.tolist() == [101, 102]
+
+
+def test_how_much_is_to_be_decoded_is_told_before_it_is():
+    written = [put(n, n, "a", n) for n in range(1, 26)]
+    store, file = write(METADATA, batch_of(METADATA, written), row_group_rows=10)
+    reader = reader_of(store)
+
+    before = reader.cells_to_decode(METADATA, file, [0, 2], ["cpu"], [OP_TYPE_COLUMN])
+    reader.row_group(METADATA, file, 2, ["cpu"])
+    after = reader.cells_to_decode(METADATA, file, [0, 2], ["cpu"], [OP_TYPE_COLUMN])
+
+    assert (before, after) == (3 * 15, 3 * 10 + 5)
+
+
+def test_threads_share_what_is_kept():
+    written = [put(n, n, f"h{n % 3}", n) for n in range(1, 101)]
+    store, file = write(METADATA, batch_of(METADATA, written), row_group_rows=10)
+    reader = reader_of(store, 4000)
+
+    def read(seed: int) -> bool:
+        for step in range(40):
+            number = (seed + step * 3) % file.row_group_count
+            group = reader.row_group(METADATA, file, number, ["cpu"], [SEQUENCE_COLUMN])
+            assert group.sequences is not None
+            assert group.fields.column("cpu").to_pylist() == group.sequences.tolist()
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(4)))
+
+
 # --- pruning --------------------------------------------------------------------------------------------
 
 
@@ -227,10 +392,8 @@ def test_no_row_group_with_a_matching_value_of_any_type_is_skipped(name, operato
     probes = PROBES.get(name) or [value for value in column.to_pylist() if value is not None]
     for value in probes:
         predicate = Compare(name, operator, value)
-        matching = (
-            pa.table(fields).append_column("row", pa.array(range(ROWS))).filter(to_arrow(predicate, fields.schema))
-        )
-        wanted = {row // 2 for row in matching.column("row").to_pylist()}
+        rows = np.flatnonzero(pc.fill_null(matching(predicate, fields), False))
+        wanted = {int(row) // 2 for row in rows}
         assert wanted <= set(reader.matching_row_groups(metadata, file, predicate)), value
 
 
@@ -336,28 +499,10 @@ def test_a_series_index_that_is_not_the_files_own_is_corruption(small):
 # --- opening --------------------------------------------------------------------------------------------
 
 
-class CountingStore(MemoryObjectStore):
-    def __init__(self) -> None:
-        super().__init__()
-        self.ranges: list[tuple[int, int]] = []
-
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        self.ranges.append((start, length))
-        return super().get_range(key, start, length)
-
-
 def test_a_file_is_read_whole_once_and_in_parts_from_then_on():
     written = [put(n, n * n, f"h{n % 50}", n * 7919) for n in range(1, 2001)]
-    store, file = CountingStore(), None
-    file = write_sst(
-        store,
-        METADATA,
-        sort_batches([batch_of(METADATA, written)]),
-        file_id=file_id_of("a"),
-        level=0,
-        row_group_rows=100,
-        created_ms=0,
-    )
+    store = CountingStore()
+    file = written_to(store, METADATA, written, row_group_rows=100)
     reader = SstReader(store)
 
     reader.read(METADATA, file, [0], ["cpu"])
@@ -372,6 +517,6 @@ def test_a_file_is_read_whole_once_and_in_parts_from_then_on():
 def test_a_footer_that_was_pushed_out_is_read_again(small):
     data, file = small
 
-    reader = SstReader(holding(data), footer_cache_bytes=1)
+    reader = SstReader(holding(data), Cache(0))
 
     assert len(read_all(reader, METADATA, file)) == len(read_all(reader, METADATA, file)) == 4

@@ -1,0 +1,124 @@
+"""Runs scans: the shares of a plan on the scan lane, several at once, and what they yield in order.
+
+What is in memory is bounded: the shares under way and a few done ones. Whoever stops drawing
+stops the rest, but for what is under way. A share never waits for another, and runs nothing of Polars: so a scan goes
+on however few threads Polars has, and whichever of them draws.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from mitoframe.engine.errand import send
+from mitoframe.engine.parts import SCAN_LANE
+from mitoframe.read.scanner import counting_jobs, few_jobs, group_jobs, jobs, known_bounds, laid_out, wanted_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Sequence as Many
+
+    import pyarrow as pa
+
+    from mitoframe.engine.errand import Errand
+    from mitoframe.engine.parts import Parts
+    from mitoframe.model.batch import Batch
+    from mitoframe.read.counts import Counts, Found
+    from mitoframe.read.plan import MergeGroup, ScanPlan
+
+    Told = Callable[[Counts], None]
+
+Result = TypeVar("Result")
+_AHEAD = 2 * (os.cpu_count() or 1)
+"""How many shares are under way or wait to be drawn."""
+
+
+def _nobody(_: Counts) -> None:
+    """Take what was counted, if nobody asks."""
+
+
+class Reading:
+    """``told`` of each method gets what was counted, bit by bit, on the thread that draws."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def few_rows(self, plan: ScanPlan, columns: Many[str], told: Told = _nobody) -> list[pa.RecordBatch] | None:
+        """Return the rows of a plan with these columns, if they are few; see `scanner.few_jobs`."""
+        found = few_jobs(plan, self._parts.reader, columns)
+        return None if found is None else list(self._viewed(plan, found, columns, told))
+
+    def group_rows(
+        self, plan: ScanPlan, group: MergeGroup, columns: Many[str], told: Told = _nobody
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a group that is merged, with these columns."""
+        return self._viewed(plan, group_jobs(plan, group, self._parts.reader, columns), columns, told)
+
+    def sorted_batches(self, plan: ScanPlan, columns: Many[str], told: Told = _nobody) -> Iterator[Batch]:
+        """Yield the rows of a plan as batches, each sorted and with a table of series of its own; no key comes twice.
+
+        All conditions have been applied.
+        """
+        for found in self.in_order(jobs(plan, self._parts.reader, columns)):
+            told(found.counts)
+            if found.rows is not None:
+                yield found.rows
+
+    def count(self, plan: ScanPlan) -> int:
+        """Return how many rows there are, all conditions applied. What metadata tells is not read."""
+        return sum(self.in_order(counting_jobs(plan, self._parts.reader)))
+
+    def bounds(self, plan: ScanPlan) -> tuple[int, int] | None:
+        """Return the first and the last time of the rows there are; None if there are none."""
+        known = known_bounds(plan)
+        if known is not None:
+            return known
+        ends = [(int(rows.times.min()), int(rows.times.max())) for rows in self.sorted_batches(plan, ())]
+        return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
+
+    def query(self, plan: ScanPlan) -> Iterator[pa.RecordBatch]:
+        """Yield the rows that a plan's request asks for, filtered in full and projected."""
+        wanted = wanted_of(plan)
+        for rows in self.sorted_batches(plan, wanted):
+            yield from laid_out(plan, rows, wanted)
+
+    def _viewed(
+        self, plan: ScanPlan, found: Iterable[Callable[[], Found]], columns: Many[str], told: Told
+    ) -> Iterator[pa.RecordBatch]:
+        for batches, counts in self.in_order(partial(_viewed, plan, job, columns) for job in found):
+            told(counts)
+            yield from batches
+
+    def in_order(self, todo: Iterable[Callable[[], Result]]) -> Iterator[Result]:
+        """Do jobs on the scan lane and yield what they return, in their order. A single one is done right here."""
+        left = iter(todo)
+        first, second = next(left, None), next(left, None)
+        if first is None:
+            return
+        if second is None:
+            yield first()
+            return
+        waiting: deque[Errand[Result]] = deque()
+        try:
+            waiting += (self._send(first), self._send(second))
+            for job in left:
+                if len(waiting) >= _AHEAD:
+                    yield waiting.popleft().result()
+                waiting.append(self._send(job))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for errand in waiting:
+                errand.withdraw()
+
+    def _send(self, job: Callable[[], Result]) -> Errand[Result]:
+        return send(self._parts.scheduler, SCAN_LANE, job)
+
+
+def _viewed(plan: ScanPlan, job: Callable[[], Found], columns: Many[str]) -> tuple[list[pa.RecordBatch], Counts]:
+    found = job()
+    if found.rows is None:
+        return [], found.counts
+    return list(laid_out(plan, found.rows, columns, tags_as="view")), found.counts

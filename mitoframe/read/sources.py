@@ -1,0 +1,235 @@
+"""Where rows come from: an SST or a part of a memtable, as something sorted that is read piece by piece.
+
+`select_rows` climbs the ladder of what may skip, cheapest first: the table of series (tags), row-group statistics,
+indexes. What it returns may match; time is cut exactly when the rows are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from mitoframe.model.batch import Batch, OpType, gather, take_fields
+from mitoframe.model.predicate import ALWAYS, has_foreign, residual, series_mask
+from mitoframe.model.rows import RowRanges
+from mitoframe.read.counts import NO_COUNTS, Counts, Read
+from mitoframe.read.pieces import Pieces, pieces_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Many
+
+    from mitoframe.model.batch import Take
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import Sequence
+    from mitoframe.model.predicate import Predicate
+    from mitoframe.model.schema import RegionMetadata
+    from mitoframe.model.timerange import TimeRange
+    from mitoframe.storage.sst_reader import Footer, RowGroup, SstReader
+
+
+SERIES_KEPT_MIN = 10_000
+"""What is chosen of a file with so many series is remembered."""
+
+
+class Source(Protocol):
+    """Sorted rows. ``is_clean``: one row per key and no delete markers, so that alone it needs no merge."""
+
+    @property
+    def series(self) -> pa.RecordBatch: ...
+    @property
+    def pieces(self) -> Pieces: ...
+    @property
+    def is_clean(self) -> bool: ...
+
+    def read(self, pieces: Pieces, wanted: TimeRange, series: pa.RecordBatch) -> Read:
+        """Return some of the pieces' rows, those in a range of times. The pieces' codes point into ``series``."""
+
+
+def select_rows(reader: SstReader, metadata: RegionMetadata, file: FileMeta, predicate: Predicate) -> Pieces:
+    """Return the rows of a file that may match. Requires: ``predicate`` is one that may skip here."""
+    footer = reader.footer(metadata, file)
+    if len(footer.series) < SERIES_KEPT_MIN or has_foreign(predicate):
+        return _select(reader, metadata, file, footer, predicate)
+    # Found in a moment where series are few, so that only many are worth remembering.
+    key = metadata.schema_version, file.index, predicate
+    kept: Pieces | None = reader.cache.get("selections", file.file_id, key)
+    if kept is None:
+        kept = _select(reader, metadata, file, footer, predicate)
+        reader.cache.put("selections", file.file_id, key, kept, kept.size_bytes)
+    return kept
+
+
+def _select(
+    reader: SstReader, metadata: RegionMetadata, file: FileMeta, footer: Footer, predicate: Predicate
+) -> Pieces:
+    pieces = pieces_of(footer.offsets, series_mask(predicate, footer.series))
+    left = _unsettled(predicate, metadata, file)
+    if left == ALWAYS or not len(pieces):
+        return pieces
+    touched = pieces.row_groups(footer.starts)
+    row_groups = reader.matching_row_groups(metadata, file, left, touched)
+    if len(row_groups) < len(touched):
+        pieces = pieces.only(RowRanges.of(footer.starts[:-1][row_groups], footer.starts[1:][row_groups]))
+    if reader.indexes is not None and len(pieces):
+        indexed = reader.indexes.select(metadata, file, left, partial(_rows_of_tags, footer))
+        if indexed is not None:
+            pieces = pieces.only(indexed)
+    return pieces
+
+
+def _rows_of_tags(footer: Footer, predicate: Predicate) -> RowRanges | None:
+    """Return the rows of the series that may match, None if tags say nothing about it."""
+    mask = series_mask(predicate, footer.series)
+    if mask is None:
+        return None
+    return RowRanges.of(footer.offsets[:-1][mask], footer.offsets[1:][mask])
+
+
+def _unsettled(predicate: Predicate, metadata: RegionMetadata, file: FileMeta) -> Predicate:
+    """Return the conditions that row-group statistics may add something to."""
+    if file.series_count < file.row_group_count:
+        return residual(predicate, metadata.tag_names, "")  # A series spans row groups: their times differ.
+    return residual(predicate, metadata.tag_names, metadata.time.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """Rows of an SST. Of sequences and operations those are read that ``internal`` names.
+
+    Else every row has the file's newest sequence, and is put. That is the truth as far as a merge needs it, if the file
+    has no delete markers, and the sequences of no other source are among its own.
+    """
+
+    reader: SstReader
+    metadata: RegionMetadata
+    file: FileMeta
+    field_names: tuple[str, ...]
+    pieces: Pieces
+    visible: Sequence
+    internal: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> pa.RecordBatch:
+        return self.reader.footer(self.metadata, self.file).series
+
+    @property
+    def row_group_starts(self) -> Take:
+        """The first row of each row group, and the number of rows."""
+        return self.reader.footer(self.metadata, self.file).starts
+
+    @property
+    def is_clean(self) -> bool:
+        return self.file.level >= 0 and not self.file.delete_count
+
+    def row_groups(self, pieces: Pieces) -> list[int]:
+        """Return the row groups that hold a row of some pieces."""
+        return pieces.row_groups(self.row_group_starts)
+
+    def cells_to_decode(self, pieces: Pieces) -> int:
+        """Return how many values must be decoded to read some pieces."""
+        numbers = self.row_groups(pieces)
+        return self.reader.cells_to_decode(self.metadata, self.file, numbers, self.field_names, self.internal)
+
+    def was_asked(self, pieces: Pieces) -> bool:
+        """Tell whether most of the row groups were asked for before, and remember that they were now."""
+        cache, numbers = self.reader.cache, self.row_groups(pieces)
+        known = sum(cache.get("asked", self.file.file_id, number) is not None for number in numbers)
+        for number in numbers:
+            cache.put("asked", self.file.file_id, number, True, 0)
+        return 2 * known > len(numbers)
+
+    def time_bounds(self) -> Many[tuple[int, int]]:
+        """Return the first and the last time in each row group."""
+        stats = self.reader.footer(self.metadata, self.file).stats(self.metadata.time)
+        everything = self.file.min_time, self.file.max_time
+        return [everything if of is None or of.minimum is None else (of.minimum, of.maximum) for of in stats]
+
+    def read(self, pieces: Pieces, wanted: TimeRange, series: pa.RecordBatch) -> Read:
+        starts = self.row_group_starts
+        is_cut = not (wanted.holds(self.file.min_time) and wanted.holds(self.file.max_time))
+        bounds = self.time_bounds() if is_cut and self.file.series_count < self.file.row_group_count else None
+        batches, counts = [], NO_COUNTS
+        for number in self.row_groups(pieces):
+            if bounds is not None and not wanted.touches(*bounds[number]):
+                continue
+            group = self.reader.row_group(self.metadata, self.file, number, self.field_names, self.internal)
+            counts += Counts(chunks_kept=group.kept, chunks_read=group.read, bytes_read=group.bytes_read)
+            some = pieces.within(int(starts[number]), int(starts[number + 1]))
+            if is_cut:
+                some = some.between(group.times, wanted)
+            if len(some):
+                batches.append(self._visible(_gathered(group, some, series, self.file.max_sequence)))
+        kept = tuple(batch for batch in batches if len(batch))
+        return Read(batches=kept, counts=counts + Counts(rows_read=sum(map(len, kept))))
+
+    def _visible(self, batch: Batch) -> Batch:
+        if self.file.max_sequence <= self.visible:
+            return batch
+        return batch.take(np.flatnonzero(batch.sequences <= np.uint64(self.visible)))
+
+
+def _gathered(group: RowGroup, pieces: Pieces, series: pa.RecordBatch, sequence: Sequence) -> Batch:
+    """Return the rows of pieces that are counted from the row group's first row."""
+    row_count = pieces.row_count
+    if pieces.is_run():
+        rows = slice(int(pieces.starts[0]), int(pieces.stops[-1]))
+        times, fields = group.times[rows], group.fields.slice(rows.start, row_count)
+        sequences = None if group.sequences is None else group.sequences[rows]
+        op_types = None if group.op_types is None else group.op_types[rows]
+    else:
+        indices = pa.array(pieces.rows())
+        times, fields = gather(group.times, indices), take_fields(group.fields, indices)
+        sequences = None if group.sequences is None else gather(group.sequences, indices)
+        op_types = None if group.op_types is None else gather(group.op_types, indices)
+    return Batch(
+        series=series,
+        codes=pieces.row_codes(),
+        times=times,
+        sequences=np.broadcast_to(np.uint64(sequence), row_count) if sequences is None else sequences,
+        op_types=np.broadcast_to(np.uint8(OpType.PUT), row_count) if op_types is None else op_types,
+        fields=fields,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferSource:
+    """Rows of a memtable, which may hold several versions of a key."""
+
+    rows: Batch
+    pieces: Pieces
+
+    @property
+    def series(self) -> pa.RecordBatch:
+        return self.rows.series
+
+    @property
+    def is_clean(self) -> bool:
+        return False
+
+    def read(self, pieces: Pieces, wanted: TimeRange, series: pa.RecordBatch) -> Read:
+        some = pieces.between(self.rows.times, wanted)
+        batches = (_rows_of(self.rows, some, series),) if len(some) else ()
+        return Read(batches=batches, counts=Counts(rows_read=some.row_count))
+
+
+def _rows_of(rows: Batch, pieces: Pieces, series: pa.RecordBatch) -> Batch:
+    is_run = pieces.is_run()
+    found = rows.slice(int(pieces.starts[0]), pieces.row_count) if is_run else rows.take(pieces.rows())
+    return replace(found, series=series, codes=pieces.row_codes())
+
+
+def can_order(ranges: Many[tuple[Sequence, Sequence]]) -> bool:
+    """Tell whether sources can be told apart by age without a look at their rows' sequences: no two ranges meet."""
+    ordered = sorted(ranges)
+    return all(before[1] < after[0] for before, after in pairwise(ordered))
+
+
+def buffer_source(rows: Batch, predicate: Predicate) -> BufferSource:
+    """Choose of sorted rows those that may match."""
+    offsets = np.searchsorted(rows.codes, np.arange(len(rows.series) + 1, dtype=np.int32))
+    return BufferSource(rows=rows, pieces=pieces_of(offsets, series_mask(predicate, rows.series)))

@@ -1,0 +1,139 @@
+"""The bytes of SSTs, none of which is handed out before it was compared with the manifest.
+
+The manifest has a CRC32C of every block of `BLOCK_BYTES` of a file, so that a reader who wants little of it reads and
+compares little. A file that was written before there were such, and one that fits a block, is compared whole, before
+its first byte is handed out. What was compared is remembered for the life of the process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+
+from mitoframe.model.errors import CorruptionError
+from mitoframe.model.file import BLOCK_BYTES
+from mitoframe.storage.paths import sst_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import FileId, RegionId
+    from mitoframe.ports import ObjectStore
+
+_READ_BLOCKS = 4
+"""So many blocks are read at once where all of a file is compared."""
+
+
+def block_checksums(data: pa.Buffer) -> tuple[int, ...]:
+    """Return the CRC32C of each block, none if there is but one."""
+    return tuple(_of_blocks(data)) if data.size > BLOCK_BYTES else ()
+
+
+def _of_blocks(data: pa.Buffer) -> Iterator[int]:
+    for start in range(0, data.size, BLOCK_BYTES):
+        yield google_crc32c.value(data.slice(start, min(BLOCK_BYTES, data.size - start)))
+
+
+class SstBytes:
+    """Reads stored SSTs; shared by all threads."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._compared: dict[FileId, npt.NDArray[np.bool_]] = {}
+
+    def read(self, region_id: RegionId, file: FileMeta, start: int, length: int) -> bytes:
+        """Return some bytes of a file.
+
+        Raises:
+            CorruptionError: it is missing, or its size or bytes are not what was written.
+
+        """
+        compared = self._known(region_id, file)
+        first, last = start // BLOCK_BYTES, -(-(start + length) // BLOCK_BYTES)
+        if not file.blocks:
+            first, last = 0, len(compared)
+        if compared[first:last].all():
+            return self._store.get_range(sst_key(region_id, file.file_id), start, length)
+        if not file.blocks and file.size_bytes > BLOCK_BYTES:
+            self.compare(region_id, file)
+            return self.read(region_id, file, start, length)
+        begin = first * BLOCK_BYTES
+        data = self._compare(region_id, file, compared, first, last)
+        return data[start - begin : start - begin + length]
+
+    def compare(self, region_id: RegionId, file: FileMeta) -> None:
+        """Compare with the manifest what of a file was not yet.
+
+        Raises:
+            CorruptionError: as `read`.
+
+        """
+        compared = self._known(region_id, file)
+        if compared.all():
+            return
+        if file.blocks:
+            for first in range(0, len(compared), _READ_BLOCKS):
+                last = min(first + _READ_BLOCKS, len(compared))
+                if not compared[first:last].all():
+                    self._compare(region_id, file, compared, first, last)
+            return
+        self._compare_whole(region_id, file, compared)
+
+    def forget(self, file_id: FileId) -> None:
+        """Drop what is kept of a file that was deleted."""
+        self._compared.pop(file_id, None)
+
+    def _known(self, region_id: RegionId, file: FileMeta) -> npt.NDArray[np.bool_]:
+        """Return which blocks were compared, after a look at the size if none was yet."""
+        known = self._compared.get(file.file_id)
+        if known is not None:
+            return known
+        key = sst_key(region_id, file.file_id)
+        try:
+            found_bytes = self._store.head(key).size_bytes
+        except FileNotFoundError as error:
+            raise CorruptionError("the manifest lists this file, but it is missing", path=key) from error
+        if found_bytes != file.size_bytes:
+            raise CorruptionError(
+                "the file has another size than was written", path=key, expected=file.size_bytes, found=found_bytes
+            )
+        blocks = -(-file.size_bytes // BLOCK_BYTES)
+        return self._compared.setdefault(file.file_id, np.zeros(blocks, dtype=np.bool_))
+
+    def _compare(
+        self, region_id: RegionId, file: FileMeta, compared: npt.NDArray[np.bool_], first: int, last: int
+    ) -> bytes:
+        """Read blocks, compare each, and return them."""
+        key = sst_key(region_id, file.file_id)
+        start = first * BLOCK_BYTES
+        data = self._store.get_range(key, start, min(last * BLOCK_BYTES, file.size_bytes) - start)
+        expected = file.blocks[first:last] or (file.checksum,)
+        for checksum, found in zip(expected, _of_blocks(pa.py_buffer(data)), strict=True):
+            _check(key, checksum, found)
+        compared[first:last] = True
+        return data
+
+    def _compare_whole(self, region_id: RegionId, file: FileMeta, compared: npt.NDArray[np.bool_]) -> None:
+        key, checksum = sst_key(region_id, file.file_id), 0
+        step = _READ_BLOCKS * BLOCK_BYTES
+        for start in range(0, file.size_bytes, step):
+            data = self._store.get_range(key, start, min(step, file.size_bytes - start))
+            checksum = google_crc32c.extend(checksum, data)
+        _check(key, file.checksum, checksum)
+        compared[:] = True
+
+
+def _check(key: str, expected: int, found: int) -> None:
+    if found != expected:
+        raise CorruptionError(
+            "the file's bytes are not those that were written",
+            path=key,
+            expected=f"CRC32C {expected:08x}",
+            found=f"{found:08x}",
+        )
