@@ -1,0 +1,420 @@
+"""What time series are asked for, beyond rows: `Scan.last`, `Scan.resample`, `Scan.asof`, `Scan.tail`.
+
+Each gives what the same thing written by hand in Polars gives. It is written by hand here too (`_Resampling.by_hand`,
+`last_by_hand`), and done so where a condition looks at several rows, or a function or a type is not among those that
+read/resample.py knows. Else rows are aggregated where they are read, sorted as the store keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from polars.exceptions import PolarsError
+
+from mitoframe.frames.polars import from_table, lazy_frame
+from mitoframe.frames.polars_buckets import Every
+from mitoframe.model.errors import InvalidInputError, LimitExceededError, unknown_name
+from mitoframe.model.predicate import ALWAYS, Predicate, has_opaque
+from mitoframe.model.request import ScanRequest
+from mitoframe.model.schema import SEQUENCE_COLUMN
+from mitoframe.model.timerange import EVERYTHING, DurationLike
+from mitoframe.read.latest import last_rows, latest
+from mitoframe.read.resample import Aggregation, is_supported
+from mitoframe.read.resample import resample as aggregate
+from mitoframe.read.scanner import jobs
+
+if TYPE_CHECKING:
+    from mitoframe.model.batch import Batch
+    from mitoframe.model.buckets import Buckets
+    from mitoframe.read.counts import Counts, Found
+    from mitoframe.read.plan import ScanPlan
+    from mitoframe.read.resample import Read, Run
+    from mitoframe.scan import Scan
+
+Aggregate: TypeAlias = "str | Mapping[str, str | Sequence[str]]"
+"""A function of all numeric fields, or fields and the functions of each."""
+Fill: TypeAlias = 'Literal["null", "previous", "linear"] | float'
+Boundary: TypeAlias = Literal["start", "end"]
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+FUNCTIONS = ("count", "sum", "mean", "min", "max", "first", "last", "std", "var", "median")
+ROWS_FILLED_MAX = 100_000_000
+"""So many rows, gaps included, may filling make."""
+
+
+# --- which rows ------------------------------------------------------------------------------------------
+
+
+class _Asked:
+    """Stands for a scan to hear, from Polars, the conditions that would reach it."""
+
+    def __init__(self) -> None:
+        self.key = ""
+        self.predicate: Predicate = ALWAYS
+
+    def resolve(self, predicate: Predicate) -> _Asked:
+        self.predicate = predicate
+        return self
+
+    def same_as(self, other: Any) -> bool:
+        return self is other
+
+    def rows(self, columns: Sequence[str]) -> list[pa.RecordBatch]:  # noqa: ARG002 - there are none
+        return []
+
+    def files(self) -> list[str]:
+        return []
+
+    def merges(self) -> list[Any]:
+        return []
+
+
+def exact_predicate(where: pl.Expr | None, schema: pa.Schema) -> Predicate | None:
+    """Return a condition as a predicate, if it says the same of every row, whatever rows are looked at together."""
+    if where is None:
+        return ALWAYS
+    asked = _Asked()
+    plan = lazy_frame(asked, schema).filter(where).explain()
+    # A condition that stays above the scan was not told, or not all of it.
+    return asked.predicate if plan.startswith("RESOLVER") and not has_opaque(asked.predicate) else None
+
+
+def exact_plan(scan: Scan) -> ScanPlan | None:
+    """Decide what to read, if sorted batches can be had with the scan's conditions applied in full."""
+    predicate = exact_predicate(scan.where, scan.metadata.arrow_schema())
+    if predicate is None:
+        return None
+    return scan.engine.plan(scan.region_id, ScanRequest(predicate=predicate, time_range=scan.time_range))
+
+
+def reads(scan: Scan, plan: ScanPlan, names: Sequence[str]) -> Iterator[Read]:
+    """Yield what reads the rows of a plan with at least these columns, in parts; what is counted goes to the scan."""
+    if plan.version.state.options.dedup == "none":
+        names = [*names, SEQUENCE_COLUMN]  # Rows with one key are told apart by their age.
+    told = scan._runs.begin(plan)
+    return (partial(_rows, job, told) for job in jobs(plan, scan.engine.reader, list(dict.fromkeys(names))))
+
+
+def _rows(job: Callable[[], Found], told: Callable[[Counts], None]) -> Batch | None:
+    found = job()
+    told(found.counts)
+    return found.rows
+
+
+def side_by_side(scan: Scan) -> Run:
+    """Return what does work for each item of many on the store's scan lane, and yields the results in order."""
+
+    def run(function: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
+        return scan.engine.reading.in_order(partial(function, item) for item in items)
+
+    return run
+
+
+def _all_columns(scan: Scan) -> pl.LazyFrame:
+    return replace(scan, columns=None).to_polars()
+
+
+def chosen_tags(scan: Scan, by: Sequence[str] | None) -> list[str]:
+    known = [tag.name for tag in scan.metadata.tags]
+    if by is None:
+        return known
+    if isinstance(by, str):
+        raise InvalidInputError(f"by={by!r} is a string; give a list, such as by=[{by!r}].")
+    for name in by:
+        if name not in known:
+            raise InvalidInputError(f"by: {unknown_name('tag', name, known)}")
+    if len(set(by)) != len(by):
+        raise InvalidInputError(f"by={list(by)!r} names a tag twice.")
+    return list(by)
+
+
+def _fields(scan: Scan) -> dict[str, pa.DataType]:
+    """Return the fields that the scan has, and their types."""
+    return {
+        field.name: field.type for field in scan.metadata.fields if scan.columns is None or field.name in scan.columns
+    }
+
+
+# --- the last rows ---------------------------------------------------------------------------------------
+
+
+def last(scan: Scan, by: Sequence[str] | None = None, n: int = 1) -> pl.DataFrame:
+    """Return the last rows of each group; see `Scan.last`."""
+    scan.check_open()
+    tags = chosen_tags(scan, by)
+    count = checked_count(n)
+    plan = exact_plan(scan)
+    return last_by_hand(scan, tags, count) if plan is None else last_of(scan, plan, tags, count)
+
+
+def checked_count(n: object) -> int:
+    """Refuse what is no number of rows."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise InvalidInputError(f"n={n!r} is no number of rows; give an integer of at least 1.")
+    return n
+
+
+def last_of(scan: Scan, plan: ScanPlan, by: Sequence[str], count: int) -> pl.DataFrame:
+    """Return the last rows of each group that a plan reads, with the columns of the scan."""
+    wanted = list(scan.columns if scan.columns is not None else scan.metadata.names)
+    cut = side_by_side(scan)(partial(_last_rows, count=count), reads(scan, plan, wanted))
+    found = latest((batch for batch in cut if batch is not None), plan.metadata, by=by, count=count)
+    if found is None:
+        return from_table(scan.metadata.arrow_schema().empty_table()).select(wanted)
+    return from_table(pa.Table.from_batches([found.to_arrow(plan.metadata, wanted)]))
+
+
+def _last_rows(read: Read, *, count: int) -> Batch | None:
+    batch = read()
+    return None if batch is None else last_rows(batch, count)
+
+
+def last_by_hand(scan: Scan, by: Sequence[str], n: int) -> pl.DataFrame:
+    """Return the last rows of each group as Polars finds them."""
+    time, tags = scan.metadata.time.name, [tag.name for tag in scan.metadata.tags]
+    rows = _all_columns(scan).sort(time, *tags)
+    rows = rows.group_by(by, maintain_order=True).tail(n) if by else rows.tail(n)
+    rows = rows.sort(*by, time, *tags)
+    return rows.select(scan.columns if scan.columns is not None else scan.metadata.names).collect()
+
+
+# --- aggregates per bucket -------------------------------------------------------------------------------
+
+
+def resample(
+    scan: Scan,
+    every: DurationLike,
+    agg: Aggregate,
+    *,
+    by: Sequence[str] | None = None,
+    fill: Fill | None = None,
+    boundary: Boundary = "start",
+) -> pl.DataFrame:
+    """Return aggregates per group and bucket; see `Scan.resample`."""
+    scan.check_open()
+    tags = chosen_tags(scan, by)
+    width = Every.parse(every, scan.metadata)
+    aggregations = _aggregations(agg, _fields(scan), [*tags, scan.metadata.time.name])
+    _check_filling(fill, boundary)
+    made = _Resampling(scan=scan, every=width, by=tags, aggregations=aggregations)
+    frame, buckets = made.frame(with_gaps=fill is not None)
+    if fill is not None:
+        frame = _Filling(scan=scan, by=tags, names=[each.name for each in aggregations]).filled(frame, buckets, fill)
+    time = scan.metadata.time.name
+    return frame.with_columns(width.next(time)) if boundary == "end" else frame
+
+
+def _aggregations(agg: Aggregate, fields: Mapping[str, pa.DataType], taken: Sequence[str]) -> list[Aggregation]:
+    if isinstance(agg, str):
+        agg = {name: agg for name, data_type in fields.items() if _is_number(data_type)}
+    if not isinstance(agg, Mapping):
+        raise InvalidInputError(f'agg is a {type(agg).__name__}; give a function, "mean", or {{"field": "mean"}}.')
+    found: list[Aggregation] = []
+    for field, functions in agg.items():
+        if field not in fields:
+            raise InvalidInputError(f"agg: {unknown_name('field', field, fields)}")
+        many = None if isinstance(functions, str) else functions
+        for function in [str(functions)] if many is None else many:
+            _check_function(field, fields[field], function)
+            found.append(
+                Aggregation(field=field, function=function, name=field if many is None else f"{field}_{function}")
+            )
+    names = [*taken, *(each.name for each in found)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidInputError(f"agg makes two columns named {twice!r}; leave one out.")
+    if not found:
+        raise InvalidInputError("agg asks for nothing: there is no numeric field, or no function was given.")
+    return found
+
+
+def _is_number(data_type: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(data_type) or pa.types.is_floating(data_type) or pa.types.is_decimal(data_type))
+
+
+def _check_function(field: str, data_type: pa.DataType, function: object) -> None:
+    if function not in FUNCTIONS:
+        raise InvalidInputError(f"agg: {unknown_name('function', str(function), FUNCTIONS)}")
+    column = from_table(pa.table({field: pa.nulls(0, data_type)})).lazy()
+    try:
+        column.select(_call(field, str(function))).collect_schema()
+    except PolarsError:
+        raise InvalidInputError(
+            f"agg: {function} of field {field!r} does not exist for its type, {data_type}; count, first and last do."
+        ) from None
+
+
+def _call(field: str, function: str) -> pl.Expr:
+    made: pl.Expr = getattr(pl.col(field), function)()
+    return made
+
+
+def _check_filling(fill: object, boundary: object) -> None:
+    is_number = isinstance(fill, int | float) and not isinstance(fill, bool)
+    if fill is not None and not is_number and fill not in ("null", "previous", "linear"):
+        raise InvalidInputError(f'fill={fill!r} is not one of "null", "previous", "linear", a number or None.')
+    if boundary not in ("start", "end"):
+        raise InvalidInputError(f'boundary={boundary!r} is not one of "start" and "end".')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resampling:
+    scan: Scan
+    every: Every
+    by: Sequence[str]
+    aggregations: Sequence[Aggregation]
+
+    def frame(self, *, with_gaps: bool) -> tuple[pl.DataFrame, Buckets | None]:
+        """Return the aggregates of buckets that have rows, in order, and the buckets, if they are known."""
+        plan = exact_plan(self.scan)
+        times = None if plan is None else _times(plan, whole=with_gaps)
+        buckets = None if times is None else self.every.buckets(*times)
+        if plan is None or (times is not None and buckets is None) or not self._is_supported():
+            return self._by_hand(with_gaps=with_gaps, buckets=buckets)
+        if buckets is None:
+            return self._nothing(), None
+        fields = list(dict.fromkeys(each.field for each in self.aggregations))
+        made = aggregate(
+            reads(self.scan, plan, fields),
+            plan.metadata,
+            by=self.by,
+            buckets=buckets,
+            aggregations=self.aggregations,
+            run=side_by_side(self.scan),
+        )
+        return from_table(pa.Table.from_batches([made])), buckets
+
+    def _is_supported(self) -> bool:
+        types = {field.name: field.type for field in self.scan.metadata.fields}
+        return all(is_supported(types[each.field], each.function) for each in self.aggregations)
+
+    def _by_hand(self, *, with_gaps: bool, buckets: Buckets | None) -> tuple[pl.DataFrame, Buckets | None]:
+        frame = self.by_hand(_all_columns(self.scan)).collect()
+        if with_gaps and buckets is None and len(frame):
+            ticks = frame[self.scan.metadata.time.name].to_physical()
+            first, last = _within(self.scan, int(ticks.min()), int(ticks.max()))  # type: ignore[arg-type]
+            buckets = self.every.buckets(first, last)
+        return frame, buckets
+
+    def _nothing(self) -> pl.DataFrame:
+        return self.by_hand(from_table(self.scan.metadata.arrow_schema().empty_table()).lazy()).collect()
+
+    def by_hand(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Aggregate as Polars does. Of rows with one time the order is that of their tags."""
+        time, tags = self.scan.metadata.time.name, [tag.name for tag in self.scan.metadata.tags]
+        if any(each.function in ("first", "last") for each in self.aggregations):
+            rows = rows.sort(time, *tags)
+        made = [_call(each.field, each.function).alias(each.name) for each in self.aggregations]
+        return rows.group_by(*self.by, self.every.truncate(time)).agg(*made).sort(*self.by, time)
+
+
+def _times(plan: ScanPlan, *, whole: bool) -> tuple[int, int] | None:
+    """Return the first and the last time that rows of a plan may have, or with ``whole`` that were asked for."""
+    files = [*plan.direct, *(file for group in plan.groups for file in group.files)]
+    spans = [(file.min_time, file.max_time) for file in files]
+    spans += [(part.stats.min_time, part.stats.max_time) for group in plan.groups for part in group.buffered]
+    if not spans:
+        return None
+    wanted = plan.time_range
+    first, last = min(first for first, _ in spans), max(last for _, last in spans)
+    first, last = max(first, wanted.start), min(last, wanted.end if wanted.end == EVERYTHING.end else wanted.end - 1)
+    if first > last:
+        return None
+    return _asked_for(plan.request, first, last) if whole else (first, last)
+
+
+def _asked_for(request: ScanRequest, first: int, last: int) -> tuple[int, int]:
+    start, end = request.time_range.start, request.time_range.end
+    return first if start == EVERYTHING.start else start, last if end == EVERYTHING.end else end - 1
+
+
+def _within(scan: Scan, first: int, last: int) -> tuple[int, int]:
+    return _asked_for(ScanRequest(time_range=scan.time_range), first, last)
+
+
+# --- gaps ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filling:
+    """Adds the buckets without rows between the first and the last of each group, or within the scan's own range."""
+
+    scan: Scan
+    by: Sequence[str]
+    names: Sequence[str]
+
+    def filled(self, frame: pl.DataFrame, buckets: Buckets | None, fill: Fill) -> pl.DataFrame:
+        if not len(frame):
+            return frame
+        if buckets is None:
+            raise LimitExceededError(
+                "gaps cannot be filled: the buckets are too many, or begin before 1973 in a zone, or in an hour that "
+                "the zone's clock skips. Give a scan with start and end, a wider bucket, or a time column in UTC."
+            )
+        return self._valued(self._spread(frame, buckets), fill)
+
+    def _spread(self, frame: pl.DataFrame, buckets: Buckets) -> pl.DataFrame:
+        """Give each group a row for every bucket, null where there was none."""
+        time = self.scan.metadata.time.name
+        ticks = frame[time].to_physical().to_numpy()
+        first, last = _within(self.scan, int(ticks.min()), int(ticks.max()))
+        if buckets.count(first, last) > ROWS_FILLED_MAX:
+            raise _too_many(buckets.count(first, last))
+        starts = buckets.starts(min(first, int(ticks.min())), max(last, int(ticks.max())))
+        place = np.searchsorted(starts, ticks)
+        group_starts = _group_starts(frame, self.by)
+        group_stops = np.append(group_starts[1:], len(frame))
+        low, high = place[group_starts], place[group_stops - 1]
+        if self.scan.time_range.start != EVERYTHING.start:
+            low = np.zeros_like(low)
+        if self.scan.time_range.end != EVERYTHING.end:
+            high = np.full_like(high, len(starts) - 1)
+        lengths = high - low + 1
+        total = int(lengths.sum())
+        if total > ROWS_FILLED_MAX:
+            raise _too_many(total)
+        before = np.cumsum(lengths) - lengths
+        source = np.full(total, -1, dtype=np.int64)
+        source[place + np.repeat(before - low, group_stops - group_starts)] = np.arange(len(frame))
+        bucket = starts[np.arange(total) + np.repeat(low - before, lengths)]
+        rows = pl.Series(source)
+        tags = frame.select(self.by)[np.repeat(group_starts, lengths)].get_columns() if self.by else []
+        values = frame.select(pl.col(self.names).gather(rows.set(rows < 0, None)))
+        return pl.DataFrame([*tags, pl.Series(time, bucket).cast(frame.schema[time]), *values])
+
+    def _valued(self, frame: pl.DataFrame, fill: Fill) -> pl.DataFrame:
+        if fill == "null":
+            return frame
+        numeric = [name for name in self.names if frame.schema[name].is_numeric()]
+        if fill == "previous":
+            made = pl.col(self.names).forward_fill()
+        elif fill == "linear":
+            if numeric != list(self.names):
+                other = next(name for name in self.names if name not in numeric)
+                raise InvalidInputError(f'fill="linear": column {other!r} is not numeric; fill with "previous".')
+            made = pl.col(self.names).interpolate_by(self.scan.metadata.time.name)
+        else:
+            return frame.with_columns(pl.col(numeric).fill_null(fill))
+        return frame.with_columns(made.over(self.by) if self.by else made)
+
+
+def _group_starts(frame: pl.DataFrame, by: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the first row of each group of a frame that is in order."""
+    if not by:
+        return np.zeros(1, dtype=np.int64)
+    groups = frame.select(pl.struct(by).rle_id()).to_series().to_numpy()
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.nonzero(groups[1:] != groups[:-1])[0] + 1])
+
+
+def _too_many(rows: int) -> LimitExceededError:
+    return LimitExceededError(
+        f"filling the gaps makes {rows:,} rows, more than {ROWS_FILLED_MAX:,}; give a wider bucket or a shorter range."
+    )
