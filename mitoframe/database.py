@@ -9,12 +9,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields, replace
 from html import escape
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
 
-from mitoframe import inspection, writing
+from mitoframe import exporting, inspection, writing
 from mitoframe.altering import region_options
 from mitoframe.engine.catalog import TableEntry, validate_table_name
 from mitoframe.engine.engine import MitoEngine
@@ -40,6 +40,10 @@ from mitoframe.ports import RegionHook
 from mitoframe.registry import Connection, Mode, canonical_url, connect, one_at_a_time
 from mitoframe.scan import Scan
 from mitoframe.table import Table, read_only
+from mitoframe.travelling import AsOf
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -288,6 +292,15 @@ class Database:
         names = {region: entry.name for entry in self._shared.connection.catalog.tables() for region in entry.regions}
         return from_table(inspection.health(self._shared.connection.engine.health(), names))
 
+    def caches(self) -> pl.DataFrame:
+        """Return one row per kind of thing that is kept in memory for scans, and how often it was of use.
+
+        Columns: kind, entries, size_bytes, hits, misses, hit_rate (null before the first question), evictions. All
+        kinds share one budget, ``cache_size_bytes`` of the config.
+        """
+        self._check_open()
+        return from_table(inspection.caches(self._shared.connection.engine.cache.use()))
+
     def _check_free(self, name: str) -> None:
         validate_table_name(name)
         if self._shared.connection.catalog.find(name) is not None:
@@ -385,9 +398,39 @@ class Database:
         where: pl.Expr | None = None,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
+        as_of: AsOf | None = None,
+        since: AsOf | None = None,
     ) -> Scan:
         """Describe rows of a table to read; see `Table.scan`."""
-        return self[table].scan(columns=columns, where=where, start=start, end=end)
+        return self[table].scan(columns=columns, where=where, start=start, end=end, as_of=as_of, since=since)
+
+    def sql(self, query: str, /, **frames: Any) -> DuckDBPyRelation:
+        """Ask in SQL, with every table of the store there by its name. Needs DuckDB: ``mitoframe[duckdb]``.
+
+        What comes back is DuckDB's relation: ``.pl()``, ``.df()`` and ``.to_arrow_table()`` run it, ``.filter()`` and
+        the like go on. Each table is read as it was when this was called. Of the files, those are left out that the
+        query's plain conditions on time and tags rule out; the others DuckDB reads itself, with its own pushdown.
+
+        Args:
+            query: one SELECT, in DuckDB's SQL.
+            frames: frames of pandas, Polars or Arrow that the query reads too, by the names it calls them.
+
+        Raises:
+            InvalidInputError: the query is no SELECT, DuckDB does not understand it, or DuckDB is not installed.
+            TableNotFoundError: it reads a table that is not there.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.sql("SELECT max(cpu) FROM cpu WHERE ts >= '2024-01-01' AND host = 'a'").fetchall()
+            [(0.5,)]
+
+        """
+        self._check_open()
+        tables = self.tables().get_column("name").to_list()
+        return exporting.sql(query, tables, lambda name: self[name].scan(), frames)
 
     # --- the end ----------------------------------------------------------------------------------------
 
@@ -485,6 +528,8 @@ def scan(
     where: pl.Expr | None = None,
     start: TimeLike | None = None,
     end: TimeLike | None = None,
+    as_of: AsOf | None = None,
+    since: AsOf | None = None,
 ) -> Scan:
     """Describe rows to read of the store that was opened last; see `Table.scan`.
 
@@ -497,4 +542,4 @@ def scan(
         0.5
 
     """
-    return current().scan(table, columns=columns, where=where, start=start, end=end)
+    return current().scan(table, columns=columns, where=where, start=start, end=end, as_of=as_of, since=since)

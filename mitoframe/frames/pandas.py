@@ -9,27 +9,33 @@ time, if no column or level has the time's name. Any other index is left behind,
 Memory is shared where the layouts agree: whoever keeps the table copies it.
 
 On the way back integers and booleans with nulls become pandas' nullable types, because NumPy would make floats of the
-ones (and change those above 2^53) and objects of the others. A null float becomes NaN, as everywhere in pandas.
+ones (and change those above 2^53) and objects of the others. A null float becomes NaN, as everywhere in pandas. All
+columns may be asked for in pandas' nullable types, or in Arrow's, in the words of `pandas.read_parquet`; a column that
+is to be a category has its values in order as the categories.
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mitoframe.frames.blame import NOT_CONVERTED, first_failing
-from mitoframe.model.errors import InvalidInputError
+from mitoframe.model.errors import InvalidInputError, unknown_name
 from mitoframe.model.schema import check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import numpy.typing as npt
+
+
+Backend: TypeAlias = Literal["numpy_nullable", "pyarrow"]
 
 
 def is_frame(data: object) -> bool:
@@ -83,16 +89,51 @@ def _unnamed_time(index: pd.Index[Any], missing: str, *, is_time: bool) -> dict[
     return {}
 
 
-def from_table(table: pa.Table) -> pd.DataFrame:
-    """Make a frame that owns its memory and has a plain integer index."""
-    series = {name: _from_column(column) for name, column in zip(table.column_names, table.columns, strict=True)}
-    return pd.DataFrame(series, index=pd.RangeIndex(len(table)), copy=True)
+def from_table(
+    table: pa.Table, *, backend: Backend | None = None, categories: Collection[str] = (), index: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Make a frame that owns its memory.
+
+    Args:
+        table: the columns.
+        backend: the types of all columns: ``"numpy_nullable"`` or ``"pyarrow"``; None as the module says.
+        categories: columns that become categories instead.
+        index: columns that become the index, in this order; a plain integer one if there are none.
+
+    Raises:
+        InvalidInputError: there is no such backend, or no such column for the index.
+
+    """
+    if backend not in (None, "numpy_nullable", "pyarrow"):
+        raise InvalidInputError(f"dtype_backend={backend!r} is not one of None, 'numpy_nullable', 'pyarrow'.")
+    for name in index:
+        if name not in table.column_names:
+            raise InvalidInputError(f"index: {unknown_name('column', name, table.column_names)}")
+    series = {
+        name: _from_categories_of(column) if name in categories else _from_column(column, backend)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    frame = pd.DataFrame(series, index=pd.RangeIndex(len(table)), copy=True)
+    return frame.set_index(list(index)) if index else frame
 
 
-def _from_column(column: pa.ChunkedArray) -> pd.Series[Any]:
+def _from_column(column: pa.ChunkedArray, backend: Backend | None) -> pd.Series[Any]:
+    if backend == "pyarrow":
+        return column.to_pandas(types_mapper=pd.ArrowDtype)  # type: ignore[no-any-return]
+    if backend == "numpy_nullable":
+        return column.to_pandas(types_mapper=_ALL_NULLABLE.get)  # type: ignore[no-any-return]
     mapper = _NULLABLE.get if column.null_count else None
     made: pd.Series[Any] = column.to_pandas(types_mapper=mapper, integer_object_nulls=True)
     return made
+
+
+def _from_categories_of(column: pa.ChunkedArray) -> pd.Series[Any]:
+    """Make a category of a column; its values in order are the categories, as ``astype("category")`` has them."""
+    values = pc.drop_null(pc.unique(column))
+    values = values.take(pc.sort_indices(values))
+    codes = pc.index_in(column, values).combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False)
+    made = pd.Categorical.from_codes(codes, categories=pd.Index(values.to_pandas()))
+    return pd.Series(made)
 
 
 _NULLABLE = {
@@ -105,6 +146,12 @@ _NULLABLE = {
     pa.uint16(): pd.UInt16Dtype(),
     pa.uint32(): pd.UInt32Dtype(),
     pa.uint64(): pd.UInt64Dtype(),
+}
+_ALL_NULLABLE = {
+    **_NULLABLE,
+    pa.float32(): pd.Float32Dtype(),
+    pa.float64(): pd.Float64Dtype(),
+    pa.large_string(): pd.StringDtype(),
 }
 
 
