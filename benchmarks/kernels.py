@@ -1,4 +1,4 @@
-"""The kernels beside the plain way, in one run: sort and keep-last of generated rows against Polars.
+"""The kernels beside the plain way, in one run: sort, keep-last and aggregates of generated rows against Polars.
 
     python benchmarks/kernels.py --rows 2880000
 
@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from mitoframe.kernels.aggregate import last_of_series, runs_of_width, sum_floats
 from mitoframe.kernels.keys import combine_codes, strings_follow
 from mitoframe.kernels.merge import merge_runs
 from mitoframe.kernels.series import series_offsets
@@ -29,6 +30,7 @@ from mitoframe.model.batch import gather
 from mitoframe.testing.warm import warm_up
 
 TICK_NS = 10_000_000_000
+HOUR_NS = 3_600_000_000_000
 FAR_TICKS = 60
 
 Result = TypeVar("Result")
@@ -54,6 +56,7 @@ def main() -> None:
         *compare_sort_and_dedup(frame, arguments.rounds),
         *measure_series_codes(frame, arguments.rounds),
         *measure_merge(frame, arguments.rounds),
+        *compare_aggregates(frame, arguments.rounds),
     ]
     for figure in figures:
         ratio = f"   {figure['ratio']:5.1f} times as fast as Polars" if "ratio" in figure else ""
@@ -157,6 +160,49 @@ def measure_merge(frame: pl.DataFrame, rounds: int) -> list[Figure]:
         assert np.array_equal(np.diff(series_offsets(columns[0][take], len(names))), np.bincount(codes))
         what = f"kernels: merge of {runs} runs, {codes.size:,} rows"
         figures.append({"what": what, "milliseconds": round(taken_s * 1e3, 1)})
+    return figures
+
+
+def compare_aggregates(frame: pl.DataFrame, rounds: int) -> list[Figure]:
+    """Means per host and hour, and the last row of each host, of rows as the store keeps them: sorted, one per key."""
+    frame = frame.sort("hostname", "ts", maintain_order=True).unique(
+        ["hostname", "ts"], keep="last", maintain_order=True
+    )
+    _, codes, times, fields = columns_of(frame)
+    words, no_nulls = [np.ascontiguousarray(field).view(np.int64) for field in fields], np.empty(0, np.bool_)
+
+    def means() -> list[np.ndarray]:
+        starts, _ = runs_of_width(codes, times, HOUR_NS, 0)
+        return [sum_floats(column, no_nulls, starts) / np.diff(starts) for column in words]
+
+    def means_by_polars() -> pl.DataFrame:
+        hours = pl.col("ts").dt.truncate("1h")
+        return frame.group_by("hostname", hours).agg(pl.col("^field_.*$").mean()).sort("hostname", "ts")
+
+    def last_rows() -> np.ndarray:
+        return last_of_series(codes, times, 1)
+
+    def last_by_polars() -> pl.DataFrame:
+        return frame.sort("ts").group_by("hostname").last().sort("hostname")
+
+    figures: list[Figure] = []
+    for what, by_kernels, by_polars in [
+        ("ten means per host and hour", means, means_by_polars),
+        ("last row per host", last_rows, last_by_polars),
+    ]:
+        kernel_s, found = best(by_kernels, rounds)
+        polars_s, expected = best(by_polars, rounds)
+        column = found[0] if isinstance(found, list) else fields[0][found]
+        assert np.allclose(column, expected["field_0"].to_numpy())
+        rows = f"{codes.size:,} sorted rows"
+        figures += [
+            {"what": f"Polars: {what}, {rows}", "milliseconds": round(polars_s * 1e3, 1)},
+            {
+                "what": f"kernels: {what}, of the same rows",
+                "milliseconds": round(kernel_s * 1e3, 2),
+                "ratio": round(polars_s / kernel_s, 1),
+            },
+        ]
     return figures
 
 
