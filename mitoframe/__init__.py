@@ -35,6 +35,7 @@ from mitoframe.model.errors import (
 from mitoframe.model.options import MitoConfig, RegionOptions
 from mitoframe.model.request import (
     AlterRequest,
+    BuildIndexRequest,
     BulkInsertRequest,
     CloseRequest,
     CompactRequest,
@@ -54,7 +55,10 @@ from mitoframe.model.result import (
     CompactResult,
     DeleteResult,
     FlushResult,
+    IndexResult,
     ReplaceResult,
+    RestoreResult,
+    SnapshotResult,
     TruncateResult,
     UndoResult,
     VacuumResult,
@@ -63,10 +67,13 @@ from mitoframe.model.result import (
 from mitoframe.ports import RegionHook
 from mitoframe.scan import Scan
 from mitoframe.table import Table
+from mitoframe.travelling import AtSequence, WhyResult
 
 __all__ = [
     "AlterRequest",
     "AlterResult",
+    "AtSequence",
+    "BuildIndexRequest",
     "BulkInsertRequest",
     "BusyError",
     "CloseRequest",
@@ -86,6 +93,7 @@ __all__ = [
     "FencedError",
     "FlushRequest",
     "FlushResult",
+    "IndexResult",
     "InvalidInputError",
     "LimitExceededError",
     "MitoConfig",
@@ -100,10 +108,12 @@ __all__ = [
     "RepeatedWriteWarning",
     "ReplaceRequest",
     "ReplaceResult",
+    "RestoreResult",
     "Scan",
     "ScanRequest",
     "SchemaMismatchError",
     "SnapshotExpiredError",
+    "SnapshotResult",
     "StoreLockedError",
     "Table",
     "TableExistsError",
@@ -115,6 +125,7 @@ __all__ = [
     "UndoResult",
     "UnknownOutcomeError",
     "VacuumResult",
+    "WhyResult",
     "WriteExplanation",
     "WriteResult",
     "open",

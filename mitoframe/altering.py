@@ -23,7 +23,7 @@ from mitoframe.model.errors import ConfigError, InvalidInputError, unknown_name
 from mitoframe.model.timerange import parse_duration_ms
 
 _DURATIONS = {"compaction_window": "compaction_window_ms", "auto_flush_interval": "auto_flush_interval_ms"}
-_PLAIN = ("dedup", "wal", "write_buffer_size_bytes", "row_group_rows")
+_PLAIN = ("dedup", "wal", "write_buffer_size_bytes", "row_group_rows", "index_mode")
 OPTIONS = (*_PLAIN, *_DURATIONS)
 
 

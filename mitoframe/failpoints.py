@@ -19,6 +19,7 @@ CRASH_POINTS = MappingProxyType(
         "flush.frozen": "the memtable is frozen, nothing is written",
         "flush.sst_stored": "the SST is stored, the manifest does not know it",
         "compact.sst_stored": "the merged SST is stored, the manifest does not know it",
+        "index.stored": "the sidecar is stored, the manifest does not know it",
         "edit.logged": "the manifest holds the edit, the version does not",
         "edit.switched": "readers see the edit, the log still holds the rows",
         "edit.obsoleted": "the log was told to forget the rows",

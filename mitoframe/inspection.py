@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mitoframe.engine.engine import Health
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import RegionId
     from mitoframe.region.version import Version
+    from mitoframe.storage.cache import CacheUse
     from mitoframe.storage.memtable import MemtableStats
 
 MEMTABLE_LEVEL = -1
@@ -22,13 +23,33 @@ def files(version: Version, *, with_memtable: bool = False) -> pa.Table:
     """Return one row per SST, by time; with ``with_memtable`` also one for the rows that are not in a file yet.
 
     Columns: file_id, level (0 flushed, 1 compacted, -1 memtable), min_time and max_time (both included), rows, deletes,
-    series, size_bytes, min_sequence, max_sequence, row_groups.
+    series, size_bytes, min_sequence, max_sequence, row_groups, indexes (such as "cpu inverted"), index_bytes.
     """
     ordered = sorted(version.state.files.values(), key=lambda file: (file.min_time, file.level, file.min_sequence))
-    rows = [_file_row(file) for file in ordered]
+    names = {column.column_id: column.name for column in version.state.metadata.columns}
+    rows = [_file_row(file, names) for file in ordered]
     if with_memtable:
         rows += [_memtable_row(memtable.stats) for memtable in version.memtables if not memtable.is_empty()]
     return pa.Table.from_pylist(rows, schema=_files_schema(version.state.metadata.time.type))
+
+
+def caches(uses: Iterable[CacheUse]) -> pa.Table:
+    """Return one row per kind of cache entry; see `Database.caches`."""
+    found = list(uses)
+    asked = [use.hits + use.misses for use in found]
+    return pa.table(
+        {
+            "kind": pa.array([use.kind for use in found], pa.string()),
+            "entries": pa.array([use.entry_count for use in found], pa.uint64()),
+            "size_bytes": pa.array([use.size_bytes for use in found], pa.uint64()),
+            "hits": pa.array([use.hits for use in found], pa.uint64()),
+            "misses": pa.array([use.misses for use in found], pa.uint64()),
+            "hit_rate": pa.array(
+                [use.hits / times if times else None for use, times in zip(found, asked, strict=True)], pa.float64()
+            ),
+            "evictions": pa.array([use.evictions for use in found], pa.uint64()),
+        }
+    )
 
 
 def health(found: Health, names: Mapping[RegionId, str]) -> pa.Table:
@@ -93,11 +114,14 @@ def _files_schema(time_type: pa.DataType) -> pa.Schema:
             "min_sequence": pa.uint64(),
             "max_sequence": pa.uint64(),
             "row_groups": pa.uint32(),
+            "indexes": pa.list_(pa.string()),
+            "index_bytes": pa.uint64(),
         }
     )
 
 
-def _file_row(file: FileMeta) -> dict[str, Any]:
+def _file_row(file: FileMeta, names: Mapping[int, str]) -> dict[str, Any]:
+    entries = file.index.entries if file.index is not None else ()
     return {
         "file_id": file.file_id,
         "level": file.level,
@@ -110,6 +134,8 @@ def _file_row(file: FileMeta) -> dict[str, Any]:
         "min_sequence": file.min_sequence,
         "max_sequence": file.max_sequence,
         "row_groups": file.row_group_count,
+        "indexes": [f"{names[entry.column_id]} {entry.kind}" for entry in entries if entry.column_id in names],
+        "index_bytes": file.index.size_bytes if file.index is not None else 0,
     }
 
 
@@ -126,4 +152,6 @@ def _memtable_row(stats: MemtableStats) -> dict[str, Any]:
         "min_sequence": stats.min_sequence,
         "max_sequence": stats.max_sequence,
         "row_groups": None,
+        "indexes": [],
+        "index_bytes": 0,
     }

@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.drivers.clock import SystemClock, SystemRandomness
@@ -29,7 +29,7 @@ from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.opening import roll_forward
-from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, LANES, WRITE_LANE
+from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, LANES, SCAN_LANE, WRITE_LANE
 from mitoframe.model.errors import (
     ConfigError,
     CorruptionError,
@@ -71,6 +71,8 @@ STORE_FORMAT = 1
 WRITERS_MAX = 4
 CHANGES_MAX = 4
 """A change waits for the writes of its table; this many tables may be changed at a time."""
+CACHE_SHARE = 8
+"""What part of the machine's memory may be spent on caches: one in so many."""
 _STORE_ID = re.compile(r"[0-9a-f]{32}")
 _OURS = (STORE_FILE, LOCK_FILE, HOLDER_FILE, CATALOG_FILE, LOG_FOLDER, REGIONS_FOLDER)
 
@@ -137,7 +139,7 @@ def _connection(
         scheduler=scheduler,
         clock=SystemClock(),
         randomness=SystemRandomness(),
-        config=config,
+        config=_with_cache(config),
         hooks=hooks,
         read_only=read_only,
     )
@@ -228,8 +230,20 @@ def _connect_reader(
 
 
 def _scheduler() -> ThreadScheduler:
-    writers = min(os.cpu_count() or 1, WRITERS_MAX)
-    return ThreadScheduler(dict.fromkeys(LANES, 1) | {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: writers})
+    processors = os.cpu_count() or 1
+    threads = {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: min(processors, WRITERS_MAX), SCAN_LANE: processors}
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | threads)
+
+
+def _with_cache(config: MitoConfig) -> MitoConfig:
+    """Say how much may be cached, if the config leaves it to the machine."""
+    if config.cache_size_bytes is not None:
+        return config
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Not every system tells.
+        return config
+    return replace(config, cache_size_bytes=memory // CACHE_SHARE)
 
 
 def _catalog_path(vfs: Vfs) -> str:

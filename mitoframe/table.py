@@ -8,22 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mitoframe import explaining, inspection, writing
+from mitoframe import explaining, inspection, travelling, writing
 from mitoframe.altering import alterations, option_name, region_options
 from mitoframe.frames import arrow
+from mitoframe.frames.conditions import check_condition
 from mitoframe.frames.polars import from_table
 from mitoframe.ingest import to_table
 from mitoframe.jobs.twcs import window_ms
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED
 from mitoframe.model.errors import InvalidInputError, ReadOnlyError, unknown_name
-from mitoframe.model.request import AlterRequest, TruncateRequest
+from mitoframe.model.request import AlterRequest, BuildIndexRequest, TruncateRequest
 from mitoframe.model.result import (
     AlterResult,
     CompactResult,
     DeleteResult,
     FlushResult,
+    IndexResult,
     ReplaceResult,
+    RestoreResult,
+    SnapshotResult,
     TruncateResult,
     UndoResult,
     VacuumResult,
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from mitoframe.model.request import Written
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.version import Version
+    from mitoframe.travelling import AsOf, WhyResult
 
 
 ROWS_DELETED_ONE_BY_ONE_MAX = 1_000_000
@@ -276,7 +281,9 @@ class Table:
     def truncate(
         self, *, start: TimeLike | None = None, end: TimeLike | None = None, unflushed: bool = False
     ) -> TruncateResult:
-        """Remove all rows, or all from ``start`` up to ``end``, or those that are in no file yet. Cannot be undone.
+        """Remove all rows, or all from ``start`` up to ``end``, or those that are in no file yet.
+
+        While it is kept, `restore` brings back what was in a file.
 
         Args:
             start: the first time to remove.
@@ -324,7 +331,9 @@ class Table:
             drop_indexes: tags or fields to have none.
             options: ``dedup`` ("last": the newest row of a key wins; "merge": its nulls are filled from older rows;
                 "none": every row is kept; only "none" can be switched on later), ``compaction_window``, ``wal`` ("log"
-                or "noop"), ``write_buffer_size_bytes``, ``auto_flush_interval``, ``row_group_rows``.
+                or "noop"), ``write_buffer_size_bytes``, ``auto_flush_interval``, ``row_group_rows``, ``index_mode``
+                ("background": indexes are built soon after a file is there; "sync": with it; "manual": by
+                `build_index`).
             unset: options to put back to what the store says.
 
         Raises:
@@ -400,6 +409,8 @@ class Table:
         where: pl.Expr | None = None,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
+        as_of: AsOf | None = None,
+        since: AsOf | None = None,
     ) -> Scan:
         """Describe rows to read; nothing is read yet.
 
@@ -408,19 +419,28 @@ class Table:
             where: a Polars condition.
             start: the first time to keep.
             end: the first time not to keep any more.
+            as_of: an earlier moment to read instead of what there is at each ``collect``: a version that `versions`
+                lists, the name of a `snapshot`, a time (what had been written by then), or ``AtSequence(n)``. The
+                columns are those of then.
+            since: only rows that were written after a moment, said in the same way. Of a row that was written again
+                the newest is there; of one that was deleted nothing: see `diff`.
 
         Raises:
             InvalidInputError: a column does not exist, or the range is reversed.
+            SnapshotExpiredError: the moment is not kept any more.
 
         """
-        metadata = self._metadata
+        self._check_open()
+        engine, metadata = travelling.engine_at(self._engine, self.region_id, as_of, since)
         chosen = None if columns is None else _distinct(columns)
         for name in [*(chosen or ()), *_looked_at(where)]:
             if name not in metadata.names:
                 raise InvalidInputError(unknown_name("column", name, metadata.names))
+        if where is not None:
+            check_condition(where, metadata.arrow_schema())
         return Scan(
             table=self.name,
-            engine=self._engine,
+            engine=engine,
             check_open=self._check_open,
             region_id=self.region_id,
             metadata=metadata,
@@ -428,6 +448,127 @@ class Table:
             where=where,
             time_range=_time_range(metadata, start, end),
         )
+
+    # --- earlier moments --------------------------------------------------------------------------------
+
+    @property
+    def sequence(self) -> int:
+        """The sequence of the newest row: what `scan` takes as ``since=AtSequence(n)`` to go on from here."""
+        self._check_open()
+        return self._engine.newest(self.region_id).control.current().visible
+
+    def snapshot(self, name: str) -> SnapshotResult:
+        """Give what there is now a name, by which it can be read until `drop_snapshot`.
+
+        Nothing is copied: files that are replaced later stay as long as the snapshot needs them.
+
+        Raises:
+            InvalidInputError: the name is taken, or reads as a time.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].snapshot("before")
+            ...     _ = db["cpu"].delete(tags={"host": "a"})
+            ...     db["cpu"].scan().count(), db["cpu"].scan(as_of="before").count()
+            (0, 1)
+
+        """
+        self._check_writable()
+        made = self._engine.snapshot(self.region_id, travelling.check_name(name))
+        return SnapshotResult(table=self.name, name=name, version=made.version, sequence=made.sequence)
+
+    def drop_snapshot(self, name: str) -> SnapshotResult:
+        """Let the name of a moment go; what was kept for it goes with the next `vacuum`.
+
+        Raises:
+            InvalidInputError: there is no snapshot of that name.
+
+        """
+        self._check_writable()
+        gone = self._engine.drop_snapshot(self.region_id, name)
+        return SnapshotResult(table=self.name, name=name, version=gone.version, sequence=gone.sequence, dropped=True)
+
+    def versions(self) -> pl.DataFrame:
+        """Return one row per version that can be read with ``scan(as_of=version)``, oldest first.
+
+        Columns: version, sequence (the newest row's), at, what ("flush", "compact", "alter", ...), rows (in files,
+        versions of one key counted each), snapshot (its name, if it has one). A write makes no version until it is
+        flushed; ``as_of`` a time or ``AtSequence(n)`` reads what was between two versions.
+        """
+        self._check_open()
+        return from_table(travelling.versions(self._engine.newest(self.region_id).control.current().version))
+
+    def restore(self, as_of: AsOf) -> RestoreResult:
+        """Be as at an earlier moment again: one new version, which going back once more takes back.
+
+        Files of then are listed again, so that little is read or written. The columns and options stay those of today.
+
+        Args:
+            as_of: a moment, as `scan` takes it.
+
+        Raises:
+            SnapshotExpiredError: the moment is not kept any more.
+            InvalidInputError: the table deduplicated otherwise then.
+
+        """
+        self._check_writable()
+        moment = travelling.moment_of(self._engine, self.region_id, as_of)
+        before, changed = self._engine.restore(self.region_id, moment)
+        return RestoreResult(table=self.name, version=moment.version, before=before, changed=changed)
+
+    def diff(self, v1: AsOf, v2: AsOf | None = None) -> pl.LazyFrame:
+        """Return what changed from one moment to another, or to now, as a lazy frame.
+
+        It has the table's columns and ``__change``: ``"insert"``, ``"delete"``, or for a row that has other values the
+        two rows ``"update_before"`` and ``"update_after"``, one after the other. Only files that differ between the two
+        moments are read, and those that have the same times.
+
+        Args:
+            v1: the earlier moment, as `scan` takes it for ``as_of``.
+            v2: the later one; None for what there is when this is called.
+
+        Raises:
+            SnapshotExpiredError: one of them is not kept any more.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)] * 2, "host": ["a", "b"], "cpu": [0.5, 0.7]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].snapshot("first")
+            ...     _ = db.write(frame.with_columns(cpu=0.7), "cpu")
+            ...     db["cpu"].diff("first").select("host", "cpu", "__change").collect().rows()
+            [('a', 0.5, 'update_before'), ('a', 0.7, 'update_after')]
+
+        """
+        self._check_open()
+        return travelling.diff(self._engine, self.region_id, self._check_open, v1, v2)
+
+    def why(self, row: Mapping[str, Any] | None = None, /, **key: Any) -> WhyResult:
+        """Tell where a row comes from: every version of it that is known, where it lies, and what became of it.
+
+        Args:
+            row: the row's tags and time, such as a row of a frame as a dictionary; its fields do not matter.
+            key: the same by name; ``time`` means the time column whatever it is called.
+
+        Raises:
+            InvalidInputError: a tag or the time is missing, or there is no such column.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db.write(frame.with_columns(cpu=0.7), "cpu")
+            ...     db["cpu"].why(host="a", time="2024-01-01").to_polars().select("sequence", "fate", "cpu").rows()
+            [(2, 'visible', 0.7), (1, 'shadowed', 0.5)]
+
+        """
+        self._check_open()
+        return travelling.why(self._engine, self.region_id, self.name, row, key)
 
     # --- upkeep, done by itself in the background ---------------------------------------------------------
 
@@ -440,6 +581,30 @@ class Table:
         """Merge the files that overlap within a time window."""
         self._check_writable()
         return self._engine.compact(self.region_id)
+
+    def build_index(self, *, kinds: Sequence[str] | None = None) -> IndexResult:
+        """Build the indexes that columns ask for (see `alter`) and files do not have; by default it happens by itself.
+
+        Args:
+            kinds: of these kinds only: ``"inverted"``, ``"skipping"``, ``"fulltext"``.
+
+        Raises:
+            InvalidInputError: there is no such kind of index.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl
+            >>> with mito.open("memory://") as db:
+            ...     log = db.create_table("log", {"ts": pl.Datetime("ms"), "text": pl.String}, time="ts")
+            ...     _ = log.alter(indexes={"text": ["fulltext"]})
+            ...     log.build_index()
+            nothing to index: every file has the indexes that are asked for
+
+        """
+        self._check_writable()
+        if isinstance(kinds, str):
+            raise InvalidInputError(f"kinds={kinds!r} is a string; give a list, such as [{kinds!r}].")
+        request = BuildIndexRequest(kinds=None if kinds is None else tuple(kinds))
+        return self._engine.build_index(self.region_id, request)
 
     def vacuum(self, older_than: DurationLike | None = None) -> VacuumResult:
         """Delete files that no version needs any more.

@@ -28,7 +28,10 @@ WING_IMPORTERS = {"drivers": {"registry"}, "kv": {"registry"}, "frames": {"door"
 # A library, and the only modules (or beginnings of their names) that may import it.
 ONLY_IN = {
     "numba": ("kernels.",),
-    "polars": ("frames.polars", "accessor", "database", "table", "scan", "inspection", "datasets", "explaining"),
+    "polars": (
+        "frames.polars", "frames.conditions", "accessor", "database", "table", "scan", "inspection", "datasets",
+        "explaining", "exporting", "verbs", "joining", "following", "travelling",
+    ),
     "pandas": ("frames.pandas", "accessor"),
     "pyarrow.parquet": ("storage.sst_",),
     "pyarrow.fs": ("drivers.",),
@@ -45,7 +48,7 @@ ONLY_IN = {
 }  # fmt: skip
 NOT_IN_MODEL = {"os", "io", "pathlib", "time", "random", "uuid", "threading"}
 NOT_ONLY_STDLIB = {"kernels": {"numpy", "numba"}}
-LOCAL_IMPORTS = ("scan", "accessor", "registry", "progress", "views.", "kernels.jit", "testing.", "__main__")
+LOCAL_IMPORTS = ("exporting", "accessor", "registry", "progress", "views.", "kernels.jit", "testing.", "__main__")
 BANNED_NAMES = {"utils", "util", "core", "common", "helpers", "misc"}
 # Used by people, benchmarks and tests rather than by the package.
 ENTRANCES = {"__init__", "__main__", "datasets", "tsbs"}

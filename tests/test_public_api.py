@@ -17,15 +17,16 @@ import mitoframe as mito
 mpl.use("agg")
 
 NAMES = [
-    "AlterRequest", "AlterResult", "BulkInsertRequest", "BusyError", "CloseRequest", "ClosedError",
-    "CompactRequest", "CompactResult", "ConfigError", "ConflictError", "CorruptionError", "CreateRequest",
-    "DamageWarning", "Database", "DeleteRequest", "DeleteResult", "DiskFullError", "DropRequest", "FencedError",
-    "FlushRequest", "FlushResult", "InvalidInputError", "LimitExceededError", "MitoConfig", "MitoEngine",
-    "MitoError", "OpenRequest", "PoisonedError", "PutRequest", "ReadOnlyError", "RegionHook", "RegionOptions",
-    "RepeatedWriteWarning", "ReplaceRequest", "ReplaceResult", "Scan", "ScanRequest", "SchemaMismatchError",
-    "SnapshotExpiredError", "StoreLockedError", "Table", "TableExistsError", "TableNotFoundError",
-    "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest", "UndoResult", "UnknownOutcomeError",
-    "VacuumResult", "WriteExplanation", "WriteResult", "open", "scan", "write",
+    "AlterRequest", "AlterResult", "AtSequence", "BuildIndexRequest", "BulkInsertRequest", "BusyError", "CloseRequest",
+    "ClosedError", "CompactRequest", "CompactResult", "ConfigError", "ConflictError", "CorruptionError",
+    "CreateRequest", "DamageWarning", "Database", "DeleteRequest", "DeleteResult", "DiskFullError", "DropRequest",
+    "FencedError", "FlushRequest", "FlushResult", "IndexResult", "InvalidInputError", "LimitExceededError",
+    "MitoConfig", "MitoEngine", "MitoError", "OpenRequest", "PoisonedError", "PutRequest", "ReadOnlyError",
+    "RegionHook", "RegionOptions", "RepeatedWriteWarning", "ReplaceRequest", "ReplaceResult", "RestoreResult", "Scan",
+    "ScanRequest", "SchemaMismatchError", "SnapshotExpiredError", "SnapshotResult", "StoreLockedError", "Table",
+    "TableExistsError", "TableNotFoundError", "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest",
+    "UndoResult", "UnknownOutcomeError", "VacuumResult", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan",
+    "write",
 ]  # fmt: skip
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 WITHOUT_EXAMPLE = {"MitoEngine", "RegionHook", "RegionOptions", *(name for name in NAMES if name.endswith("Request"))}

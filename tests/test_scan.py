@@ -123,7 +123,7 @@ def test_a_time_with_a_zone_is_asked_for_in_any_zone() -> None:
 
 
 def test_explain_says_what_is_read_and_pruned(cpu: mito.Table) -> None:
-    explained = cpu.scan(start="2024-01-01T07:00").explain()
+    explained = str(cpu.scan(start="2024-01-01T07:00").explain())
 
     assert "where       ts >= 2024-01-01 07:00:00" in explained
     assert "pruned by time" in explained

@@ -108,7 +108,7 @@ def test_a_grace_that_is_no_duration_is_refused(cpu: mito.Table) -> None:
 def test_files_are_a_frame_also_before_there_are_any(cpu: mito.Table) -> None:
     assert cpu.files().columns == [
         *("file_id", "level", "min_time", "max_time", "rows", "deletes", "series", "size_bytes"),
-        *("min_sequence", "max_sequence", "row_groups"),
+        *("min_sequence", "max_sequence", "row_groups", "indexes", "index_bytes"),
     ]
     assert cpu.files().height == 0
     cpu.write(rows({("a", 0): 1.0, ("b", 5): 1.0}))
@@ -123,6 +123,29 @@ def test_files_are_a_frame_also_before_there_are_any(cpu: mito.Table) -> None:
         2,
     )
     assert file["size_bytes"] > 0
+
+
+def test_indexes_are_built_when_asked_for_and_seen_among_the_files(cpu: mito.Table) -> None:
+    cpu.alter(
+        indexes={"load": ["skipping"], "note": ["fulltext"], "host": ["inverted"]}, options={"index_mode": "manual"}
+    )
+    cpu.write(rows({("a", 0): 1.0}))
+    cpu.flush()
+    assert cpu.files().select("indexes", "index_bytes").rows() == [([], 0)]
+
+    first, second = cpu.build_index(kinds=["skipping"]), cpu.build_index()
+
+    assert repr(first).startswith("indexed 1 file (1 row) in ")
+    [file] = cpu.files().to_dicts()
+    assert file["indexes"] == ["load skipping", "note fulltext"]
+    assert file["index_bytes"] == second.files[0].index.size_bytes
+    assert repr(cpu.build_index()) == "nothing to index: every file has the indexes that are asked for"
+    with pytest.raises(mito.InvalidInputError, match="no kind of index 'bloom'"):
+        cpu.build_index(kinds=["bloom"])
+    with pytest.raises(
+        mito.InvalidInputError, match=r"kinds='skipping' is a string; give a list, such as \['skipping'\]"
+    ):
+        cpu.build_index(kinds="skipping")
 
 
 def test_the_timeline_shows_files_and_what_is_still_in_memory(cpu: mito.Table) -> None:

@@ -357,10 +357,12 @@ class Alter:
     retype: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
+    indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     name: str = "cpu"
 
     def run(self, session: Session) -> None:
         session.table(self.name).alter(
+            indexes=self.indexes,
             add={name: TYPES[data_type] for name, (data_type, _) in self.add.items()},
             defaults={name: default for name, (_, default) in self.add.items() if default is not None},
             drop=self.drop,
@@ -378,7 +380,7 @@ class Alter:
         if self.options.get("wal", table.wal) != table.wal:
             table = replace(table.all_flushed(), wal=self.options["wal"])
         if not (self.add or self.drop or self.retype):
-            return table
+            return table.all_flushed() if self.indexes else table
         kept = {name: self.retype.get(name, data_type) for name, data_type in table.columns if name not in self.drop}
         new = {name: default for name, (_, default) in self.add.items()}
         columns = kept | {name: data_type for name, (data_type, _) in self.add.items()}

@@ -247,6 +247,18 @@ SCENARIOS = {
             Compact(),
         ),
     ),
+    "indexes": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Write(2)),
+        operations=(
+            Alter(indexes={"value": ("inverted", "skipping")}),
+            *_flushed(3),
+            Compact(),
+            Alter(indexes={"value": ("skipping",), "count": ("inverted",)}, options={"index_mode": "sync"}),
+            *_flushed(4),
+            Vacuum(),
+            Alter(indexes={"value": (), "count": ()}),
+        ),
+    ),
     "altering options": Scenario(
         prepared=(Create(), *_flushed(0, 1), Delete(2), *_flushed(3), Write(4), Delete(5), Write(6)),
         operations=(
