@@ -25,6 +25,7 @@ nightly: $(VENV)/test.stamp  ## the same tests with larger numbers, for hours
 	MITOFRAME_NIGHTLY=1 $(RUN) -m pytest --timeout=14400
 
 bench: $(VENV)/bench.stamp $(PEERS)/peers.stamp  ## side by side with peers; writes benchmarks/RESULTS.md
+	$(RUN) benchmarks/queries.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/ingest.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/scale.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/startup.py --write-results

@@ -1,8 +1,22 @@
 """A time-series store that lives in a notebook: DataFrames in, crash-safe LSM on disk, lazy Polars out.
 
->>> import mitoframe as mito
->>> db = mito.open("memory://")
->>> db.close()
+    open, write, scan             a store, rows in, rows out, by way of `Database`, `Table` and `Scan`
+    MitoConfig, RegionOptions     how a store and a table behave
+    AtSequence                    an earlier moment, where no version, name or time says it
+    ...Result                     what writing and upkeep did
+    MitoError and its kinds       what went wrong, with what and how to mend it
+    MitoEngine, ...Request        the engine below, for those who build on it; RegionHook is told what it does
+
+>>> import mitoframe as mito, polars as pl, datetime as dt
+>>> with mito.open("memory://") as db:
+...     times = [dt.datetime(2024, 1, 1, hour) for hour in range(4)]
+...     frame = pl.DataFrame({"ts": times, "host": ["a", "b"] * 2, "load": [0.1, 0.2, 0.3, 0.4]})
+...     print(frame.to_mito("cpu", time="ts", tags=["host"]))
+...     mito.scan("cpu").to_polars().filter(pl.col("host") == "a").select("load").collect()["load"].to_list()
+...     mito.scan("cpu", columns=["host", "load"]).last().rows()
+wrote 4 rows to 'cpu' (new table)
+[0.1, 0.3]
+[('a', 0.3), ('b', 0.4)]
 """
 
 from mitoframe.accessor import register as _register

@@ -408,8 +408,9 @@ class Database:
         """Ask in SQL, with every table of the store there by its name. Needs DuckDB: ``mitoframe[duckdb]``.
 
         What comes back is DuckDB's relation: ``.pl()``, ``.df()`` and ``.to_arrow_table()`` run it, ``.filter()`` and
-        the like go on. Each table is read as it was when this was called. Of the files, those are left out that the
-        query's plain conditions on time and tags rule out; the others DuckDB reads itself, with its own pushdown.
+        the like go on. A time without a zone is UTC. Each table is read as it was when this was called. Of the files,
+        those are left out that the query's plain conditions on time and tags rule out; the others DuckDB reads itself,
+        with its own pushdown.
 
         Args:
             query: one SELECT, in DuckDB's SQL.

@@ -400,7 +400,7 @@ class Scan:
         """Return the number of rows; from metadata alone where that is exact."""
         plan = self._exact_plan()
         if plan is not None:
-            return self.engine.reading.count(plan)
+            return self.engine.reading.count(plan, self._runs.begin(plan))
         return int(self.to_polars().select(pl.len()).collect().item())
 
     def bounds(self) -> tuple[Any, Any]:

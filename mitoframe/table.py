@@ -517,7 +517,9 @@ class Table:
         self._check_writable()
         moment = travelling.moment_of(self._engine, self.region_id, as_of)
         before, changed = self._engine.restore(self.region_id, moment)
-        return RestoreResult(table=self.name, version=moment.version, before=before, changed=changed)
+        return RestoreResult(
+            table=self.name, version=moment.version, sequence=moment.sequence, before=before, changed=changed
+        )
 
     def diff(self, v1: AsOf, v2: AsOf | None = None) -> pl.LazyFrame:
         """Return what changed from one moment to another, or to now, as a lazy frame.

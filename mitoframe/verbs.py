@@ -7,7 +7,7 @@ read/resample.py knows. Else rows are aggregated where they are read, sorted as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -20,11 +20,11 @@ from polars.exceptions import PolarsError
 from mitoframe.frames.polars import from_table, lazy_frame
 from mitoframe.frames.polars_buckets import Every
 from mitoframe.model.errors import InvalidInputError, LimitExceededError, unknown_name
-from mitoframe.model.predicate import ALWAYS, Predicate, has_opaque
+from mitoframe.model.predicate import ALWAYS, Predicate, has_foreign, has_opaque
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.schema import SEQUENCE_COLUMN
 from mitoframe.model.timerange import EVERYTHING, DurationLike
-from mitoframe.read.latest import last_rows, latest
+from mitoframe.read.latest import latest
 from mitoframe.read.resample import Aggregation, is_supported
 from mitoframe.read.resample import resample as aggregate
 from mitoframe.read.scanner import jobs
@@ -46,6 +46,8 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "first", "last", "std", "var", "median")
+RESULT_SHARE = 64
+"""An answer is kept if it takes no more of the cache than one in so many parts."""
 ROWS_FILLED_MAX = 100_000_000
 """So many rows, gaps included, may filling make."""
 
@@ -97,10 +99,14 @@ def exact_plan(scan: Scan) -> ScanPlan | None:
 
 def reads(scan: Scan, plan: ScanPlan, names: Sequence[str]) -> Iterator[Read]:
     """Yield what reads the rows of a plan with at least these columns, in parts; what is counted goes to the scan."""
-    if plan.version.state.options.dedup == "none":
-        names = [*names, SEQUENCE_COLUMN]  # Rows with one key are told apart by their age.
     told = scan._runs.begin(plan)
-    return (partial(_rows, job, told) for job in jobs(plan, scan.engine.reader, list(dict.fromkeys(names))))
+    return (partial(_rows, job, told) for job in jobs(plan, scan.engine.reader, told_apart(plan, names)))
+
+
+def told_apart(plan: ScanPlan, names: Sequence[str]) -> list[str]:
+    """Return columns, each once, and what tells rows with one key apart where there may be several."""
+    age = [SEQUENCE_COLUMN] if plan.version.state.options.dedup == "none" else []
+    return list(dict.fromkeys([*names, *age]))
 
 
 def _rows(job: Callable[[], Found], told: Callable[[Counts], None]) -> Batch | None:
@@ -116,6 +122,23 @@ def side_by_side(scan: Scan) -> Run:
         return scan.engine.reading.in_order(partial(function, item) for item in items)
 
     return run
+
+
+def remembered(scan: Scan, plan: ScanPlan, question: Hashable, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """Return the answer to a question about the rows of a plan: the one that was kept, if it was asked before.
+
+    An answer is good for one moment of the table, which is in the plan's key. A large one is not worth its memory.
+    """
+    if has_foreign(plan.predicate):
+        return make()
+    cache, key = scan.engine.cache, (plan.key, plan.predicate, question)
+    kept: pl.DataFrame | None = cache.get("results", scan.region_id, key)
+    if kept is None:
+        kept = make()
+        size_bytes = int(kept.estimated_size())
+        if size_bytes <= cache.budget_bytes // RESULT_SHARE:
+            cache.put("results", scan.region_id, key, kept, size_bytes)
+    return kept.clone()
 
 
 def _all_columns(scan: Scan) -> pl.LazyFrame:
@@ -164,17 +187,16 @@ def checked_count(n: object) -> int:
 
 def last_of(scan: Scan, plan: ScanPlan, by: Sequence[str], count: int) -> pl.DataFrame:
     """Return the last rows of each group that a plan reads, with the columns of the scan."""
-    wanted = list(scan.columns if scan.columns is not None else scan.metadata.names)
-    cut = side_by_side(scan)(partial(_last_rows, count=count), reads(scan, plan, wanted))
-    found = latest((batch for batch in cut if batch is not None), plan.metadata, by=by, count=count)
+    wanted = tuple(scan.columns if scan.columns is not None else scan.metadata.names)
+    return remembered(scan, plan, ("last", tuple(by), count, wanted), partial(_last_of, scan, plan, by, count, wanted))
+
+
+def _last_of(scan: Scan, plan: ScanPlan, by: Sequence[str], count: int, wanted: Sequence[str]) -> pl.DataFrame:
+    batches = scan.engine.reading.last_rows(plan, told_apart(plan, wanted), count, scan._runs.begin(plan))
+    found = latest(batches, plan.metadata, by=by, count=count)
     if found is None:
         return from_table(scan.metadata.arrow_schema().empty_table()).select(wanted)
     return from_table(pa.Table.from_batches([found.to_arrow(plan.metadata, wanted)]))
-
-
-def _last_rows(read: Read, *, count: int) -> Batch | None:
-    batch = read()
-    return None if batch is None else last_rows(batch, count)
 
 
 def last_by_hand(scan: Scan, by: Sequence[str], n: int) -> pl.DataFrame:
@@ -281,6 +303,10 @@ class _Resampling:
             return self._by_hand(with_gaps=with_gaps, buckets=buckets)
         if buckets is None:
             return self._nothing(), None
+        question = ("resample", self.every.text, times, tuple(self.by), tuple(self.aggregations))
+        return remembered(self.scan, plan, question, partial(self._aggregated, plan, buckets)), buckets
+
+    def _aggregated(self, plan: ScanPlan, buckets: Buckets) -> pl.DataFrame:
         fields = list(dict.fromkeys(each.field for each in self.aggregations))
         made = aggregate(
             reads(self.scan, plan, fields),
@@ -290,7 +316,7 @@ class _Resampling:
             aggregations=self.aggregations,
             run=side_by_side(self.scan),
         )
-        return from_table(pa.Table.from_batches([made])), buckets
+        return from_table(pa.Table.from_batches([made]))
 
     def _is_supported(self) -> bool:
         types = {field.name: field.type for field in self.scan.metadata.fields}

@@ -77,7 +77,7 @@ assert table.scan().count() == flights.height, "each flight is there once"
 
 # %% [markdown]
 # ## Three lazy queries
-# `explain()` says what a query will not read.
+# `explain()` says what a query will not read, and which condition rules it out. More of that is in `ask.py`.
 
 # %%
 united_in_july = table.scan(where=pl.col("carrier") == "UA", start="2013-07-04", end="2013-07-05")

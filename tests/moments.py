@@ -41,8 +41,6 @@ class Remembered(Tracked):
         return self._came(before, super().write(rows, key))
 
     def backfill(self, *batches: list[Row], key: str = "") -> Written:
-        if self.dedup == "merge":
-            self.flush()
         written = super().backfill(*batches, key=key)
         self.note()  # Only what there is after it: of rows that supersede each other within it the last is kept.
         return written

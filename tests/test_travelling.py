@@ -311,7 +311,9 @@ def test_a_restore_is_taken_back_by_its_own_words(cpu):
 
     result = cpu.restore("full")
 
-    assert repr(result) == f"restored 'cpu' to version 1; restore({result.before}) takes it back"
+    assert repr(result) == (
+        f"restored 'cpu' to version 1, sequence {result.sequence}; restore({result.before}) takes it back"
+    )
     cpu.restore(result.before)
     assert_frame_equal(cpu.scan().collect().sort(KEYS), before)
     assert repr(cpu.restore(cpu.versions()["version"][-1])).startswith("nothing to restore")

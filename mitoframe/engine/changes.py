@@ -114,6 +114,8 @@ class Changes:
         known = region.find_write(key) if key else None
         if known is not None:
             return _repeated(known)
+        if _would_be_hidden(region, files):
+            self._regions.flush_now(region, "backfill")
         base = region.control.current().visible
         written = Written(
             first_sequence=Sequence(base + 1), row_count=builder.row_count, at_ms=self._parts.clock.now_ms()
@@ -307,6 +309,19 @@ class Changes:
             max_time=-1,
             at_ms=self._parts.clock.now_ms(),
         )
+
+
+def _would_be_hidden(region: Region, files: Many[FileMeta]) -> bool:
+    """Tell whether rows in memory, flushed together with later ones, may hide what files say that come between them.
+
+    Where versions are merged the row of a flush is filled from all of a memtable, and counts as the newest of them. So
+    what is in memory has to be in files first; that it is in a memtable of its own would not outlast a crash, after
+    which the log is replayed into one.
+    """
+    if region.options.dedup != "merge":
+        return False
+    buffered = [part.stats for memtable in region.control.current().version.memtables for part in memtable.ranges()]
+    return any(part.min_time <= file.max_time and file.min_time <= part.max_time for file in files for part in buffered)
 
 
 def _key_of(key: str, written: Written, files: Many[FileMeta]) -> WriteKey:

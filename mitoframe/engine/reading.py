@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mitoframe.engine.errand import send
 from mitoframe.engine.parts import SCAN_LANE
+from mitoframe.read.ends import are_told_by_ends, end_jobs
+from mitoframe.read.latest import last_rows
 from mitoframe.read.scanner import counting_jobs, few_jobs, group_jobs, jobs, known_bounds, laid_out, wanted_of
 
 if TYPE_CHECKING:
@@ -66,9 +68,28 @@ class Reading:
             if found.rows is not None:
                 yield found.rows
 
-    def count(self, plan: ScanPlan) -> int:
+    def last_rows(self, plan: ScanPlan, columns: Many[str], count: int, told: Told = _nobody) -> Iterator[Batch]:
+        """Yield batches as `sorted_batches` does, with the last ``count`` rows of each series and few others."""
+        if not are_told_by_ends(plan):
+            yield from (last_rows(rows, count) for rows in self.sorted_batches(plan, columns, told))
+            return
+
+        def run(jobs: Iterable[Callable[[], Found]]) -> Iterator[Found]:
+            for found in self.in_order(jobs):
+                told(found.counts)
+                yield found
+
+        for found in run(end_jobs(plan, self._parts.reader, columns, count, run)):
+            if found.rows is not None:
+                yield found.rows
+
+    def count(self, plan: ScanPlan, told: Told = _nobody) -> int:
         """Return how many rows there are, all conditions applied. What metadata tells is not read."""
-        return sum(self.in_order(counting_jobs(plan, self._parts.reader)))
+        row_count = 0
+        for counts in self.in_order(counting_jobs(plan, self._parts.reader)):
+            told(counts)
+            row_count += counts.rows_returned
+        return row_count
 
     def bounds(self, plan: ScanPlan) -> tuple[int, int] | None:
         """Return the first and the last time of the rows there are; None if there are none."""

@@ -255,6 +255,8 @@ class Query:
     def __init__(self, text: str) -> None:
         self._text = text
         self._cursor = _root(os.getpid()).cursor()
+        # Else it would depend on the machine what a time without a zone means.
+        self._cursor.execute("SET TimeZone = 'UTC'")
         try:
             _check_reads([statement.type for statement in self._cursor.extract_statements(text)])
             self._tree = json.loads(self._cursor.execute("SELECT json_serialize_sql(?)", [text]).fetchall()[0][0])

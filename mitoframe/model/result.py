@@ -312,24 +312,27 @@ class RestoreResult(_Shown):
     Attributes:
         table: the table's name.
         version: the manifest version that it was brought back to.
+        sequence: the newest sequence there was then, which tells a moment between two versions.
         before: the version there was before; ``restore(before)`` takes it back.
         changed: whether anything was different.
 
     Example:
-        >>> RestoreResult(table="cpu", version=7, before=12, changed=True)
-        restored 'cpu' to version 7; restore(12) takes it back
+        >>> RestoreResult(table="cpu", version=7, sequence=40, before=12, changed=True)
+        restored 'cpu' to version 7, sequence 40; restore(12) takes it back
 
     """
 
     table: str
     version: int
+    sequence: int
     before: int
     changed: bool
 
     def __repr__(self) -> str:
         if not self.changed:
-            return f"nothing to restore: {self.table!r} is as it was at version {self.version}"
-        return f"restored {self.table!r} to version {self.version}; restore({self.before}) takes it back"
+            return f"nothing to restore: {self.table!r} is as it was at sequence {self.sequence}"
+        moment = f"version {self.version}, sequence {self.sequence}"
+        return f"restored {self.table!r} to {moment}; restore({self.before}) takes it back"
 
 
 def _plural(count: int, noun: str) -> str:

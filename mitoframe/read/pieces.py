@@ -7,7 +7,7 @@ but for its time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -50,6 +50,10 @@ class Pieces:
 
     def shifted(self, by: int) -> Pieces:
         return Pieces(codes=self.codes, starts=self.starts + by, stops=self.stops + by)
+
+    def ends(self, count: int) -> Pieces:
+        """Return the last rows of each piece, up to ``count``."""
+        return replace(self, starts=np.maximum(self.starts, self.stops - count))
 
     def within(self, start: int, stop: int) -> Pieces:
         """Return what lies in the rows from ``start`` up to ``stop``, counted from ``start``."""

@@ -34,7 +34,7 @@ class Rung:
         condition: as text.
         skipped: how many ``of`` the ``unit`` it rules out.
         of: how many there are.
-        unit: ``"files"``, ``"series"`` or ``"row groups"``.
+        unit: ``"files"``, ``"series"``, ``"row groups"``, or ``"rows"`` where an index tells.
 
     """
 
@@ -51,7 +51,7 @@ class ScanReport:
     Attributes:
         plan: files, groups and conditions, as text.
         rungs: what each condition let it skip, the cheapest way to find out first.
-        series: how many series are read, and how many the files that are read have.
+        series: how many series are read, and how many the files that are read have, added up file by file.
         row_groups: the same of row groups.
         rows: at most so many rows are looked at, and so many there are in all files.
         run: what was counted when rows were read; None before. Files that Polars reads by itself are not in it.
@@ -73,7 +73,7 @@ class ScanReport:
 
     def _repr_html_(self) -> str:
         first, *rest = self.plan.split("\n")
-        told = [line.strip().partition("  ")[::2] for line in rest]
+        told = [(line[2:14].strip(), line[14:]) for line in rest]
         rows = "".join(
             f"<tr><th style='text-align:left;vertical-align:top'>{escape(name)}</th>"
             f"<td style='text-align:left'>{escape(text.strip())}</td></tr>"
@@ -84,7 +84,7 @@ class ScanReport:
     def _lines(self) -> Iterator[tuple[str, str]]:
         for rung in self.rungs:
             yield "skips", f"{rung.skipped:,} of {rung.of:,} {rung.unit} by {rung.condition}"
-        yield "series", _of(*self.series)
+        yield "series", f"{_of(*self.series)}, file by file"
         yield "row groups", f"{_of(*self.row_groups)} to read, {self.row_groups[1] - self.row_groups[0]:,} pruned"
         yield "rows", f"at most {_of(*self.rows)} looked at"
         if self.run is not None:
@@ -97,7 +97,7 @@ def _run_lines(run: Counts) -> Iterator[tuple[str, str]]:
         "read",
         f"{run.bytes_read:,} bytes in {run.chunks_read:,} column chunks; {run.chunks_kept:,} of {chunks:,} kept",
     )
-    yield "merged", f"{run.rows_read:,} rows, {run.rows_shadowed:,} of them hidden by newer ones"
+    yield "came", f"{run.rows_read:,} rows, {run.rows_shadowed:,} of them hidden by newer ones"
 
 
 def _of(some: int, total: int) -> str:
@@ -148,9 +148,11 @@ def _rungs(plan: ScanPlan, reader: SstReader) -> Iterator[Rung]:
             ("files", *_skipped_files(plan, part)),
             ("series", *_skipped_series(plan, reader, part)),
             ("row groups", *_skipped_row_groups(plan, reader, part)),
+            ("rows", *_skipped_by_index(plan, reader, part)),
         ):
             if skipped:
-                yield Rung(condition=describe(part, show), skipped=skipped, of=of, unit=unit)
+                condition = describe(part, show) + (", by its index" if unit == "rows" else "")
+                yield Rung(condition=condition, skipped=skipped, of=of, unit=unit)
 
 
 def _skipped_files(plan: ScanPlan, part: Predicate) -> tuple[int, int]:
@@ -177,6 +179,19 @@ def _skipped_row_groups(plan: ScanPlan, reader: SstReader, part: Predicate) -> t
             kept = reader.matching_row_groups(plan.metadata, file, allowed)
             skipped += file.row_group_count - len(kept)
         of += file.row_group_count
+    return skipped, of
+
+
+def _skipped_by_index(plan: ScanPlan, reader: SstReader, part: Predicate) -> tuple[int, int]:
+    """Tell how many rows indexes rule out; where files are merged, only those of a condition on keys may be asked."""
+    skipped = of = 0
+    for file, alone in _files(plan):
+        allowed = _allowed(plan, part, alone=alone)
+        found = None
+        if reader.indexes is not None and allowed != ALWAYS:
+            found = reader.indexes.select(plan.metadata, file, allowed)
+        skipped += 0 if found is None else file.row_count - found.count
+        of += file.row_count
     return skipped, of
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mitoframe.model.batch import Batch, TagsAs
+    from mitoframe.model.batch import Batch, Codes, TagsAs
     from mitoframe.model.file import FileMeta
     from mitoframe.model.options import Dedup
     from mitoframe.model.predicate import Predicate
@@ -125,15 +125,16 @@ class Share:
 
 def shares(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Share]:
     """Divide a plan into shares that read the named columns. Opens footers, reads no rows of files."""
-    fields, internal = _field_names(plan, columns), _internal_names(columns)
+    fields, internal = field_names(plan, columns), internal_names(columns)
     if plan.request.distribution == "series":
-        return list(_of_group(plan, _all_sources(plan, reader, columns), columns))
+        return list(cut_group(plan, _all_sources(plan, reader, columns), columns))
     found: list[Share] = []
     for group in plan.groups:
-        found += _of_group(plan, _sources(plan, group, reader, columns), columns)
+        found += cut_group(plan, _sources(plan, group, reader, columns), columns)
     for file in plan.direct:
         pieces = select_rows(reader, plan.metadata, file, plan.predicate)
-        found += _of_file(plan, _file_source(plan, file, reader, fields, pieces, internal))
+        keep = pieces.row_count <= FEW_ROWS
+        found += cut_file(plan, file_source(plan, file, reader, fields, pieces, internal, keep=keep))
     return found
 
 
@@ -177,13 +178,15 @@ def _rows_within(file: FileMeta, wanted: TimeRange) -> int:
     return file.row_count * max(both.end - both.start, 0) // (file.max_time + 1 - file.min_time)
 
 
-def _file_source(
+def file_source(
     plan: ScanPlan,
     file: FileMeta,
     reader: SstReader,
     fields: tuple[str, ...],
     pieces: Pieces,
     internal: tuple[str, ...],
+    *,
+    keep: bool = True,
 ) -> FileSource:
     return FileSource(
         reader=reader,
@@ -193,25 +196,37 @@ def _file_source(
         pieces=pieces,
         visible=plan.visible,
         internal=internal,
+        keep=keep,
     )
 
 
 def _sources(plan: ScanPlan, group: MergeGroup, reader: SstReader, columns: Many[str]) -> list[Source]:
     """Open what is merged, and leave out what holds nothing that may match."""
-    fields = _field_names(plan, columns)
-    ranges = [(file.min_sequence, file.max_sequence) for file in group.files]
-    ranges += [(part.stats.min_sequence, part.stats.max_sequence) for part in group.buffered]
-    in_order = SEQUENCE_COLUMN not in columns and can_order(ranges)
+    fields = field_names(plan, columns)
+    in_order = are_in_order(group, columns)
     sources: list[Source] = []
     for file in group.files:
         pieces = select_rows(reader, plan.metadata, file, group.key_predicate)
-        internal = _internal(plan, file, columns, in_order=in_order)
-        sources.append(_file_source(plan, file, reader, fields, pieces, internal))
+        internal = internal_of(plan, file, columns, in_order=in_order)
+        keep = pieces.row_count <= FEW_ROWS
+        sources.append(file_source(plan, file, reader, fields, pieces, internal, keep=keep))
+    sources += buffer_sources(plan, group, columns)
+    return [source for source in sources if len(source.pieces)]
+
+
+def buffer_sources(plan: ScanPlan, group: MergeGroup, columns: Many[str]) -> Iterator[Source]:
+    """Yield the parts of memtables in a group."""
     for part in group.buffered:
         rows = part.sorted(plan.visible)
         if rows is not None:
-            sources.append(buffer_source(rows.select_fields(fields), group.key_predicate))
-    return [source for source in sources if len(source.pieces)]
+            yield buffer_source(rows.select_fields(field_names(plan, columns)), group.key_predicate)
+
+
+def are_in_order(group: MergeGroup, columns: Many[str]) -> bool:
+    """Tell whether the members of a group can be told apart by age, so that nobody need look at rows' sequences."""
+    ranges = [(file.min_sequence, file.max_sequence) for file in group.files]
+    ranges += [(part.stats.min_sequence, part.stats.max_sequence) for part in group.buffered]
+    return SEQUENCE_COLUMN not in columns and can_order(ranges)
 
 
 def _all_sources(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Source]:
@@ -224,7 +239,7 @@ def _all_sources(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[
     return _sources(plan, together, reader, columns)
 
 
-def _internal(plan: ScanPlan, file: FileMeta, columns: Many[str], *, in_order: bool) -> tuple[str, ...]:
+def internal_of(plan: ScanPlan, file: FileMeta, columns: Many[str], *, in_order: bool) -> tuple[str, ...]:
     """Name the internal columns of a file that a merge must look at."""
     has_versions = file.level < LEVEL_FLUSHED or file.max_sequence > plan.visible
     sequences = (SEQUENCE_COLUMN,) if has_versions or not in_order else ()
@@ -232,21 +247,20 @@ def _internal(plan: ScanPlan, file: FileMeta, columns: Many[str], *, in_order: b
     return (*sequences, *op_types)
 
 
-def _of_file(plan: ScanPlan, source: FileSource) -> Iterator[Share]:
-    """Cut a file that is read as it is between row groups."""
-    pieces = source.pieces
-    if not len(pieces):
-        return
-    starts = source.row_group_starts
-    row_groups = source.row_groups(pieces)
-    begun, held = row_groups[0], 0
-    for number in row_groups:
+def cut_file(plan: ScanPlan, source: FileSource) -> Iterator[Share]:
+    """Cut a file that is read as it is between row groups; of many rows, each is a share, so that none are joined."""
+    pieces, starts = source.pieces, source.row_group_starts
+    decoded_max = SHARE_ROWS if pieces.row_count <= FEW_ROWS else 0
+    begun, held = None, 0
+    for number in source.row_groups(pieces):
         count = int(starts[number + 1] - starts[number])  # Decoded, that is, however few are kept.
-        if held and held + count > SHARE_ROWS:
+        if begun is not None and held + count > decoded_max:
             yield _share(plan, source, _rows_between(pieces, int(starts[begun]), int(starts[number])))
-            begun, held = number, 0
+            begun, held = None, 0
+        begun = number if begun is None else begun
         held += count
-    yield _share(plan, source, _rows_between(pieces, int(starts[begun]), int(pieces.stops[-1])))
+    if begun is not None:
+        yield _share(plan, source, _rows_between(pieces, int(starts[begun]), int(pieces.stops[-1])))
 
 
 def _rows_between(pieces: Pieces, start: int, stop: int) -> Pieces:
@@ -263,7 +277,7 @@ def _share(plan: ScanPlan, source: Source, pieces: Pieces) -> Share:
     )
 
 
-def _of_group(plan: ScanPlan, sources: list[Source], columns: Many[str]) -> Iterator[Share]:
+def cut_group(plan: ScanPlan, sources: list[Source], columns: Many[str]) -> Iterator[Share]:
     """Cut what is merged by series, and a series that is long by time."""
     if not sources:
         return
@@ -283,7 +297,7 @@ def _of_group(plan: ScanPlan, sources: list[Source], columns: Many[str]) -> Iter
                 series=series,
                 wanted=plan.time_range,
                 dedup=plan.version.state.options.dedup,
-                versions=bool(_internal_names(columns)),
+                versions=bool(internal_names(columns)),
             )
         )
 
@@ -297,13 +311,28 @@ def _unified(sources: Many[Source]) -> tuple[pa.RecordBatch, list[Pieces]]:
         source.series if len(some) == len(source.series) else source.series.take(pa.array(some))
         for source, some in zip(sources, chosen, strict=True)
     ]
-    union, found = unify(tables)
+    union, found = _unify_different(tables)
     placed = []
     for source, some, ranks in zip(sources, chosen, found, strict=True):
         of_code = np.full(len(source.series), -1, dtype=np.int32)
         of_code[some] = ranks
         placed.append(replace(source.pieces, codes=of_code[source.pieces.codes]))
     return union, placed
+
+
+def _unify_different(tables: Many[pa.RecordBatch]) -> tuple[pa.RecordBatch, list[Codes]]:
+    """`unify` tables each of which is in order. Files often have the same series, which is told at once."""
+    different: list[pa.RecordBatch] = []
+    which = []
+    for table in tables:
+        at = next((n for n, known in enumerate(different) if known is table or known.equals(table)), len(different))
+        which.append(at)
+        if at == len(different):
+            different.append(table)
+    if len(different) == 1:
+        return different[0], [np.arange(len(different[0]), dtype=np.int32)] * len(tables)
+    union, ranks = unify(different)
+    return union, [ranks[at] for at in which]
 
 
 def _cuts(weights: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -388,7 +417,7 @@ def group_jobs(
     """Yield jobs for a group that is merged; conditions that their maker evaluates are left to him."""
     condition = filter_of(plan).without_foreign()
     needed = condition.with_columns(columns)
-    for share in _of_group(plan, _sources(plan, group, reader, needed), needed):
+    for share in cut_group(plan, _sources(plan, group, reader, needed), needed):
         yield partial(_filtered, plan, share, condition)
 
 
@@ -399,16 +428,16 @@ def few_jobs(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Call
     return None if found is None else [partial(_filtered, plan, share, condition) for share in found]
 
 
-def counting_jobs(plan: ScanPlan, reader: SstReader) -> Iterator[Callable[[], int]]:
+def counting_jobs(plan: ScanPlan, reader: SstReader) -> Iterator[Callable[[], Counts]]:
     """Yield jobs that together return how many rows there are. What metadata tells is not read."""
     condition = filter_of(plan)
     for share in shares(plan, reader, condition.columns):
         yield partial(_counted, plan, share, condition)
 
 
-def _counted(plan: ScanPlan, share: Share, condition: Filter) -> int:
+def _counted(plan: ScanPlan, share: Share, condition: Filter) -> Counts:
     known = share.known_rows() if condition.predicate == ALWAYS else None
-    return _filtered(plan, share, condition).counts.rows_returned if known is None else known
+    return _filtered(plan, share, condition).counts if known is None else Counts(rows_returned=known)
 
 
 def known_bounds(plan: ScanPlan) -> tuple[int, int] | None:
@@ -457,11 +486,11 @@ def run_plan(plan: ScanPlan, reader: SstReader) -> Iterator[pa.RecordBatch]:
             yield from laid_out(plan, rows, wanted)
 
 
-def _internal_names(columns: Many[str]) -> tuple[str, ...]:
+def internal_names(columns: Many[str]) -> tuple[str, ...]:
     return tuple(name for name in (SEQUENCE_COLUMN, OP_TYPE_COLUMN) if name in columns)
 
 
-def _field_names(plan: ScanPlan, columns: Many[str]) -> tuple[str, ...]:
+def field_names(plan: ScanPlan, columns: Many[str]) -> tuple[str, ...]:
     known = {field.name for field in plan.metadata.fields}
     return tuple(name for name in columns if name in known)
 

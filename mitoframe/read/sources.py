@@ -6,7 +6,7 @@ indexes. What it returns may match; time is cut exactly when the rows are read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from mitoframe.storage.sst_reader import Footer, RowGroup, SstReader
 
 
+RECENT_MAX = 3
+"""So many row groups of a source are held for the shares that follow."""
 SERIES_KEPT_MIN = 10_000
 """What is chosen of a file with so many series is remembered."""
 
@@ -99,7 +101,7 @@ def _unsettled(predicate: Predicate, metadata: RegionMetadata, file: FileMeta) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """Rows of an SST. Of sequences and operations those are read that ``internal`` names.
+    """Rows of an SST; ``keep`` as in `SstReader.row_group`. Sequences and operations are read if ``internal`` says so.
 
     Else every row has the file's newest sequence, and is put. That is the truth as far as a merge needs it, if the file
     has no delete markers, and the sequences of no other source are among its own.
@@ -112,6 +114,8 @@ class FileSource:
     pieces: Pieces
     visible: Sequence
     internal: tuple[str, ...] = ()
+    keep: bool = True
+    recent: dict[int, RowGroup] = field(default_factory=dict, compare=False)
 
     @property
     def series(self) -> pa.RecordBatch:
@@ -137,11 +141,8 @@ class FileSource:
 
     def was_asked(self, pieces: Pieces) -> bool:
         """Tell whether most of the row groups were asked for before, and remember that they were now."""
-        cache, numbers = self.reader.cache, self.row_groups(pieces)
-        known = sum(cache.get("asked", self.file.file_id, number) is not None for number in numbers)
-        for number in numbers:
-            cache.put("asked", self.file.file_id, number, True, 0)
-        return 2 * known > len(numbers)
+        known = [self.reader.was_asked(self.file, number) for number in self.row_groups(pieces)]
+        return 2 * sum(known) > len(known)
 
     def time_bounds(self) -> Many[tuple[int, int]]:
         """Return the first and the last time in each row group."""
@@ -157,7 +158,7 @@ class FileSource:
         for number in self.row_groups(pieces):
             if bounds is not None and not wanted.touches(*bounds[number]):
                 continue
-            group = self.reader.row_group(self.metadata, self.file, number, self.field_names, self.internal)
+            group = self._row_group(number)
             counts += Counts(chunks_kept=group.kept, chunks_read=group.read, bytes_read=group.bytes_read)
             some = pieces.within(int(starts[number]), int(starts[number + 1]))
             if is_cut:
@@ -166,6 +167,9 @@ class FileSource:
                 batches.append(self._visible(_gathered(group, some, series, self.file.max_sequence)))
         kept = tuple(batch for batch in batches if len(batch))
         return Read(batches=kept, counts=counts + Counts(rows_read=sum(map(len, kept))))
+
+    def _row_group(self, number: int) -> RowGroup:
+        return self.reader.row_group(self.metadata, self.file, number, self.field_names, self.internal, keep=self.keep)
 
     def _visible(self, batch: Batch) -> Batch:
         if self.file.max_sequence <= self.visible:
@@ -178,12 +182,12 @@ def _gathered(group: RowGroup, pieces: Pieces, series: pa.RecordBatch, sequence:
     row_count = pieces.row_count
     if pieces.is_run():
         rows = slice(int(pieces.starts[0]), int(pieces.stops[-1]))
-        times, fields = group.times[rows], group.fields.slice(rows.start, row_count)
+        times, stored = group.times[rows], group.stored.slice(rows.start, row_count)
         sequences = None if group.sequences is None else group.sequences[rows]
         op_types = None if group.op_types is None else group.op_types[rows]
     else:
         indices = pa.array(pieces.rows())
-        times, fields = gather(group.times, indices), take_fields(group.fields, indices)
+        times, stored = gather(group.times, indices), take_fields(group.stored, indices)
         sequences = None if group.sequences is None else gather(group.sequences, indices)
         op_types = None if group.op_types is None else gather(group.op_types, indices)
     return Batch(
@@ -192,24 +196,21 @@ def _gathered(group: RowGroup, pieces: Pieces, series: pa.RecordBatch, sequence:
         times=times,
         sequences=np.broadcast_to(np.uint64(sequence), row_count) if sequences is None else sequences,
         op_types=np.broadcast_to(np.uint8(OpType.PUT), row_count) if op_types is None else op_types,
-        fields=fields,
+        fields=group.fields(stored),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferSource:
-    """Rows of a memtable, which may hold several versions of a key."""
+    """Rows in memory; those of a memtable may be several versions of a key."""
 
     rows: Batch
     pieces: Pieces
+    is_clean: bool = False
 
     @property
     def series(self) -> pa.RecordBatch:
         return self.rows.series
-
-    @property
-    def is_clean(self) -> bool:
-        return False
 
     def read(self, pieces: Pieces, wanted: TimeRange, series: pa.RecordBatch) -> Read:
         some = pieces.between(self.rows.times, wanted)
@@ -229,7 +230,7 @@ def can_order(ranges: Many[tuple[Sequence, Sequence]]) -> bool:
     return all(before[1] < after[0] for before, after in pairwise(ordered))
 
 
-def buffer_source(rows: Batch, predicate: Predicate) -> BufferSource:
+def buffer_source(rows: Batch, predicate: Predicate, *, is_clean: bool = False) -> BufferSource:
     """Choose of sorted rows those that may match."""
     offsets = np.searchsorted(rows.codes, np.arange(len(rows.series) + 1, dtype=np.int32))
-    return BufferSource(rows=rows, pieces=pieces_of(offsets, series_mask(predicate, rows.series)))
+    return BufferSource(rows=rows, pieces=pieces_of(offsets, series_mask(predicate, rows.series)), is_clean=is_clean)

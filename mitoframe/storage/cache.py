@@ -3,8 +3,7 @@
     footers      of opened SSTs: Parquet metadata, series, offsets
     chunks       decoded columns of row groups
     indexes      of SSTs, decoded
-    selections   which rows of a file a condition chose
-    asked        which row groups were asked for before
+    selections   which rows of a file with many series a condition chose
     last rows    of every series in a file
     results      of whole questions, good for one moment of a region
 
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Literal, TypeAlias, get_args
 
-Kind: TypeAlias = Literal["footers", "chunks", "indexes", "selections", "asked", "last rows", "results"]
+Kind: TypeAlias = Literal["footers", "chunks", "indexes", "selections", "last rows", "results"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ENTRY_BYTES = 256
 """What an entry costs beside its value."""

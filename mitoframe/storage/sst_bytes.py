@@ -56,8 +56,6 @@ class SstBytes:
         """
         compared = self._known(region_id, file)
         first, last = start // BLOCK_BYTES, -(-(start + length) // BLOCK_BYTES)
-        if not file.blocks:
-            first, last = 0, len(compared)
         if compared[first:last].all():
             return self._store.get_range(sst_key(region_id, file.file_id), start, length)
         if not file.blocks and file.size_bytes > BLOCK_BYTES:

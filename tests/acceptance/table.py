@@ -6,7 +6,8 @@ There are 249 in 33 files, by these names. Each is one of
     Absent    what it is about is not part of mitoframe, and why; such a test cannot be written
     Later     what it is about is still to come; nobody has promised it yet
 
-`test_table` checks that nothing is missing and nothing is made up, and that what has to do with writing is not Later.
+`test_table` checks that nothing is missing and nothing is made up, and that what has to do with writing or reading is
+not Later.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Work = Literal["read path", "compaction and hooks", "scale-out"]
+Work = Literal["compaction and hooks", "scale-out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +43,13 @@ FORMAT = Absent("There is one SST format, so none to change or to choose.")
 REMOTE_LOG = Absent("It is about a position in a Kafka topic; there is no remote log, only the one beside the files.")
 HOOK = Absent("Hooks are told of files and manifests only; nothing is told of a region that comes or goes.")
 ONE_STORE = Absent("An engine has one object store; tables do not choose among several.")
-NOT_PARTITIONED = Absent("A table is one region: there is no partition expression to keep or to fetch.")
+NOT_PARTITIONED = Absent("A table is one region: there is no partition expression to keep, to fetch or to filter by.")
 NO_ROLES = Absent("A region has no role: a process reads or writes the whole store, and holds its lock to write.")
 NO_PURGE_OF_CLOSED = Absent(
     "A table cannot be given up softly and purged by a request of its own: a drop is for good, and its files go by "
     "themselves after the grace period."
 )
 
-INDEXES = Later("read path", "Indexes can be declared; none is built yet.")
-LAST_ROW = Later("read path", "There is no selection of the last row of a series yet.")
-BOUNDS = Later("read path", "A scan cannot be bounded from below by a sequence yet.")
-PER_SERIES = Later("read path", "There is no scanner by series yet.")
 SCHEDULING = Later("compaction and hooks", "A region has one compaction at a time, and no follow-up or plan yet.")
 CANCELLING = Later("compaction and hooks", "A compaction cannot be cancelled yet; it finds its edit refused.")
 FILE_REFERENCES = Later("compaction and hooks", "Which files regions refer to cannot be asked for yet.")
@@ -177,7 +174,10 @@ TABLE: dict[str, dict[str, Entry]] = {
             "acceptance/test_basic.py::test_each_open_region_says_its_sequences_entries_options_and_health",
             note="There are no roles to report.",
         ),
-        "test_all_index_metas_list_all_types": Absent("Indexes are declared only; there is no index file to list."),
+        "test_all_index_metas_list_all_types": Here(
+            "test_table.py::test_indexes_are_built_when_asked_for_and_seen_among_the_files",
+            note="Beside the files that they belong to.",
+        ),
     },
     "batch_catchup_test.rs": {
         "test_batch_catchup": CATCHING_UP,
@@ -391,23 +391,62 @@ TABLE: dict[str, dict[str, Entry]] = {
         "test_region_hook": Here("acceptance/test_flush.py::test_a_flush_tells_of_its_files_once_and_then_of_one_edit"),
     },
     "index_build_test.rs": {
-        "bloom_mixed_in_index_on_off_equivalent": INDEXES,
-        "test_compaction_wins_before_index_manifest_commit": INDEXES,
-        "test_compaction_wins_before_index_worker_apply": INDEXES,
-        "test_index_build_uses_physical_file_region_and_logical_manifest_region": INDEXES,
-        "test_index_build_type_flush": INDEXES,
-        "test_index_build_type_compact": INDEXES,
-        "test_index_build_type_schema_change": INDEXES,
-        "test_index_build_type_schema_change_multiple_files": INDEXES,
-        "test_consecutive_schema_changes_publish_latest_index_generation": INDEXES,
-        "test_unrelated_schema_change_retries_stale_flush_index_build": INDEXES,
-        "test_schema_change_uses_manifest_file_generation": INDEXES,
-        "test_index_build_type_manual_basic": INDEXES,
-        "test_index_build_type_manual_consistency": INDEXES,
-        "test_gate_index_build_listener_smoke": INDEXES,
-        "test_index_build_type_manual_duplicate_in_flight": INDEXES,
-        "test_reopen_waits_for_active_index_build_of_previous_incarnation": INDEXES,
-        "test_index_build_type_compact_abort_race": INDEXES,
+        "bloom_mixed_in_index_on_off_equivalent": Here(
+            "storage/test_index_reader.py::test_no_index_ever_leaves_out_a_row_that_matches",
+            note="For any condition and any kinds of index; what they let through is filtered in full.",
+        ),
+        "test_compaction_wins_before_index_manifest_commit": Here(
+            "engine/test_indexing.py::test_an_index_is_not_published_for_a_file_that_was_compacted_meanwhile"
+        ),
+        "test_compaction_wins_before_index_worker_apply": Here(
+            "model/test_index.py::test_a_file_that_has_gone_gets_no_index",
+            note="By the edit itself, which is refused: manifest and version change in one step.",
+        ),
+        "test_index_build_uses_physical_file_region_and_logical_manifest_region": Absent(
+            "A table is one region: no region lists files that lie in the folder of another."
+        ),
+        "test_index_build_type_flush": Here(
+            "engine/test_indexing.py::test_a_file_that_was_flushed_is_indexed_soon_after"
+        ),
+        "test_index_build_type_compact": Here(
+            "engine/test_indexing.py::test_the_file_that_a_compaction_made_is_indexed_and_the_old_indexes_go_with_their_files"
+        ),
+        "test_index_build_type_schema_change": Here(
+            "engine/test_indexing.py::test_files_that_were_there_before_are_indexed_when_the_schema_asks_for_it"
+        ),
+        "test_index_build_type_schema_change_multiple_files": Here(
+            "engine/test_indexing.py::test_files_that_were_there_before_are_indexed_when_the_schema_asks_for_it"
+        ),
+        "test_consecutive_schema_changes_publish_latest_index_generation": Here(
+            "engine/test_indexing.py::test_of_schemas_that_follow_one_another_the_last_counts"
+        ),
+        "test_unrelated_schema_change_retries_stale_flush_index_build": Here(
+            "engine/test_indexing.py::test_a_change_of_other_columns_does_not_make_a_build_stale",
+            note="It is not stale at all, so nothing is built again.",
+        ),
+        "test_schema_change_uses_manifest_file_generation": Here(
+            "engine/test_indexing.py::test_what_is_as_it_should_be_is_not_built_again",
+            note="A version never lags behind its manifest: what is built is what the manifest does not list.",
+        ),
+        "test_index_build_type_manual_basic": Here(
+            "engine/test_indexing.py::test_in_manual_mode_indexes_are_built_when_somebody_asks"
+        ),
+        "test_index_build_type_manual_consistency": Here(
+            "engine/test_indexing.py::test_what_is_as_it_should_be_is_not_built_again"
+        ),
+        "test_gate_index_build_listener_smoke": Absent(
+            "It tests the gate that its other tests wait at, and nothing of the engine."
+        ),
+        "test_index_build_type_manual_duplicate_in_flight": Here(
+            "engine/test_indexing.py::test_a_file_is_built_once_however_many_ask_for_it"
+        ),
+        "test_reopen_waits_for_active_index_build_of_previous_incarnation": Here(
+            "engine/test_indexing.py::test_a_region_that_was_let_go_and_opened_again_is_indexed_and_the_older_build_is_not_published",
+            note="The new build waits for nobody: what the older one made is not listed.",
+        ),
+        "test_index_build_type_compact_abort_race": Here(
+            "engine/test_indexing.py::test_a_build_that_waits_for_a_compacted_file_ends_quietly"
+        ),
     },
     "merge_mode_test.rs": {
         "test_merge_mode_write_query": Here(
@@ -457,18 +496,20 @@ TABLE: dict[str, dict[str, Entry]] = {
         ),
     },
     "partition_filter_test.rs": {
-        "test_partition_filter_basic": REMAPPING,
+        "test_partition_filter_basic": NOT_PARTITIONED,
     },
     "projection_test.rs": {
         "test_scan_projection": Here(
-            "read/test_scanner.py::test_columns_come_in_the_order_asked_for_with_the_internal_ones"
+            "acceptance/test_scanning.py::test_only_the_columns_asked_for_come_and_in_that_order"
         ),
         "test_scan_projection_without_primary_key": Here(
-            "acceptance/test_basic.py::test_rows_come_back_in_the_order_of_tags_and_time"
+            "acceptance/test_scanning.py::test_only_the_columns_asked_for_come_and_in_that_order"
         ),
     },
     "prune_test.rs": {
-        "test_read_parquet_stats": Later("read path", "That each statistic is exact is not tested by itself."),
+        "test_read_parquet_stats": Here(
+            "acceptance/test_scanning.py::test_the_statistics_of_every_row_group_are_its_least_and_greatest_value_to_the_last_letter"
+        ),
         "test_prune_tag": Here("storage/test_sst_reader.py::test_row_groups_that_cannot_match_are_skipped"),
         "test_prune_tag_and_field": Here("read/test_plan.py::test_only_conditions_on_the_key_may_skip_within_a_group"),
         "test_prune_memtable": Here("read/test_plan.py::test_what_is_not_read_holds_no_row_that_could_be_wanted"),
@@ -485,36 +526,66 @@ TABLE: dict[str, dict[str, Entry]] = {
         "test_remap_manifests_success": REMAPPING,
     },
     "row_selector_test.rs": {
-        "test_last_row_append_mode_disabled": LAST_ROW,
-        "test_last_row_append_mode_enabled": LAST_ROW,
-        "test_last_row_flat_format_append_mode_disabled": LAST_ROW,
-        "test_last_row_flat_format_append_mode_enabled": LAST_ROW,
-        "test_last_row_flat_format_prefilter_does_not_poison_selector_cache": LAST_ROW,
+        "test_last_row_append_mode_disabled": Here(
+            "acceptance/test_scanning.py::test_the_last_row_of_each_series_is_found_wherever_it_lies"
+        ),
+        "test_last_row_append_mode_enabled": Here(
+            "acceptance/test_scanning.py::test_the_last_row_of_each_series_is_found_wherever_it_lies"
+        ),
+        "test_last_row_flat_format_append_mode_disabled": Here(
+            "acceptance/test_scanning.py::test_the_last_row_of_each_series_is_found_wherever_it_lies",
+            note="In the one format there is.",
+        ),
+        "test_last_row_flat_format_append_mode_enabled": Here(
+            "acceptance/test_scanning.py::test_the_last_row_of_each_series_is_found_wherever_it_lies",
+            note="In the one format there is.",
+        ),
+        "test_last_row_flat_format_prefilter_does_not_poison_selector_cache": Here(
+            "acceptance/test_scanning.py::test_what_is_kept_of_the_last_rows_of_some_is_never_taken_for_those_of_all"
+        ),
     },
     "scan_corrupt.rs": {
-        "test_scan_corrupt": Later("read path", "That statistics of long strings are whole is not tested by itself."),
+        "test_scan_corrupt": Here(
+            "acceptance/test_scanning.py::test_the_statistics_of_every_row_group_are_its_least_and_greatest_value_to_the_last_letter"
+        ),
     },
     "scan_test.rs": {
         "test_json_type_hint_pushdown_scanner_returns_batches": Absent("There is no type for JSON documents."),
-        "test_incremental_query_stale_error": BOUNDS,
-        "test_scan_with_min_sst_sequence": BOUNDS,
-        "test_full_snapshot_upper_bound_returns_outdated_after_late_flush": Later(
-            "read path", "A scan of an earlier moment is not refused when versions of that moment are gone."
+        "test_incremental_query_stale_error": Here(
+            "read/test_since.py::test_of_the_rows_that_are_seen_those_are_found_that_came_later",
+            note="No bound goes stale: files know the sequences of their rows, so a flush hides none that came later.",
+        ),
+        "test_scan_with_min_sst_sequence": Here("read/test_since.py::test_files_without_a_later_row_are_not_read"),
+        "test_full_snapshot_upper_bound_returns_outdated_after_late_flush": Here(
+            "read/test_history.py::test_who_asks_for_what_is_gone_is_told_what_there_is_and_what_to_do",
+            note="A flush alone makes nothing outdated: what it supersedes is kept for the grace period.",
         ),
         "test_snapshot_bound_query_binds_memtable_upper_bound_at_scan_open": Here(
-            "read/test_scanner.py::test_a_scan_reads_what_was_there_when_it_was_planned"
+            "read/test_history.py::test_an_open_scan_reads_what_there_was_when_it_was_opened"
         ),
         "test_snapshot_bound_query_keeps_open_snapshot_after_late_flush": Here(
-            "read/test_scanner.py::test_a_scan_keeps_its_files_until_it_is_let_go"
+            "read/test_history.py::test_an_open_scan_reads_what_there_was_when_it_was_opened"
         ),
         "test_snapshot_bound_query_keeps_correct_result_after_late_flush": Here(
-            "acceptance/test_modes.py::test_a_deleted_row_is_seen_by_who_looks_at_an_earlier_moment_only"
+            "read/test_history.py::test_an_open_scan_reads_what_there_was_when_it_was_opened"
         ),
-        "test_max_concurrent_scan_files": Later("read path", "A scan may open any number of files at once."),
-        "test_series_scan": PER_SERIES,
-        "test_two_phase_series_scan": PER_SERIES,
-        "test_series_scan_flat_small_permits": PER_SERIES,
-        "test_range_cache_separates_or_equality_time_filters": Later("read path", "Results are not cached yet."),
+        "test_max_concurrent_scan_files": Absent(
+            "Of files that overlap none is held open between two reads, and what a share of a scan takes is bounded: "
+            "there is no number of files at which a scan is refused."
+        ),
+        "test_series_scan": Here(
+            "acceptance/test_scanning.py::test_dealt_by_series_a_part_has_all_rows_of_its_series_in_order"
+        ),
+        "test_two_phase_series_scan": Here(
+            "acceptance/test_scanning.py::test_the_same_rows_are_found_however_they_are_dealt"
+        ),
+        "test_series_scan_flat_small_permits": Here(
+            "acceptance/test_scanning.py::test_scans_of_many_parts_on_one_thread_all_come_to_an_end",
+            note="By threads: there are no permits.",
+        ),
+        "test_range_cache_separates_or_equality_time_filters": Here(
+            "acceptance/test_scanning.py::test_conditions_that_choose_other_times_never_get_each_others_rows"
+        ),
     },
     "set_role_state_test.rs": {
         "test_set_role_state_gracefully": ROLES,

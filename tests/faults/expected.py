@@ -31,7 +31,7 @@ class Entry:
 class TableState:
     """A table. ``entries`` are in the order they were written, and the first ``flushed`` of them are in files.
 
-    ``keys`` says which write a key stands for.
+    ``keys`` says which write a key stands for, ``names`` what the table was when a snapshot was made.
     """
 
     columns: tuple[tuple[str, str], ...] = (("value", "double"), ("count", "int32"))
@@ -41,6 +41,7 @@ class TableState:
     entries: tuple[Entry, ...] = ()
     flushed: int = 0
     keys: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    names: Mapping[str, TableState] = field(default_factory=lambda: MappingProxyType({}))
 
     def rows(self) -> list[Entry]:
         """Return the visible rows."""
@@ -84,6 +85,18 @@ class TableState:
     def forgetting_keys(self) -> TableState:
         return replace(self, keys={})
 
+    def named(self, name: str) -> TableState:
+        """Return the table after a snapshot."""
+        return replace(self, names={**self.names, name: self})
+
+    def unnamed(self, name: str) -> TableState:
+        return replace(self, names={other: state for other, state in self.names.items() if other != name})
+
+    def as_named(self, name: str) -> TableState:
+        """Return the table with the rows it had at a snapshot."""
+        entries = self.names[name].entries
+        return replace(self, entries=entries, flushed=len(entries), keys={})
+
     def only_visible(self) -> TableState:
         """Return the table with nothing but its visible rows."""
         rows = tuple(self.rows())
@@ -121,7 +134,19 @@ def after_crash(state: State) -> State:
 
 
 def shown(state: State) -> dict[str, Shown]:
-    return {name: table.shown() for name, table in state.items()}
+    """Return what is read of each table, and of each as of its snapshots."""
+    now = {name: table.shown() for name, table in state.items()}
+    then = {
+        at_snapshot(name, snapshot): known.shown()
+        for name, table in state.items()
+        for snapshot, known in table.names.items()
+    }
+    return now | then
+
+
+def at_snapshot(name: str, snapshot: str) -> str:
+    """Name a table as of a snapshot."""
+    return f"{name} as of {snapshot}"
 
 
 def _newest(versions: list[Entry]) -> Entry:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
-from expected import Shown, State, shown
+from expected import Shown, State, at_snapshot, shown
 from operations import Place, Session, Write, keyed
 from scenarios import Scenario
 
@@ -43,9 +43,12 @@ def check(place: Place, scenario: Scenario, allowed: list[State], *, thorough: b
         states = _go_on(session, scenario, states)
         found = observed(session)
         assert found in [shown(state) for state in states], difference(found, [shown(state) for state in states])
+        _let_names_go(session)
+        now = observed(session)
+        assert now == {name: found[name] for name in now}, "without its snapshots a table is another"
         _check_tidy(session)
     with opened(place, config) as session:
-        assert observed(session) == found, "what was written after the recovery is not there"
+        assert observed(session) == now, "what was written after the recovery is not there"
 
 
 def check_readable(place: Place, scenario: Scenario, allowed: list[State]) -> None:
@@ -77,20 +80,23 @@ def opened(place: Place, config: MitoConfig, mode: Mode = "rw") -> Iterator[Sess
 
 
 def observed(session: Session) -> dict[str, Shown]:
-    """Read everything; what the catalog says of a table must be what the table says of itself."""
+    """Read everything, also as of snapshots; what the catalog says of a table must be what it says of itself."""
     found = {}
     for entry in session.connection.catalog.tables():
         region = session.engine.region(entry.regions[0])
         agreed = entry.schema == region.metadata.to_json() or session.engine.read_only
         assert agreed, f"catalog and manifest disagree on {entry.name!r}"
-        found[entry.name] = _shown(session, entry.name)
+        found[entry.name] = _shown(session, entry.name, ScanRequest())
+        for snapshot in region.state.past.snapshots:
+            then = ScanRequest(version=snapshot.version)
+            found[at_snapshot(entry.name, snapshot.name)] = _shown(session, entry.name, then)
     return found
 
 
-def _shown(session: Session, name: str) -> Shown:
-    metadata = session.engine.region(session.region(name)).metadata
+def _shown(session: Session, name: str, request: ScanRequest) -> Shown:
+    metadata = session.engine.plan(session.region(name), request).metadata
     rows = []
-    for batch in session.engine.handle_query(metadata.region_id, ScanRequest()):
+    for batch in session.engine.handle_query(metadata.region_id, request):
         assert batch.schema.types == metadata.arrow_schema().types, "a batch has other types than its table"
         columns = [
             column.cast(pa.int64()).to_pylist() if pa.types.is_timestamp(column.type) else column.to_pylist()
@@ -144,6 +150,14 @@ def _go_on(session: Session, scenario: Scenario, states: list[State]) -> list[St
     for name in sorted(there):
         session.table(name).flush()
     return states
+
+
+def _let_names_go(session: Session) -> None:
+    """Drop the snapshots, and delete what only they needed."""
+    for entry in session.connection.catalog.tables():
+        for snapshot in session.engine.region(entry.regions[0]).state.past.snapshots:
+            session.engine.drop_snapshot(entry.regions[0], snapshot.name)
+    _collect(session)
 
 
 def _check_tidy(session: Session) -> None:

@@ -409,6 +409,44 @@ class Undo:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    snapshot: str
+    name: str = "cpu"
+
+    def run(self, session: Session) -> None:
+        session.table(self.name).snapshot(self.snapshot)
+
+    def outcomes(self, state: State) -> list[State]:
+        return [changed(state, self.name, lambda table: table.named(self.snapshot))]
+
+
+@dataclass(frozen=True, slots=True)
+class DropSnapshot:
+    snapshot: str
+    name: str = "cpu"
+
+    def run(self, session: Session) -> None:
+        session.table(self.name).drop_snapshot(self.snapshot)
+
+    def outcomes(self, state: State) -> list[State]:
+        return [changed(state, self.name, lambda table: table.unnamed(self.snapshot))]
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Goes back to a snapshot."""
+
+    snapshot: str
+    name: str = "cpu"
+
+    def run(self, session: Session) -> None:
+        session.table(self.name).restore(self.snapshot)
+
+    def outcomes(self, state: State) -> list[State]:
+        return [changed(state, self.name, lambda table: table.as_named(self.snapshot))]
+
+
+@dataclass(frozen=True, slots=True)
 class Flush:
     name: str = "cpu"
 

@@ -24,13 +24,16 @@ from operations import (
     Delete,
     DeleteWhere,
     Drop,
+    DropSnapshot,
     Flush,
     Maintain,
     Operation,
     Place,
     Reopen,
     Replace,
+    Restore,
     Session,
+    Snapshot,
     Truncate,
     Undo,
     Vacuum,
@@ -313,6 +316,15 @@ SCENARIOS = {
     "keeping all": Scenario(
         prepared=(Create("cpu", NONE), *_flushed(0, 1), Write(2)),
         operations=(Write(3), Write(3), Flush(), Compact(), Truncate(minutes=(0, 3)), Replace(4, 4, 9), Write(5)),
+    ),
+    "snapshots": Scenario(
+        prepared=(Create(), *_flushed(0, 1), Write(2)),
+        operations=(Snapshot("p"), Write(3), Snapshot("q"), *_flushed(4), Compact(), DropSnapshot("p"), Vacuum()),
+    ),
+    "going back": Scenario(
+        prepared=(Create("cpu", MERGE), *_flushed(0, 1), Write(2), Snapshot("p"), Delete(3), Write(4)),
+        operations=(Snapshot("q"), Restore("p"), Write(5), Truncate(), Restore("q")),
+        settings=HISTORY,
     ),
     "without a log": Scenario(
         prepared=(Create("cpu", NOOP), Create("net"), Write(0), Flush(), Write(1, "net"), Write(2)),

@@ -14,9 +14,9 @@ from hashlib import blake2b
 
 import numpy as np
 import pytest
-from expected import EMPTY, State, shown
+from expected import EMPTY, State, at_snapshot, shown
 from judge import check, files_of, observed, opened
-from operations import Create, Flush, LastingMeta, Operation, Place, Session, Write
+from operations import Create, Flush, LastingMeta, Operation, Place, Session, Snapshot, Write
 from scenarios import CONFIG, SCENARIOS, Progress, Scenario
 
 from mitoframe.model.errors import CorruptionError
@@ -119,6 +119,24 @@ def test_a_log_that_is_never_synced_loses_only_its_end_and_never_a_later_write(k
             state = Write(number).outcomes(state)[-1]
     with opened(image, unsynced) as session:
         assert observed(session) == shown(state)
+
+
+@pytest.mark.parametrize("keep", ["none", "random"])
+@pytest.mark.parametrize("grace_ms", [0, 1], ids=["flushed for it", "in the log"])
+def test_what_a_snapshot_has_is_not_lost_where_the_log_is_never_synced(keep: Keep, grace_ms: int) -> None:
+    disk, meta = MemoryVfs(), LastingMeta()
+    unsynced = replace(CONFIG, sync="never", wal_segment_size_bytes=1_000_000, gc_grace_ms=grace_ms)
+    session = Session(Place(disk, meta), unsynced)
+    for operation in (Create(), Write(0), Write(1), Snapshot("p"), Write(2)):
+        operation.run(session)
+
+    image = Place(disk.crash(np.random.default_rng(1), keep=keep), meta)
+
+    with opened(image, unsynced) as session:
+        found = observed(session)
+        then = found.pop(at_snapshot("cpu", "p"))
+        assert then == shown(written(2))["cpu"]
+        assert found in [shown(written(2)), shown(written(3))]
 
 
 def test_a_log_that_ends_below_what_was_flushed_is_refused() -> None:

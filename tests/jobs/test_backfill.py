@@ -245,8 +245,17 @@ def test_backfills_and_ordinary_writes_are_seen_in_the_order_they_were_acknowled
         assert table.found() == table.expected(), name
 
 
-@settings(deadline=None, max_examples=60)
-@given(steps)
+few_puts = st.builds(lambda time, values: put(time, *values), st.integers(0, 1), fields)
+few_steps = st.lists(
+    st.tuples(st.sampled_from(["write", "backfill"]), st.lists(few_puts, min_size=1, max_size=2))
+    | upkeep.map(lambda name: (name, [])),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(few_steps)
 def test_they_fill_each_others_nulls_in_that_order(actions):
     table = Tracked("merge", window_ms=HOUR_MS, backfill_buffer_bytes=500)
     for name, rows in actions:
@@ -259,6 +268,33 @@ def test_they_fill_each_others_nulls_in_that_order(actions):
                 getattr(table, name)()
 
         assert table.found() == table.expected(), name
+
+
+@pytest.mark.parametrize("afterwards", [["flush"], ["reopen", "flush"], ["flush", "compact"], ["compact", "flush"]])
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["taking writes", "frozen"])
+def test_what_it_says_is_not_hidden_by_what_a_merging_table_had_in_memory_before_it(is_frozen, afterwards):
+    """A row that is filled from versions before and after it has the newest one's sequence."""
+    table = Tracked("merge")
+    table.write([put(1, 1)])
+    if is_frozen:
+        table.engine.region(REGION).freeze()
+    table.backfill([put(1, 2)])
+    table.write([put(1, None, "later")])
+
+    for step in afterwards:
+        getattr(table, step)()
+
+        assert table.found() == [("a", 1, 2, "later")], step
+
+
+@pytest.mark.parametrize(("dedup", "time"), [("last", 1), ("none", 1), ("merge", HOUR_MS + 1)])
+def test_memory_is_left_alone_where_it_cannot_hide_a_row(dedup, time):
+    table = Tracked(dedup, window_ms=HOUR_MS)
+    table.write([put(1, 1), put(3 * HOUR_MS, 1)])
+
+    table.backfill([put(time, 2)])
+
+    assert [file.level for file in table.files] == [LEVEL_COMPACTED]
 
 
 def test_writes_that_come_while_it_runs_count_as_older():

@@ -26,7 +26,7 @@ from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetada
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import sort_batches
-from mitoframe.storage.sst_reader import SstReader
+from mitoframe.storage.sst_reader import RowGroup, SstReader, packed, unpacked
 from mitoframe.storage.sst_writer import write_sst
 
 METADATA = metadata_of()
@@ -189,6 +189,10 @@ def written_to(store: MemoryObjectStore, metadata: RegionMetadata, written: list
     )
 
 
+def fields_of(group: RowGroup) -> pa.RecordBatch:
+    return group.fields(group.stored)
+
+
 def reader_of(store: MemoryObjectStore, budget_bytes: int = 1 << 20) -> SstReader:
     return SstReader(store, Cache(budget_bytes))
 
@@ -212,10 +216,10 @@ def test_any_columns_of_any_row_group_are_read_as_they_are_whatever_is_kept(draw
         found = reader.row_group(metadata, file, number, names, internal)
 
         assert found.times.tolist() == [row.time for row in groups[number]]
-        assert (found.times.dtype, found.fields.num_rows) == (np.int64, len(groups[number]))
-        assert found.fields.schema.names == list(names)
+        assert (found.times.dtype, fields_of(found).num_rows) == (np.int64, len(groups[number]))
+        assert fields_of(found).schema.names == list(names)
         for name in names:
-            assert found.fields.column(name).to_pylist() == [row.fields[name == "note"] for row in groups[number]]
+            assert fields_of(found).column(name).to_pylist() == [row.fields[name == "note"] for row in groups[number]]
         assert (found.sequences is not None, found.op_types is not None) == (
             SEQUENCE_COLUMN in internal,
             OP_TYPE_COLUMN in internal,
@@ -242,7 +246,7 @@ def test_a_column_that_is_kept_is_not_read_again():
     more = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN, OP_TYPE_COLUMN])
 
     assert (first.read, first.kept, again.read, again.kept, more.read, more.kept) == (3, 0, 0, 3, 1, 3)
-    assert first.fields.equals(again.fields)
+    assert fields_of(first).equals(fields_of(again))
     assert sum(length for _, length in store.ranges) < 300, "of the one column alone"
 
 
@@ -272,8 +276,8 @@ def test_what_is_kept_is_what_the_file_says_and_fitted_to_the_schema_at_hand_eac
 
     found = [reader.row_group(metadata, file, 0, ["cpu"]) for metadata in (METADATA, wider, METADATA)]
 
-    assert [each.fields.column("cpu").to_pylist() for each in found] == [[7, None], [7.0, None], [7, None]]
-    assert [each.fields.schema.field("cpu").type for each in found] == [pa.int64(), pa.float64(), pa.int64()]
+    assert [fields_of(each).column("cpu").to_pylist() for each in found] == [[7, None], [7.0, None], [7, None]]
+    assert [fields_of(each).schema.field("cpu").type for each in found] == [pa.int64(), pa.float64(), pa.int64()]
 
 
 def test_a_field_that_is_in_the_schema_only_is_not_looked_for_in_the_file():
@@ -282,7 +286,7 @@ def test_a_field_that_is_in_the_schema_only_is_not_looked_for_in_the_file():
 
     found = reader_of(store).row_group(metadata, file, 0, ["mem", "cpu"])
 
-    assert found.fields.column("mem").to_pylist() == [None, None]
+    assert fields_of(found).column("mem").to_pylist() == [None, None]
     assert found.read == 2
 
 
@@ -317,11 +321,49 @@ def test_threads_share_what_is_kept():
             number = (seed + step * 3) % file.row_group_count
             group = reader.row_group(METADATA, file, number, ["cpu"], [SEQUENCE_COLUMN])
             assert group.sequences is not None
-            assert group.fields.column("cpu").to_pylist() == group.sequences.tolist()
+            assert fields_of(group).column("cpu").to_pylist() == group.sequences.tolist()
         return True
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(read, range(4)))
+
+
+def test_what_is_not_to_be_kept_is_kept_once_it_was_asked_for_before():
+    written = [put(n, n, "a", n % 5 or None) for n in range(1, 31)]
+    store, file = write(METADATA, batch_of(METADATA, written), row_group_rows=10)
+    reader = reader_of(store)
+
+    found = [reader.row_group(METADATA, file, 1, ["cpu"], [SEQUENCE_COLUMN], keep=False) for _ in range(3)]
+
+    assert [group.read for group in found] == [3, 3, 0]
+    for group in found:
+        assert fields_of(group).column("cpu").to_pylist() == [row.fields[0] for row in written[10:20]]
+        assert (group.times.tolist(), group.times.dtype) == (list(range(11, 21)), np.int64)
+        assert group.sequences is not None
+        assert group.sequences.tolist() == list(range(11, 21))
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("repeats", [1, 200])
+def test_a_packed_column_is_unpacked_bit_by_bit(name, repeats):
+    column = pa.concat_arrays([COLUMNS[name]] * repeats)
+
+    for some in (column, column.slice(1, len(column) - 2), column.slice(0, 0), pa.nulls(5, column.type)):
+        kept = packed(some)
+        again = unpacked(kept)
+        assert again.type == some.type
+        assert same_bits(again, some)
+
+
+def test_numbers_that_are_few_take_a_byte_each_and_others_stay_as_they_are():
+    few = pa.array([0.0, -0.0, math.nan, 1.5, None] * 1000)
+    many = pa.array(range(5000))
+    late = pa.array([0] * 2000 + list(range(3000)))
+
+    assert pa.types.is_dictionary(packed(few).type)
+    assert packed(few).get_total_buffer_size() < few.get_total_buffer_size() / 6
+    assert packed(many) is many
+    assert packed(late) is late
 
 
 # --- pruning --------------------------------------------------------------------------------------------
