@@ -10,6 +10,7 @@ resolver is not in Polars 1).
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -21,6 +22,9 @@ from polars.lazyframe.resolver import FilterExpr, LazyFrameResolver, ResolvedLaz
 from mitoframe.frames.conditions import implied, to_predicate
 from mitoframe.model.errors import InvalidInputError
 from mitoframe.model.predicate import Predicate, conjunction
+
+PINNED_MAX = 8
+"""So many answers of one lazy frame may be drawn at a time, each from a version of its own."""
 
 
 class Resolved(Protocol):
@@ -111,7 +115,8 @@ def _polars_schema(schema: pa.Schema) -> pl.Schema:
 class _Resolver(LazyFrameResolver):
     def __init__(self, source: ScanSource, schema: pa.Schema) -> None:
         self._source, self._schema, self._arrow_schema = source, _polars_schema(schema), schema
-        self._pinned: Resolved | None = None
+        # Whoever draws an earlier answer bit by bit still needs its files.
+        self._pinned: deque[Resolved] = deque(maxlen=PINNED_MAX)
 
     def schema(self) -> dict[str, Any]:
         return dict(self._schema)
@@ -133,7 +138,7 @@ class _Resolver(LazyFrameResolver):
         found = self._source.resolve(predicate)
         if existing_resolved_version_key == found.key:
             return None, ResolvedLazyFrameProps(version_key=found.key)
-        self._pinned = found
+        self._pinned.append(found)
         columns = projection if projection is not None else list(self._schema)
         rows = found.rows(columns or [next(iter(self._schema))])
         frame = self._lazy(found, predicate) if rows is None else self._frame(rows, columns).lazy()

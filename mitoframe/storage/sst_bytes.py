@@ -57,7 +57,7 @@ class SstBytes:
         compared = self._known(region_id, file)
         first, last = start // BLOCK_BYTES, -(-(start + length) // BLOCK_BYTES)
         if compared[first:last].all():
-            return self._store.get_range(sst_key(region_id, file.file_id), start, length)
+            return self._stored(region_id, file, start, length)
         if not file.blocks and file.size_bytes > BLOCK_BYTES:
             self.compare(region_id, file)
             return self.read(region_id, file, start, length)
@@ -87,6 +87,17 @@ class SstBytes:
         """Drop what is kept of a file that was deleted."""
         self._compared.pop(file_id, None)
 
+    def _stored(self, region_id: RegionId, file: FileMeta, start: int, length: int) -> bytes:
+        """Read bytes that have to be there."""
+        key = sst_key(region_id, file.file_id)
+        try:
+            data = self._store.get_range(key, start, length)
+        except FileNotFoundError as error:
+            raise CorruptionError("the manifest lists this file, but it is missing", path=key) from error
+        if len(data) != length:
+            raise CorruptionError("the file ends too early", path=key, expected=length, found=len(data))
+        return data
+
     def _known(self, region_id: RegionId, file: FileMeta) -> npt.NDArray[np.bool_]:
         """Return which blocks were compared, after a look at the size if none was yet."""
         known = self._compared.get(file.file_id)
@@ -110,7 +121,7 @@ class SstBytes:
         """Read blocks, compare each, and return them."""
         key = sst_key(region_id, file.file_id)
         start = first * BLOCK_BYTES
-        data = self._store.get_range(key, start, min(last * BLOCK_BYTES, file.size_bytes) - start)
+        data = self._stored(region_id, file, start, min(last * BLOCK_BYTES, file.size_bytes) - start)
         expected = file.blocks[first:last] or (file.checksum,)
         for checksum, found in zip(expected, _of_blocks(pa.py_buffer(data)), strict=True):
             _check(key, checksum, found)
@@ -121,7 +132,7 @@ class SstBytes:
         key, checksum = sst_key(region_id, file.file_id), 0
         step = _READ_BLOCKS * BLOCK_BYTES
         for start in range(0, file.size_bytes, step):
-            data = self._store.get_range(key, start, min(step, file.size_bytes - start))
+            data = self._stored(region_id, file, start, min(step, file.size_bytes - start))
             checksum = google_crc32c.extend(checksum, data)
         _check(key, file.checksum, checksum)
         compared[:] = True

@@ -210,3 +210,24 @@ def test_a_query_under_way_keeps_its_files_whatever_is_merged_and_removed_meanwh
     found = pl.concat([first, *batches]).sort("host", "ts")
     assert found.equals(expected)
     assert store.db.scan("cpu").count() == 9
+
+
+def test_an_answer_that_is_drawn_bit_by_bit_keeps_its_files_whatever_is_asked_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanner, "FEW_ROWS", 0)
+    with mito.open(tmp_path, gc_grace_ms=0) as database:
+        for hour in range(20):
+            times = [datetime(2024, 1, 1, hour, minute) for minute in range(50)]
+            database.write(pl.DataFrame({"ts": times, "x": range(50)}), "t", time="ts")
+            database["t"].flush()
+        table = database["t"]
+        lazy = database.scan("t").to_polars()
+        drawn = iter(lazy.collect_batches(chunk_size=10, engine="streaming"))
+        first = next(drawn)
+
+        table.truncate()
+        assert not len(lazy.collect())
+        table.vacuum(older_than="0s")
+
+        assert len(first) + sum(map(len, drawn)) == 1000
