@@ -486,6 +486,10 @@ class _Resolved:
     def files(self) -> list[str | BytesIO]:
         return self._read(lambda: [self._place(file) for file in self._plan.direct])
 
+    def files_are_new(self) -> bool:
+        newest = self._plan.metadata.schema_version
+        return all(file.schema_version == newest for file in self._plan.direct)
+
     def _read(self, read: Callable[[], Result]) -> Result:
         """Read; if the process that writes has deleted files since they were planned on, plan and read once more."""
         planned = self.key
@@ -536,6 +540,9 @@ class _Planned:
 
     def files(self) -> list[str | BytesIO]:
         return []
+
+    def files_are_new(self) -> bool:
+        return True
 
     def merges(self) -> list[Merge]:
         return []

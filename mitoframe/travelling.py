@@ -326,6 +326,9 @@ class _Changed:
     def files(self) -> list[str | BytesIO]:
         return []
 
+    def files_are_new(self) -> bool:
+        return True
+
     def merges(self) -> list[Callable[[Many[str]], Iterator[pa.RecordBatch]]]:
         within = time_range(self.predicate, self.moments.metadata.time.name)
         return [partial(changes, self.moments, self.engine.reading.sorted_batches, within=within)]

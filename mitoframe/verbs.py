@@ -27,7 +27,7 @@ from mitoframe.model.timerange import EVERYTHING, DurationLike
 from mitoframe.read.latest import latest
 from mitoframe.read.resample import Aggregation, is_supported
 from mitoframe.read.resample import resample as aggregate
-from mitoframe.read.scanner import jobs
+from mitoframe.read.scanner import is_much_for_few, jobs
 
 if TYPE_CHECKING:
     from mitoframe.model.batch import Batch
@@ -74,6 +74,9 @@ class _Asked:
 
     def files(self) -> list[str]:
         return []
+
+    def files_are_new(self) -> bool:
+        return True
 
     def merges(self) -> list[Any]:
         return []
@@ -303,6 +306,9 @@ class _Resampling:
             return self._by_hand(with_gaps=with_gaps, buckets=buckets)
         if buckets is None:
             return self._nothing(), None
+        fields = [each.field for each in self.aggregations]
+        if is_much_for_few(plan, self.scan.engine.reader, fields):
+            return self._by_hand(with_gaps=with_gaps, buckets=buckets)
         question = ("resample", self.every.text, times, tuple(self.by), tuple(self.aggregations))
         return remembered(self.scan, plan, question, partial(self._aggregated, plan, buckets)), buckets
 

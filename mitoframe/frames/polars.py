@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import polars as pl
@@ -38,6 +39,9 @@ class Resolved(Protocol):
 
     def files(self) -> Sequence[str | io.BytesIO]:
         """Return the Parquet files that can be read as they are, verified: a path, or the bytes where there is none."""
+
+    def files_are_new(self) -> bool:
+        """Tell whether the files have all columns of today, as they are today."""
 
     def merges(self) -> Sequence[Merge]:
         """Return what must be merged: each takes column names and yields rows with these columns, in this order."""
@@ -152,17 +156,40 @@ class _Resolver(LazyFrameResolver):
 
     def _lazy(self, found: Resolved, predicate: Predicate) -> pl.LazyFrame:
         parts = [_merge_scan(merge, self._schema) for merge in found.merges()]
-        files: Any = found.files()
+        files = found.files()
         if files:
-            parts.append(_file_scan(files, self._schema).filter(*implied(predicate, self._arrow_schema)))
-        return pl.concat(parts) if parts else pl.LazyFrame(schema=self._schema)
+            schema = None if found.files_are_new() else self._schema
+            parts.append(self._pruned(_file_scan(files, schema), predicate))
+        if len(parts) == 1:
+            return parts[0]
+        names = list(self._schema)
+        return pl.concat([part.select(names) for part in parts]) if parts else pl.LazyFrame(schema=self._schema)
+
+    def _pruned(self, rows: pl.LazyFrame, predicate: Predicate) -> pl.LazyFrame:
+        """Add what Polars can skip by, where it cannot by the conditions themselves."""
+        conditions = implied(predicate, self._arrow_schema)
+        return rows.filter(*conditions) if conditions else rows
 
 
-def _file_scan(files: Any, schema: pl.Schema) -> pl.LazyFrame:
+def _file_scan(files: Sequence[str | io.BytesIO], schema: pl.Schema | None) -> pl.LazyFrame:
+    """Scan files, which all have the columns of the first if no schema is given."""
+    paths = tuple(file for file in files if isinstance(file, str))
+    if len(paths) == len(files):
+        return _path_scan(paths, None if schema is None else tuple(schema.items()))
+    return _scan_parquet(list(files), schema)
+
+
+@lru_cache(maxsize=32)
+def _path_scan(paths: tuple[str, ...], columns: tuple[tuple[str, pl.DataType], ...] | None) -> pl.LazyFrame:
+    """Scan files whose content never changes; without a schema the frame keeps the first footer it has read."""
+    return _scan_parquet(list(paths), None if columns is None else pl.Schema(columns))
+
+
+def _scan_parquet(files: Any, schema: pl.Schema | None) -> pl.LazyFrame:
     return pl.scan_parquet(
         files,
         schema=schema,
-        missing_columns="insert",
+        missing_columns="raise" if schema is None else "insert",
         extra_columns="ignore",
         glob=False,
         hive_partitioning=False,

@@ -88,7 +88,7 @@ def _ends(
     chosen = series_mask(plan.predicate, footer.series)
     if kept is None:
         pieces = pieces_of(footer.offsets, chosen).ends(count)
-        source = file_source(plan, file, reader, field_names(plan, columns), pieces, internal, keep=False)
+        source = file_source(plan, file, reader, field_names(plan, columns), pieces, internal)
         if chosen is not None and not chosen.all():
             return source  # Of a few series the ends are read at once; it is all of them that are worth keeping.
         found = run(share.read for share in cut_file(plan, source))

@@ -61,8 +61,8 @@ SHARE_ROWS = 262_144
 """About how many rows a share reads, of all its sources together."""
 FEW_ROWS = 1_048_576
 """So many rows are handed over in memory."""
-FEW_CELLS = 4_000_000
-"""More values than this Polars finds faster among those of whole row groups than we decode them."""
+FEW_CELLS = 100_000
+"""More values than this are found faster by Polars, which decodes no whole row groups, unless they are kept."""
 
 
 # --- shares ----------------------------------------------------------------------------------------------
@@ -133,8 +133,7 @@ def shares(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Share]
         found += cut_group(plan, _sources(plan, group, reader, columns), columns)
     for file in plan.direct:
         pieces = select_rows(reader, plan.metadata, file, plan.predicate)
-        keep = pieces.row_count <= FEW_ROWS
-        found += cut_file(plan, file_source(plan, file, reader, fields, pieces, internal, keep=keep))
+        found += cut_file(plan, file_source(plan, file, reader, fields, pieces, internal))
     return found
 
 
@@ -148,15 +147,20 @@ def _few_shares(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[S
     return found if plan.groups or _is_worth_decoding(found) else None
 
 
+def is_much_for_few(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> bool:
+    """Tell whether much would have to be decoded for few rows of files that Polars can read as they are."""
+    if plan.groups or (_row_count(plan) > FEW_ROWS and not _may_choose(plan)):
+        return False
+    found = shares(plan, reader, columns)
+    return sum(share.row_count for share in found) <= FEW_ROWS and not _is_worth_decoding(found)
+
+
 def _is_worth_decoding(found: Many[Share]) -> bool:
-    """Tell whether little must be decoded, or was asked for before and so may be asked for again."""
+    """Tell whether little must be decoded."""
     parts = [
         (part.source, part.pieces) for share in found for part in share.parts if isinstance(part.source, FileSource)
     ]
-    if sum(source.cells_to_decode(pieces) for source, pieces in parts) <= FEW_CELLS:
-        return True
-    asked = [source.was_asked(pieces) for source, pieces in parts]
-    return all(asked)
+    return sum(source.cells_to_decode(pieces) for source, pieces in parts) <= FEW_CELLS
 
 
 def _may_choose(plan: ScanPlan) -> bool:
@@ -185,8 +189,6 @@ def file_source(
     fields: tuple[str, ...],
     pieces: Pieces,
     internal: tuple[str, ...],
-    *,
-    keep: bool = True,
 ) -> FileSource:
     return FileSource(
         reader=reader,
@@ -196,7 +198,6 @@ def file_source(
         pieces=pieces,
         visible=plan.visible,
         internal=internal,
-        keep=keep,
     )
 
 
@@ -208,8 +209,7 @@ def _sources(plan: ScanPlan, group: MergeGroup, reader: SstReader, columns: Many
     for file in group.files:
         pieces = select_rows(reader, plan.metadata, file, group.key_predicate)
         internal = internal_of(plan, file, columns, in_order=in_order)
-        keep = pieces.row_count <= FEW_ROWS
-        sources.append(file_source(plan, file, reader, fields, pieces, internal, keep=keep))
+        sources.append(file_source(plan, file, reader, fields, pieces, internal))
     sources += buffer_sources(plan, group, columns)
     return [source for source in sources if len(source.pieces)]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from mitoframe.model.batch import Batch, OpType, gather, take_fields
+from mitoframe.model.batch import Batch, OpType, gather, slices_of, take_fields
 from mitoframe.model.predicate import ALWAYS, has_foreign, residual, series_mask
 from mitoframe.model.rows import RowRanges
 from mitoframe.read.counts import NO_COUNTS, Counts, Read
@@ -22,6 +22,8 @@ from mitoframe.read.pieces import Pieces, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Many
+
+    import numpy.typing as npt
 
     from mitoframe.model.batch import Take
     from mitoframe.model.file import FileMeta
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from mitoframe.storage.sst_reader import Footer, RowGroup, SstReader
 
 
+Number = TypeVar("Number", bound=np.generic)
+STRETCH_ROWS = 64
+"""From this length on, on the average, pieces are copied one by one."""
 RECENT_MAX = 3
 """So many row groups of a source are held for the shares that follow."""
 SERIES_KEPT_MIN = 10_000
@@ -101,7 +106,7 @@ def _unsettled(predicate: Predicate, metadata: RegionMetadata, file: FileMeta) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """Rows of an SST; ``keep`` as in `SstReader.row_group`. Sequences and operations are read if ``internal`` says so.
+    """Rows of an SST. Of sequences and operations those are read that ``internal`` names.
 
     Else every row has the file's newest sequence, and is put. That is the truth as far as a merge needs it, if the file
     has no delete markers, and the sequences of no other source are among its own.
@@ -114,7 +119,6 @@ class FileSource:
     pieces: Pieces
     visible: Sequence
     internal: tuple[str, ...] = ()
-    keep: bool = True
     recent: dict[int, RowGroup] = field(default_factory=dict, compare=False)
 
     @property
@@ -138,11 +142,6 @@ class FileSource:
         """Return how many values must be decoded to read some pieces."""
         numbers = self.row_groups(pieces)
         return self.reader.cells_to_decode(self.metadata, self.file, numbers, self.field_names, self.internal)
-
-    def was_asked(self, pieces: Pieces) -> bool:
-        """Tell whether most of the row groups were asked for before, and remember that they were now."""
-        known = [self.reader.was_asked(self.file, number) for number in self.row_groups(pieces)]
-        return 2 * sum(known) > len(known)
 
     def time_bounds(self) -> Many[tuple[int, int]]:
         """Return the first and the last time in each row group."""
@@ -169,7 +168,14 @@ class FileSource:
         return Read(batches=kept, counts=counts + Counts(rows_read=sum(map(len, kept))))
 
     def _row_group(self, number: int) -> RowGroup:
-        return self.reader.row_group(self.metadata, self.file, number, self.field_names, self.internal, keep=self.keep)
+        """Read a row group, or take it from the share before, which may end where this one begins."""
+        known = self.recent.pop(number, None)
+        if known is None:
+            known = self.reader.row_group(self.metadata, self.file, number, self.field_names, self.internal)
+        self.recent[number] = replace(known, kept=known.kept + known.read, read=0, bytes_read=0)
+        for older in list(self.recent)[:-RECENT_MAX]:
+            self.recent.pop(older, None)  # Several threads may be here.
+        return known
 
     def _visible(self, batch: Batch) -> Batch:
         if self.file.max_sequence <= self.visible:
@@ -177,19 +183,32 @@ class FileSource:
         return batch.take(np.flatnonzero(batch.sequences <= np.uint64(self.visible)))
 
 
+_Way: TypeAlias = list[slice] | pa.Array
+"""Which rows, as stretches or one by one."""
+
+
+def _cut(values: npt.NDArray[Number], way: _Way) -> npt.NDArray[Number]:
+    if isinstance(way, list):
+        return values[way[0]] if len(way) == 1 else np.concatenate([values[rows] for rows in way])
+    return gather(values, way)
+
+
 def _gathered(group: RowGroup, pieces: Pieces, series: pa.RecordBatch, sequence: Sequence) -> Batch:
     """Return the rows of pieces that are counted from the row group's first row."""
     row_count = pieces.row_count
+    way: _Way
     if pieces.is_run():
-        rows = slice(int(pieces.starts[0]), int(pieces.stops[-1]))
-        times, stored = group.times[rows], group.stored.slice(rows.start, row_count)
-        sequences = None if group.sequences is None else group.sequences[rows]
-        op_types = None if group.op_types is None else group.op_types[rows]
+        start = int(pieces.starts[0])
+        way, stored = [slice(start, start + row_count)], group.stored.slice(start, row_count)
+    elif row_count >= STRETCH_ROWS * len(pieces):
+        way = [slice(*bounds) for bounds in zip(pieces.starts.tolist(), pieces.stops.tolist(), strict=True)]
+        stored = slices_of(group.stored, pieces.starts, pieces.stops)
     else:
-        indices = pa.array(pieces.rows())
-        times, stored = gather(group.times, indices), take_fields(group.stored, indices)
-        sequences = None if group.sequences is None else gather(group.sequences, indices)
-        op_types = None if group.op_types is None else gather(group.op_types, indices)
+        way = pa.array(pieces.rows())
+        stored = take_fields(group.stored, way)
+    times = _cut(group.times, way)
+    sequences = None if group.sequences is None else _cut(group.sequences, way)
+    op_types = None if group.op_types is None else _cut(group.op_types, way)
     return Batch(
         series=series,
         codes=pieces.row_codes(),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from mitoframe.ports import ObjectStore
     from mitoframe.storage.index_reader import IndexReader
 
+IDLE_MAX = 4
 _CACHE_BYTES = 128 * 1024 * 1024
 
 
@@ -58,7 +60,8 @@ class Footer:
     """What is kept of an opened file: ``metadata`` is the schema it was written with.
 
     ``offsets`` has one more entry than ``series``: the first row of each, and the number of rows. ``starts`` has one
-    more entry than there are row groups, and is the same for these.
+    more entry than there are row groups, and is the same for these. ``idle`` are readers that one thread at a time may
+    take: making one costs as much as decoding some columns.
     """
 
     parquet: pq.FileMetaData
@@ -66,6 +69,7 @@ class Footer:
     series: pa.RecordBatch
     offsets: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
+    idle: deque[pq.ParquetFile] = field(default_factory=lambda: deque(maxlen=IDLE_MAX))
     _stats: dict[str, tuple[ColumnStats | None, ...]] = field(default_factory=dict)
 
     @property
@@ -189,28 +193,21 @@ class SstReader:
         ]
 
     def row_group(
-        self,
-        metadata: RegionMetadata,
-        file: FileMeta,
-        number: int,
-        field_names: Many[str],
-        internal: Many[str] = (),
-        *,
-        keep: bool = True,
+        self, metadata: RegionMetadata, file: FileMeta, number: int, field_names: Many[str], internal: Many[str] = ()
     ) -> RowGroup:
         """Read the named fields of ``metadata`` in a row group, and its times, and some of the ``internal`` columns.
 
-        What was read before and is still kept is not read again. What is read now is kept, if ``keep`` says so or else
-        if the row group was asked for before: a first look at everything would fill memory with what nobody asks again.
+        What was read before and is still kept is not read again. What is read now is kept if the row group was asked
+        for before: a first look at everything would fill memory with what nobody asks for again.
         """
         footer = self.footer(metadata, file)
         stored = former_fields(footer.metadata, metadata, field_names)
         types = {former.name: former.type for former in stored}
         wanted = [metadata.time.name, *internal, *types]
         columns, missing = self._columns(metadata, file, footer, number, wanted, types)
-        if missing and (self.was_asked(file, number) or keep):
+        if missing and self.was_asked(file, number):
             for name in missing:
-                array = columns[name] if keep else packed(columns[name])
+                array = packed(columns[name])
                 self.cache.put("chunks", file.file_id, (number, name), array, array.get_total_buffer_size())
         times, *others = (unpacked(columns[name]) for name in (metadata.time.name, *internal))
         numbers = dict(zip(internal, others, strict=True))
@@ -265,8 +262,9 @@ class SstReader:
             return found, []
         key = sst_key(metadata.region_id, file.file_id)
         try:
-            parquet = self._open(metadata.region_id, file, footer.parquet)
+            parquet = footer.idle.pop() if footer.idle else self._open(metadata.region_id, file, footer.parquet)
             rows = parquet.read_row_group(number, columns=missing, use_threads=False)
+            footer.idle.append(parquet)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
         for name in missing:

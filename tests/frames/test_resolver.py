@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -15,9 +16,10 @@ from polars.testing import assert_frame_equal
 
 import mitoframe as mito
 from mitoframe.frames.arrow import to_batch
-from mitoframe.frames.polars import _merge_scan
+from mitoframe.frames.polars import _merge_scan, _path_scan
 from mitoframe.model.batch import OpType
 from mitoframe.model.request import ScanRequest
+from mitoframe.read import scanner
 
 START = datetime(2024, 1, 1)
 KEYS = ["host", "ts"]
@@ -69,7 +71,7 @@ def truth() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def lazy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pl.LazyFrame]:
+def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mito.Table]:
     with mito.open(tmp_path_factory.mktemp("store"), row_group_rows=10) as db:
         cpu = db.create_table("cpu", rows(0, 1, 0.0).schema, time="ts", tags=["host"])
         engine, metadata = db._shared.connection.engine, cpu._metadata
@@ -84,7 +86,15 @@ def lazy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pl.LazyFrame]:
         plan = engine.plan(cpu.region_id, ScanRequest())
         assert len(plan.direct) == 1, "the clean file is handed to Polars as it is"
         assert [(len(group.files), len(group.buffered)) for group in plan.groups] == [(2, 1)]
-        yield cpu.scan().to_polars()
+        yield cpu
+
+
+@pytest.fixture(params=["few", "many"])
+def lazy(request: pytest.FixtureRequest, table: mito.Table, monkeypatch: pytest.MonkeyPatch) -> pl.LazyFrame:
+    """A frame whose rows are handed over in memory, or as a file and as a source that merges."""
+    if request.param == "many":
+        monkeypatch.setattr(scanner, "FEW_ROWS", 0)
+    return table.scan().to_polars()
 
 
 QUERIES: dict[str, Query] = {

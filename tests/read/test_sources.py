@@ -16,7 +16,7 @@ from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, O
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 from mitoframe.model.timerange import EVERYTHING, TimeRange
 from mitoframe.read.counts import Counts
-from mitoframe.read.sources import FileSource, Source, buffer_source, can_order, select_rows
+from mitoframe.read.sources import RECENT_MAX, FileSource, Source, buffer_source, can_order, select_rows
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.runs import sort_batches
 from mitoframe.storage.sst_reader import SstReader
@@ -145,13 +145,27 @@ def series_file() -> tuple[SstReader, FileMeta]:
 )
 def test_row_groups_without_a_series_that_is_asked_for_are_not_decoded(predicate, row_groups):
     reader, file = series_file()
-    source = source_of(reader, file, predicate, internal=())
+    sources = [source_of(reader, file, predicate, internal=()) for _ in range(3)]
 
-    _, counts = read(source, EVERYTHING)
+    counts = [read(source, EVERYTHING)[1] for source in sources]
 
-    assert source.row_groups(source.pieces) == row_groups
-    assert counts.chunks_read == 2 * len(row_groups)
-    assert source.cells_to_decode(source.pieces) == 0, "by now all of it is kept"
+    columns = 2 * len(row_groups)
+    assert sources[0].row_groups(sources[0].pieces) == row_groups
+    assert [(each.chunks_read, each.chunks_kept) for each in counts] == [(columns, 0), (columns, 0), (0, columns)]
+    assert sources[0].cells_to_decode(sources[0].pieces) == 0, "by now all of it is kept"
+
+
+def test_a_source_holds_its_last_row_groups_for_the_share_that_follows_and_no_more():
+    reader, file = file_with([put(n + 1, n, "a", n) for n in range(3 * (RECENT_MAX + 2))], budget_bytes=0)
+    source = source_of(reader, file, internal=())
+    read(source, EVERYTHING)
+
+    assert list(source.recent) == list(range(2, RECENT_MAX + 2))
+    for number, (chunks_read, chunks_kept) in [(2, (0, 2)), (0, (2, 0)), (3, (2, 0)), (0, (0, 2)), (2, (0, 2))]:
+        counts = source.read(source.pieces.within(3 * number, 3 * number + 3), EVERYTHING, source.series).counts
+        assert (counts.chunks_read, counts.chunks_kept) == (chunks_read, chunks_kept), number
+        assert bool(counts.bytes_read) == bool(chunks_read)
+    assert len(source.recent) == RECENT_MAX
 
 
 def test_row_groups_of_other_times_are_not_decoded_where_a_series_has_several():

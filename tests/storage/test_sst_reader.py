@@ -205,6 +205,8 @@ def test_any_columns_of_any_row_group_are_read_as_they_are_whatever_is_kept(draw
     store, file = write(metadata, batch_of(metadata, written), row_group_rows)
     reader = reader_of(store, budget_bytes)
     groups = [newest(written)[start : start + row_group_rows] for start in range(0, file.row_count, row_group_rows)]
+    asked: set[int] = set()
+    to_be_kept: set[tuple[int, str]] = set()
 
     for _ in range(6):
         number = data.draw(st.integers(0, file.row_group_count - 1))
@@ -230,34 +232,55 @@ def test_any_columns_of_any_row_group_are_read_as_they_are_whatever_is_kept(draw
             assert found.op_types.tolist() == [row.op_type for row in groups[number]]
         assert found.kept + found.read == 1 + len(names) + len(internal)
         assert bool(found.read) == bool(found.bytes_read)
-        assert budget_bytes or not found.kept
+        wanted = {(number, name) for name in (metadata.time.name, *names, *internal)}
+        if budget_bytes == 1 << 20:
+            assert found.kept == len(wanted & to_be_kept)
+        else:
+            assert found.kept <= bool(budget_bytes) * len(wanted & to_be_kept)
+        to_be_kept |= wanted if number in asked else set()
+        asked.add(number)
 
 
-def test_a_column_that_is_kept_is_not_read_again():
+def test_a_column_is_kept_when_its_row_group_is_asked_for_again_and_not_read_from_then_on():
     written = [put(n, n, f"h{n % 3}", n) for n in range(1, 41)]
     store = CountingStore()
     file = written_to(store, METADATA, written, row_group_rows=10)
     reader = reader_of(store)
     first = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN])
+    assert reader.cache.entry_count == 1, "the footer alone"
+    second = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN])
     store.ranges.clear()
 
-    again = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN])
+    third = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN])
     assert store.ranges == []
     more = reader.row_group(METADATA, file, 2, ["cpu"], [SEQUENCE_COLUMN, OP_TYPE_COLUMN])
 
-    assert (first.read, first.kept, again.read, again.kept, more.read, more.kept) == (3, 0, 0, 3, 1, 3)
-    assert fields_of(first).equals(fields_of(again))
-    assert sum(length for _, length in store.ranges) < 300, "of the one column alone"
+    assert [(each.read, each.kept) for each in (first, second, third, more)] == [(3, 0), (3, 0), (0, 3), (1, 3)]
+    assert fields_of(first).equals(fields_of(third))
+    assert 0 < sum(length for _, length in store.ranges) < 300, "of the one column alone"
+
+
+def test_a_row_group_is_kept_for_what_was_asked_of_itself_alone():
+    written = [put(n, n, "a", n) for n in range(1, 31)]
+    store, file = write(METADATA, batch_of(METADATA, written), row_group_rows=10)
+    reader = reader_of(store)
+
+    found = [reader.row_group(METADATA, file, number, ["cpu"]) for number in (0, 1, 2, 1, 0, 1)]
+
+    assert [each.read for each in found] == [2, 2, 2, 2, 2, 0]
 
 
 def test_what_is_kept_of_a_file_goes_with_it():
     store, file = write(METADATA, batch_of(METADATA, [put(1, 1), put(2, 2)]))
     reader = reader_of(store)
-    reader.row_group(METADATA, file, 0, ["cpu"])
+    for _ in range(2):
+        reader.row_group(METADATA, file, 0, ["cpu"])
+    assert reader.cache.entry_count == 3
 
     reader.forget(file.file_id)
 
     assert reader.cache.entry_count == 0
+    assert not reader.was_asked(file, 0)
     store.delete(KEY)
     with pytest.raises(CorruptionError, match="it is missing"):
         reader.row_group(METADATA, file, 0, ["cpu"])
@@ -274,10 +297,11 @@ def test_what_is_kept_is_what_the_file_says_and_fitted_to_the_schema_at_hand_eac
         ),
     )
 
-    found = [reader.row_group(metadata, file, 0, ["cpu"]) for metadata in (METADATA, wider, METADATA)]
+    found = [reader.row_group(metadata, file, 0, ["cpu"]) for metadata in (METADATA, wider, METADATA, wider)]
 
-    assert [fields_of(each).column("cpu").to_pylist() for each in found] == [[7, None], [7.0, None], [7, None]]
-    assert [fields_of(each).schema.field("cpu").type for each in found] == [pa.int64(), pa.float64(), pa.int64()]
+    assert [each.read for each in found] == [2, 2, 0, 0]
+    assert [fields_of(each).column("cpu").to_pylist() for each in found] == [[7, None], [7.0, None]] * 2
+    assert [fields_of(each).schema.field("cpu").type for each in found] == [pa.int64(), pa.float64()] * 2
 
 
 def test_a_field_that_is_in_the_schema_only_is_not_looked_for_in_the_file():
@@ -304,11 +328,12 @@ def test_how_much_is_to_be_decoded_is_told_before_it_is():
     store, file = write(METADATA, batch_of(METADATA, written), row_group_rows=10)
     reader = reader_of(store)
 
-    before = reader.cells_to_decode(METADATA, file, [0, 2], ["cpu"], [OP_TYPE_COLUMN])
-    reader.row_group(METADATA, file, 2, ["cpu"])
-    after = reader.cells_to_decode(METADATA, file, [0, 2], ["cpu"], [OP_TYPE_COLUMN])
+    told = []
+    for _ in range(3):
+        told.append(reader.cells_to_decode(METADATA, file, [0, 2], ["cpu"], [OP_TYPE_COLUMN]))
+        reader.row_group(METADATA, file, 2, ["cpu"])
 
-    assert (before, after) == (3 * 15, 3 * 10 + 5)
+    assert told == [3 * 15, 3 * 15, 3 * 10 + 5]
 
 
 def test_threads_share_what_is_kept():
@@ -328,12 +353,12 @@ def test_threads_share_what_is_kept():
         assert all(pool.map(read, range(4)))
 
 
-def test_what_is_not_to_be_kept_is_kept_once_it_was_asked_for_before():
+def test_what_is_kept_packed_is_found_as_it_was_read():
     written = [put(n, n, "a", n % 5 or None) for n in range(1, 31)]
     store, file = write(METADATA, batch_of(METADATA, written), row_group_rows=10)
     reader = reader_of(store)
 
-    found = [reader.row_group(METADATA, file, 1, ["cpu"], [SEQUENCE_COLUMN], keep=False) for _ in range(3)]
+    found = [reader.row_group(METADATA, file, 1, ["cpu"], [SEQUENCE_COLUMN]) for _ in range(3)]
 
     assert [group.read for group in found] == [3, 3, 0]
     for group in found:
@@ -496,7 +521,7 @@ def test_a_file_that_vanishes_after_it_was_opened_is_corruption(small):
 
     store.delete(KEY)
 
-    with pytest.raises(CorruptionError, match="a row group cannot be read"):
+    with pytest.raises(CorruptionError, match="the manifest lists this file, but it is missing"):
         read_all(reader, METADATA, file)
 
 
