@@ -5,9 +5,9 @@ Keys are written again and again and some are deleted, so that each answer needs
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -134,6 +134,13 @@ def test_the_truth_has_overwritten_and_deleted_rows() -> None:
     ]
 
 
+def test_few_rows_are_in_memory_and_many_in_a_file_and_a_merge(lazy: pl.LazyFrame) -> None:
+    plan = lazy.explain()
+    found = [part for part in ("DF [", "Parquet SCAN [", "mitoframe merge") if part in plan]
+
+    assert found == (["DF ["] if scanner.FEW_ROWS else ["Parquet SCAN [", "mitoframe merge"])
+
+
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_query_agrees_with_brute_force(lazy: pl.LazyFrame, name: str, engine: str) -> None:
@@ -181,6 +188,107 @@ def test_a_frame_made_before_a_write_sees_it(tmp_path) -> None:
         assert frame.collect().height == 9
         db["cpu"].flush()
         assert frame.collect().height == 9
+
+
+# --- files that are handed over as they are ------------------------------------------------------------
+
+
+@pytest.fixture
+def as_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hand over no rows in memory, and start with nothing that an earlier query left."""
+    monkeypatch.setattr(scanner, "FEW_ROWS", 0)
+    _path_scan.cache_clear()
+
+
+def check_files(table: mito.Table, frame: pl.LazyFrame, file_count: int, expected: pl.DataFrame) -> None:
+    """Ask twice: there are so many files, all read as they are, and their rows are what is expected."""
+    listed = table._engine.plan(table.region_id, ScanRequest())
+    assert (len(listed.direct), len(listed.groups)) == (file_count, 0)
+    for _ in range(2):
+        assert_same(frame.collect(), expected)
+        assert_same(frame.filter(pl.col("value") > 3).collect(), expected.filter(pl.col("value") > 3))
+
+
+def test_files_that_have_not_changed_are_scanned_by_the_plan_that_was_made_for_them(tmp_path, as_files) -> None:
+    with mito.open(tmp_path) as db:
+        db.write(rows(0, 5, 0.0), "cpu", time="ts", tags=["host"])
+        db["cpu"].flush()
+
+        for _ in range(3):
+            assert_same(db["cpu"].scan().to_polars().collect(), rows(0, 5, 0.0))
+
+    assert (_path_scan.cache_info().misses, _path_scan.cache_info().hits) == (1, 2)
+
+
+def test_a_frame_sees_the_files_of_the_moment(tmp_path, as_files) -> None:
+    early, late, newer = rows(0, 5, 0.0), rows(10, 15, 0.0), rows(10, 15, 100.0)
+    with mito.open(tmp_path, compaction_trigger_files=100) as db:
+        table = db.create_table("cpu", early.schema, time="ts", tags=["host"])
+        frame = table.scan().to_polars()
+        table.write(early)
+        table.flush()
+        check_files(table, frame, 1, early)
+
+        table.write(late)
+        table.flush()
+        check_files(table, frame, 2, pl.concat([early, late]))
+
+        table.write(newer)
+        table.flush()
+        table.compact()
+        check_files(table, frame, 2, pl.concat([early, newer]))
+
+        table.truncate()
+        check_files(table, frame, 0, early.clear())
+
+        table.write(newer)
+        table.flush()
+        check_files(table, frame, 1, newer)
+
+
+def test_a_frame_shows_the_columns_of_the_moment_whatever_its_files_have(tmp_path, as_files) -> None:
+    first, second = rows(0, 5, 0.0), rows(10, 15, 0.0)
+    with mito.open(tmp_path, compaction_trigger_files=100) as db:
+        table = db.create_table("cpu", first.schema, time="ts", tags=["host"])
+        table.write(first)
+        table.flush()
+        check_files(table, table.scan().to_polars(), 1, first)
+
+        table.alter(add={"more": pl.Int64})
+        wider = first.with_columns(more=pl.lit(None, pl.Int64))
+        check_files(table, table.scan().to_polars(), 1, wider)
+
+        table.write(second.with_columns(more=7))
+        table.flush()
+        wider = pl.concat([wider, second.with_columns(more=pl.lit(7, pl.Int64))])
+        check_files(table, table.scan().to_polars(), 2, wider)
+
+        table.alter(drop=["note"])
+        check_files(table, table.scan().to_polars(), 2, wider.drop("note"))
+
+
+def test_a_table_that_was_dropped_and_made_anew_shows_its_own_rows(tmp_path, as_files) -> None:
+    old, new = rows(0, 5, 0.0), rows(0, 5, 50.0)
+    with mito.open(tmp_path) as db:
+        for expected in (old, new):
+            table = db.create_table("cpu", old.schema, time="ts", tags=["host"])
+            table.write(expected)
+            table.flush()
+            check_files(table, table.scan().to_polars(), 1, expected)
+            db.drop_table("cpu")
+
+
+def test_a_store_that_was_removed_and_made_anew_at_its_place_shows_its_own_rows(tmp_path, as_files) -> None:
+    for expected in (rows(0, 5, 0.0), rows(0, 5, 50.0)):
+        with mito.open(tmp_path / "store") as db:
+            table = db.create_table("cpu", expected.schema, time="ts", tags=["host"])
+            table.write(expected)
+            table.flush()
+            check_files(table, table.scan().to_polars(), 1, expected)
+        shutil.rmtree(tmp_path / "store")
+
+
+# --- plans ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from builders import PUT, Row, batch_of, delete, file_id_of, metadata_of, newest, put, rows_of
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.model.file import FileMeta
 from mitoframe.model.ids import Sequence
 from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, Or
+from mitoframe.model.rows import RowRanges
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 from mitoframe.model.timerange import EVERYTHING, TimeRange
 from mitoframe.read.counts import Counts
@@ -162,7 +164,8 @@ def test_a_source_holds_its_last_row_groups_for_the_share_that_follows_and_no_mo
 
     assert list(source.recent) == list(range(2, RECENT_MAX + 2))
     for number, (chunks_read, chunks_kept) in [(2, (0, 2)), (0, (2, 0)), (3, (2, 0)), (0, (0, 2)), (2, (0, 2))]:
-        counts = source.read(source.pieces.within(3 * number, 3 * number + 3), EVERYTHING, source.series).counts
+        share = source.pieces.only(RowRanges.of(np.array([3 * number]), np.array([3 * number + 3])))
+        counts = source.read(share, EVERYTHING, source.series).counts
         assert (counts.chunks_read, counts.chunks_kept) == (chunks_read, chunks_kept), number
         assert bool(counts.bytes_read) == bool(chunks_read)
     assert len(source.recent) == RECENT_MAX
