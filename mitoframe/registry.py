@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.drivers.clock import SystemClock, SystemRandomness
@@ -139,7 +139,8 @@ def _connection(
         scheduler=scheduler,
         clock=SystemClock(),
         randomness=SystemRandomness(),
-        config=_with_cache(config),
+        config=config,
+        cache_bytes=_cache_bytes(config),
         hooks=hooks,
         read_only=read_only,
     )
@@ -235,15 +236,15 @@ def _scheduler() -> ThreadScheduler:
     return ThreadScheduler(dict.fromkeys(LANES, 1) | threads)
 
 
-def _with_cache(config: MitoConfig) -> MitoConfig:
-    """Say how much may be cached, if the config leaves it to the machine."""
+def _cache_bytes(config: MitoConfig) -> int | None:
+    """Return how much may be cached, if the config or the machine tells."""
     if config.cache_size_bytes is not None:
-        return config
+        return config.cache_size_bytes
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Not every system tells.
-        return config
-    return replace(config, cache_size_bytes=memory // CACHE_SHARE)
+        return None
+    return memory // CACHE_SHARE
 
 
 def _catalog_path(vfs: Vfs) -> str:

@@ -90,6 +90,7 @@ class MitoEngine:
         log: the write-ahead log of all regions.
         scheduler: runs all work; see `mitoframe.engine.parts.LANES`.
         config: values that tune it.
+        cache_bytes: how much memory caches may take; None for what the config says, else 512 MiB.
         hooks: told of every flush, compaction and edit.
         read_only: another process writes; nothing is written here.
 
@@ -104,12 +105,14 @@ class MitoEngine:
         clock: Clock,
         randomness: Randomness,
         config: MitoConfig | None = None,
+        cache_bytes: int | None = None,
         hooks: Many[RegionHook] = (),
         read_only: bool = False,
     ) -> None:
         self.config = config or MitoConfig()
         self.store = object_store
-        self.cache = Cache(_CACHE_BYTES if self.config.cache_size_bytes is None else self.config.cache_size_bytes)
+        known_bytes = cache_bytes if cache_bytes is not None else self.config.cache_size_bytes
+        self.cache = Cache(_CACHE_BYTES if known_bytes is None else known_bytes)
         self.indexes = IndexReader(object_store, self.cache)
         self.reader = SstReader(object_store, self.cache, self.indexes)
         self.read_only = read_only

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeGuard
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from polars.exceptions import ColumnNotFoundError, PolarsError
@@ -210,7 +211,10 @@ class _Reader:
         data_type = self.field(name).type
         if not _is_plain(data_type) or literals.dtype != polars_type(data_type):
             return None
-        return (literals.to_physical() if pa.types.is_timestamp(data_type) else literals).to_list()
+        if pa.types.is_timestamp(data_type):
+            ticks: list[int] = literals.to_numpy().view(np.int64).tolist()
+            return ticks
+        return literals.to_list()
 
     # --- conditions on parts of the time ---
 

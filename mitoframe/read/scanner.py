@@ -141,10 +141,17 @@ def _few_shares(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[S
     """Return the shares of a plan if they hold few rows, else None."""
     if _row_count(plan) > FEW_ROWS and not _may_choose(plan):
         return None
+    if not plan.groups and all(_is_large_and_unread(file, reader) for file in plan.direct):
+        return None  # Whatever is asked for, a whole row group would have to be decoded for it.
     found = shares(plan, reader, columns)
     if sum(share.row_count for share in found) > FEW_ROWS:
         return None
     return found if plan.groups or _is_worth_decoding(found) else None
+
+
+def _is_large_and_unread(file: FileMeta, reader: SstReader) -> bool:
+    rows_each = file.row_count // file.row_group_count
+    return rows_each > FEW_CELLS and not reader.cache.holds_any("chunks", file.file_id)
 
 
 def is_much_for_few(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> bool:

@@ -58,6 +58,7 @@ class Cache:
         self._chunks: OrderedDict[_Key, tuple[Any, int]] = OrderedDict()
         self._others: OrderedDict[_Key, tuple[Any, int]] = OrderedDict()
         self._owned: dict[Hashable, set[_Key]] = {}
+        self._counts: dict[tuple[Kind, Hashable], int] = {}
         self._ledgers = {kind: _Ledger() for kind in KINDS}
         self._size_bytes = 0
 
@@ -78,6 +79,10 @@ class Cache:
         """Tell whether something is kept, without a claim on it."""
         return (kind, owner, key) in self._shelf(kind)
 
+    def holds_any(self, kind: Kind, owner: Hashable) -> bool:
+        """Tell whether something of a kind is kept for an owner."""
+        return self._counts.get((kind, owner), 0) > 0
+
     def put(self, kind: Kind, owner: Hashable, key: Hashable, value: Any, size_bytes: int) -> None:
         """Keep a value of that size, and let others go until everything fits. One over the budget is not kept."""
         full_key = kind, owner, key
@@ -88,6 +93,7 @@ class Cache:
                 return
             self._shelf(kind)[full_key] = value, cost
             self._owned.setdefault(owner, set()).add(full_key)
+            self._counts[kind, owner] = self._counts.get((kind, owner), 0) + 1
             self._size_bytes += cost
             ledger = self._ledgers[kind]
             ledger.entries += 1
@@ -141,6 +147,9 @@ class Cache:
         owned.discard(full_key)
         if not owned:
             del self._owned[owner]
+        left = self._counts.pop((kind, owner)) - 1
+        if left:
+            self._counts[kind, owner] = left
         self._size_bytes -= entry[1]
         self._ledgers[kind].entries -= 1
         self._ledgers[kind].size_bytes -= entry[1]

@@ -207,12 +207,13 @@ def test_what_is_kept_of_a_deleted_file_is_dropped():
         engine.flush(REGION)
     inputs = [file.file_id for file in files(engine)]
     engine.compact(REGION)
-    assert all(engine.reader._footers.get(file_id) for file_id in inputs)
+    assert all(engine.cache.holds("footers", file_id) for file_id in inputs)
+    assert engine.reader._bytes._compared.keys() >= set(inputs)
 
     engine.vacuum(REGION, grace_ms=0)
 
-    assert not any(engine.reader._footers.get(file_id) for file_id in inputs)
-    assert engine.reader._verified.isdisjoint(inputs)
+    assert not any(engine.cache.holds_any("footers", file_id) for file_id in inputs)
+    assert engine.reader._bytes._compared.keys().isdisjoint(inputs)
 
 
 def test_a_write_that_waited_too_long_is_refused_and_nothing_is_written():
