@@ -7,7 +7,7 @@ VENV := .venv
 PANDAS_2 := .venv-pandas2
 PEERS := .venv-peers
 RUN := $(VENV)/bin/python
-FRAME_TESTS := tests/frames tests/test_accessor.py
+FRAME_TESTS := $(addprefix tests/frames/test_,arrow.py constructors.py numpy.py pandas.py pandas_types.py streams.py) tests/test_accessor.py
 QUIET_PIP := -m pip install --quiet --disable-pip-version-check --no-input
 
 help:  ## show this list
