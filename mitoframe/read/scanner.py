@@ -216,7 +216,7 @@ def _sources(plan: ScanPlan, group: MergeGroup, reader: SstReader, columns: Many
     for file in group.files:
         pieces = select_rows(reader, plan.metadata, file, group.key_predicate)
         internal = internal_of(plan, file, columns, in_order=in_order)
-        sources.append(file_source(plan, file, reader, fields, pieces, internal))
+        sources.append(replace(file_source(plan, file, reader, fields, pieces, internal), recent={}))
     sources += buffer_sources(plan, group, columns)
     return [source for source in sources if len(source.pieces)]
 
@@ -500,16 +500,3 @@ def internal_names(columns: Many[str]) -> tuple[str, ...]:
 def field_names(plan: ScanPlan, columns: Many[str]) -> tuple[str, ...]:
     known = {field.name for field in plan.metadata.fields}
     return tuple(name for name in columns if name in known)
-
-
-def count_row_groups(plan: ScanPlan, reader: SstReader) -> tuple[int, int]:
-    """Return how many row groups the plan reads, and how many its files have. Opens footers only."""
-    kept = total = 0
-    for group in plan.groups:
-        for file in group.files:
-            kept += len(reader.matching_row_groups(plan.metadata, file, group.key_predicate))
-            total += file.row_group_count
-    for file in plan.direct:
-        kept += len(reader.matching_row_groups(plan.metadata, file, plan.predicate))
-        total += file.row_group_count
-    return kept, total

@@ -106,8 +106,10 @@ def _unsettled(predicate: Predicate, metadata: RegionMetadata, file: FileMeta) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """Rows of an SST. Of sequences and operations those are read that ``internal`` names.
+    """Rows of an SST.
 
+    ``recent`` holds row groups for the shares that follow; None where no row group is in two shares, because what it
+    holds lives as long as the scan, for every file. Of sequences and operations those are read that ``internal`` names.
     Else every row has the file's newest sequence, and is put. That is the truth as far as a merge needs it, if the file
     has no delete markers, and the sequences of no other source are among its own.
     """
@@ -119,7 +121,7 @@ class FileSource:
     pieces: Pieces
     visible: Sequence
     internal: tuple[str, ...] = ()
-    recent: dict[int, RowGroup] = field(default_factory=dict, compare=False)
+    recent: dict[int, RowGroup] | None = field(default=None, compare=False)
 
     @property
     def series(self) -> pa.RecordBatch:
@@ -169,6 +171,8 @@ class FileSource:
 
     def _row_group(self, number: int) -> RowGroup:
         """Read a row group, or take it from the share before, which may end where this one begins."""
+        if self.recent is None:
+            return self.reader.row_group(self.metadata, self.file, number, self.field_names, self.internal)
         known = self.recent.pop(number, None)
         if known is None:
             known = self.reader.row_group(self.metadata, self.file, number, self.field_names, self.internal)

@@ -225,6 +225,13 @@ class SstReader:
             bytes_read=_stored_bytes(footer.parquet, number, missing) if missing else 0,
         )
 
+    @staticmethod
+    def _idle(footer: Footer) -> pq.ParquetFile | None:
+        try:
+            return footer.idle.pop()
+        except IndexError:  # Asking first would leave room for another thread to take the last one.
+            return None
+
     def was_asked(self, file: FileMeta, number: int) -> bool:
         """Tell whether a row group was asked for before, and remember that it was now."""
         asked = self._asked.setdefault(file.file_id, set())
@@ -262,7 +269,7 @@ class SstReader:
             return found, []
         key = sst_key(metadata.region_id, file.file_id)
         try:
-            parquet = footer.idle.pop() if footer.idle else self._open(metadata.region_id, file, footer.parquet)
+            parquet = self._idle(footer) or self._open(metadata.region_id, file, footer.parquet)
             rows = parquet.read_row_group(number, columns=missing, use_threads=False)
             footer.idle.append(parquet)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:

@@ -22,7 +22,9 @@ from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, O
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import TIME_MAX, TimeRange
 from mitoframe.read import scanner
-from mitoframe.read.scanner import BATCH_ROWS, count_row_groups, few_jobs, jobs, run_plan, shares
+from mitoframe.read.receipt import report_on
+from mitoframe.read.scanner import BATCH_ROWS, few_jobs, jobs, run_plan, shares
+from mitoframe.read.sources import RECENT_MAX
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int64()}, {"cpu": pa.int64(), "note": pa.string()})
 HOUR_MS = 3_600_000
@@ -227,6 +229,25 @@ def check_sorted(rows: list[Row], dedup: Dedup) -> None:
     order = [order_of(row) if dedup == "none" else row.key for row in rows]
     assert order == sorted(order)
     assert dedup == "none" or len(set(order)) == len(order)
+
+
+@pytest.mark.parametrize(("overlap", "held_max"), [(False, 0), (True, RECENT_MAX)], ids=["alone", "merged"])
+def test_what_a_scan_holds_of_a_file_does_not_grow_with_the_file_nor_with_their_number(overlap, held_max):
+    engine = open_engine(row_group_rows=2, cache_size_bytes=0, compaction_trigger_files=1000)
+    create(engine, METADATA)
+    for number in range(6):
+        start = 0 if overlap else 100 * number
+        engine.write(REGION, batch_of(METADATA, [Row(0, start + n, ("a", 0), (n, None)) for n in range(40)]))
+        engine.flush(REGION)
+
+    with limits(share_rows=8):
+        found = scanner.shares(engine.plan(REGION, ScanRequest()), engine.reader, ["cpu"])
+        assert len(found) > 6
+        for share in found:
+            share.read()
+
+    held = {id(part.source): len(part.source.recent or ()) for share in found for part in share.parts}
+    assert max(held.values()) == held_max
 
 
 @settings(deadline=None, max_examples=150)
@@ -512,5 +533,5 @@ def test_row_groups_that_are_read_are_counted_without_reading_rows(engine):
     everything = engine.plan(REGION, ScanRequest())
     one_host = engine.plan(REGION, ScanRequest(predicate=Compare("host", "==", "h0")))
 
-    assert count_row_groups(everything, engine.reader) == (6, 6)
-    assert count_row_groups(one_host, engine.reader) == (1, 6)
+    assert report_on(everything, engine.reader).row_groups == (6, 6)
+    assert report_on(one_host, engine.reader).row_groups == (1, 6)

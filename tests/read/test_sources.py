@@ -159,7 +159,7 @@ def test_row_groups_without_a_series_that_is_asked_for_are_not_decoded(predicate
 
 def test_a_source_holds_its_last_row_groups_for_the_share_that_follows_and_no_more():
     reader, file = file_with([put(n + 1, n, "a", n) for n in range(3 * (RECENT_MAX + 2))], budget_bytes=0)
-    source = source_of(reader, file, internal=())
+    source = replace(source_of(reader, file, internal=()), recent={})
     read(source, EVERYTHING)
 
     assert list(source.recent) == list(range(2, RECENT_MAX + 2))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, time, timedelta
@@ -587,3 +588,14 @@ def test_a_footer_that_was_pushed_out_is_read_again(small):
     reader = SstReader(holding(data), Cache(0))
 
     assert len(read_all(reader, METADATA, file)) == len(read_all(reader, METADATA, file)) == 4
+
+
+def test_the_last_idle_reader_may_be_taken_by_another_thread_at_the_last_moment(small):
+    data, file = small
+    reader = SstReader(holding(data))
+    footer = reader.footer(METADATA, file)
+    just_taken = type("JustTaken", (deque,), {"__bool__": lambda _: True})()
+    object.__setattr__(footer, "idle", just_taken)
+
+    assert len(reader.row_group(METADATA, file, 0, ["cpu"]).times)
+    assert len(just_taken) == 1, "what was opened instead is idle now"
