@@ -20,7 +20,7 @@ from mitoframe.model.errors import InvalidInputError, SnapshotExpiredError
 from mitoframe.model.ids import Sequence
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import DurationLike, parse_duration_ms
-from mitoframe.travelling import telling_apart
+from mitoframe.travelling import is_of_the_past, telling_apart
 
 if TYPE_CHECKING:
     from mitoframe.model.batch import Batch
@@ -48,6 +48,8 @@ def follow(
     interval_ms = parse_duration_ms(interval, "interval")
     if interval_ms < 1:
         raise InvalidInputError(f"interval={interval!r} is shorter than a millisecond.")
+    if is_of_the_past(scan.engine):
+        raise InvalidInputError("this scan is of an earlier moment, to which no rows come; leave as_of out to follow.")
     predicate = verbs.exact_predicate(scan.where, scan.metadata.arrow_schema())
     if predicate is None:
         raise InvalidInputError(

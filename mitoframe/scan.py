@@ -379,7 +379,8 @@ class Scan:
             interval: how long to wait, when nothing new was there, before looking again.
 
         Raises:
-            InvalidInputError: ``where`` looks at several rows at once and so cannot be asked about new rows alone.
+            InvalidInputError: ``where`` looks at several rows at once and so cannot be asked about new rows alone; or,
+                to follow, the scan is of an earlier moment.
 
         Example:
             >>> import mitoframe as mito, polars as pl, datetime as dt

@@ -220,8 +220,18 @@ class EngineAt:
         return hash((id(self._engine), self._min_sequence))
 
     @property
+    def is_of_the_past(self) -> bool:
+        """Whether no row that is written from now on will be seen."""
+        return self._snapshot is not None
+
+    @property
     def _parts(self) -> tuple[int, int, Sequence]:
         return id(self._engine), id(self._snapshot), self._min_sequence
+
+
+def is_of_the_past(engine: object) -> bool:
+    """Tell whether an engine reads an earlier moment, as that of a scan with ``as_of`` does."""
+    return isinstance(engine, EngineAt) and engine.is_of_the_past
 
 
 def engine_at(

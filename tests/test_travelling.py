@@ -457,3 +457,17 @@ def test_a_file_that_was_deleted_elsewhere_is_told_from_one_that_is_lost(tmp_pat
             raise CorruptionError("missing", path="wal")
 
     assert caught.value.__cause__ is known
+
+
+def test_a_scan_of_an_earlier_moment_cannot_be_followed_and_one_since_a_moment_can() -> None:
+    frame = pl.DataFrame({"ts": [datetime(2024, 1, 1)], "x": [1]})
+    with mito.open("memory://") as database:
+        database.write(frame, "t", time="ts")
+        database["t"].snapshot("then")
+
+        with pytest.raises(mito.InvalidInputError, match=r"earlier moment.*leave as_of out"):
+            database.scan("t", as_of="then").tail(follow=True)
+
+        followed = database.scan("t", since="then").tail(follow=True)
+        database.write(frame.with_columns(x=2), "t")
+        assert next(followed)["x"].to_list() == [2]
