@@ -27,7 +27,8 @@ from mitoframe.model.timerange import EVERYTHING, DurationLike
 from mitoframe.read.latest import latest
 from mitoframe.read.resample import Aggregation, is_supported
 from mitoframe.read.resample import resample as aggregate
-from mitoframe.read.scanner import is_much_for_few, jobs
+from mitoframe.read.scanner import jobs
+from mitoframe.read.shares import is_much_for_few
 
 if TYPE_CHECKING:
     from mitoframe.model.batch import Batch

@@ -14,7 +14,7 @@ from mitoframe.model.batch import concat_batches
 from mitoframe.model.file import LEVEL_FLUSHED
 from mitoframe.model.predicate import ALWAYS, residual, series_mask
 from mitoframe.read.pieces import pieces_of
-from mitoframe.read.scanner import (
+from mitoframe.read.shares import (
     are_in_order,
     buffer_sources,
     cut_file,

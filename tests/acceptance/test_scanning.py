@@ -23,7 +23,7 @@ from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.parts import LANES
 from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Or, Predicate
 from mitoframe.model.request import CompactRequest, ScanRequest
-from mitoframe.read import scanner, sources
+from mitoframe.read import shares, sources
 from mitoframe.storage.paths import sst_key
 
 WIDE = metadata_of(HOST, CPU | {"note": pa.string()})
@@ -91,7 +91,7 @@ def test_the_statistics_of_every_row_group_are_its_least_and_greatest_value_to_t
 
 @pytest.mark.parametrize("few_rows", [0, 1_000], ids=["many", "few"])
 def test_conditions_that_choose_other_times_never_get_each_others_rows(monkeypatch, few_rows):
-    monkeypatch.setattr(scanner, "FEW_ROWS", few_rows)
+    monkeypatch.setattr(shares, "FEW_ROWS", few_rows)
     monkeypatch.setattr(sources, "SERIES_KEPT_MIN", 0)
     engine = started(metadata=WIDE, row_group_rows=2)
     write_as(WIDE, engine, *(row(time, time, None) for time in range(8)))
@@ -219,7 +219,7 @@ def parts(engine: MitoEngine, **request: Any) -> list[list[Row]]:
 
 
 def test_dealt_by_series_a_part_has_all_rows_of_its_series_in_order(monkeypatch):
-    monkeypatch.setattr(scanner, "SHARE_ROWS", 50)
+    monkeypatch.setattr(shares, "SHARE_ROWS", 50)
     engine = started(metadata=WIDE, row_group_rows=4, compaction_trigger_files=100)
     there = scattered(engine)
 
@@ -247,7 +247,7 @@ def test_dealt_by_series_a_part_has_all_rows_of_its_series_in_order(monkeypatch)
     ids=repr,
 )
 def test_the_same_rows_are_found_however_they_are_dealt(monkeypatch, predicate):
-    monkeypatch.setattr(scanner, "SHARE_ROWS", 30)
+    monkeypatch.setattr(shares, "SHARE_ROWS", 30)
     engine = started(metadata=WIDE, row_group_rows=4, compaction_trigger_files=100)
     there = scattered(engine)
 
@@ -277,7 +277,7 @@ def matches(predicate: Predicate, key: tuple[str, int], fields: tuple[int, str |
 
 @pytest.mark.parametrize("distribution", ["any", "series"])
 def test_scans_of_many_parts_on_one_thread_all_come_to_an_end(monkeypatch, distribution):
-    monkeypatch.setattr(scanner, "SHARE_ROWS", 4)
+    monkeypatch.setattr(shares, "SHARE_ROWS", 4)
     with closing(
         started(
             metadata=WIDE,

@@ -19,7 +19,7 @@ from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.parts import LANES, SCAN_LANE
 from mitoframe.model.errors import ClosedError, CorruptionError
 from mitoframe.model.request import ScanRequest
-from mitoframe.read import scanner
+from mitoframe.read import shares
 from mitoframe.storage.paths import sst_key
 
 METADATA = metadata_of(HOST, CPU)
@@ -217,7 +217,7 @@ def filled(engine: MitoEngine) -> list[Any]:
 
 @pytest.fixture
 def small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanner, "SHARE_ROWS", 10)
+    monkeypatch.setattr(shares, "SHARE_ROWS", 10)
 
 
 @pytest.mark.usefixtures("small_shares")

@@ -14,7 +14,7 @@ import pytest
 import mitoframe as mito
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.model.file import FileMeta
-from mitoframe.read import scanner
+from mitoframe.read import shares
 from mitoframe.storage.paths import sst_key
 
 START = datetime(2024, 1, 1)
@@ -72,7 +72,7 @@ class Store:
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param != "in memory":
-        monkeypatch.setattr(scanner, "FEW_ROWS", 0)
+        monkeypatch.setattr(shares, "FEW_ROWS", 0)
     return str(request.param)
 
 
@@ -215,7 +215,7 @@ def test_a_query_under_way_keeps_its_files_whatever_is_merged_and_removed_meanwh
 def test_an_answer_that_is_drawn_bit_by_bit_keeps_its_files_whatever_is_asked_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanner, "FEW_ROWS", 0)
+    monkeypatch.setattr(shares, "FEW_ROWS", 0)
     with mito.open(tmp_path, gc_grace_ms=0) as database:
         for hour in range(20):
             times = [datetime(2024, 1, 1, hour, minute) for minute in range(50)]

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import mitoframe as mito
-from mitoframe.read import scanner
+from mitoframe.read import shares
 
 START = datetime(2024, 1, 1)
 BUDGETS = [0, 10_000, None]
@@ -75,9 +75,9 @@ class Tables:
 @pytest.fixture(params=["few", "many"])
 def tables(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
     """Three files: the first two overlap, the third stands alone."""
-    monkeypatch.setattr(scanner, "SHARE_ROWS", 20)
+    monkeypatch.setattr(shares, "SHARE_ROWS", 20)
     if request.param == "many":
-        monkeypatch.setattr(scanner, "FEW_ROWS", 0)
+        monkeypatch.setattr(shares, "FEW_ROWS", 0)
     tables = Tables()
     for frame in (rows(0, 60, 0), rows(40, 80, 30), rows(100, 130, 5)):
         tables.write(frame)

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import mitoframe as mito
-from mitoframe.read import scanner
+from mitoframe.read import shares
 
 START = datetime(2024, 1, 1)
 ROWS, TERMS = 40_000, 1_000_000
@@ -56,12 +56,12 @@ def db() -> Iterator[mito.Database]:
         yield db
 
 
-@pytest.mark.parametrize("few_rows", [0, scanner.FEW_ROWS], ids=["many", "few"])
+@pytest.mark.parametrize("few_rows", [0, shares.FEW_ROWS], ids=["many", "few"])
 @pytest.mark.parametrize("name", MANY)
 def test_a_million_values_are_looked_up_right_and_soon(
     db: mito.Database, truth: pl.DataFrame, name: str, few_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanner, "FEW_ROWS", few_rows)
+    monkeypatch.setattr(shares, "FEW_ROWS", few_rows)
     expected = truth.filter(MANY[name])
     begun = monotonic()
 
@@ -100,12 +100,12 @@ MISMATCHED = {
 }
 
 
-@pytest.mark.parametrize("few_rows", [0, scanner.FEW_ROWS], ids=["many", "few"])
+@pytest.mark.parametrize("few_rows", [0, shares.FEW_ROWS], ids=["many", "few"])
 @pytest.mark.parametrize("name", MISMATCHED)
 def test_types_that_do_not_compare_are_an_error_never_rows(
     db: mito.Database, name: str, few_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanner, "FEW_ROWS", few_rows)
+    monkeypatch.setattr(shares, "FEW_ROWS", few_rows)
 
     with pytest.raises((mito.InvalidInputError, pl.exceptions.PolarsError)):
         db.scan("cpu", where=MISMATCHED[name]).collect()

@@ -19,7 +19,7 @@ from mitoframe.frames.arrow import to_batch
 from mitoframe.frames.polars import _merge_scan, _path_scan
 from mitoframe.model.batch import OpType
 from mitoframe.model.request import ScanRequest
-from mitoframe.read import scanner
+from mitoframe.read import shares
 
 START = datetime(2024, 1, 1)
 KEYS = ["host", "ts"]
@@ -93,7 +93,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mito.Table]:
 def lazy(request: pytest.FixtureRequest, table: mito.Table, monkeypatch: pytest.MonkeyPatch) -> pl.LazyFrame:
     """A frame whose rows are handed over in memory, or as a file and as a source that merges."""
     if request.param == "many":
-        monkeypatch.setattr(scanner, "FEW_ROWS", 0)
+        monkeypatch.setattr(shares, "FEW_ROWS", 0)
     return table.scan().to_polars()
 
 
@@ -138,7 +138,7 @@ def test_few_rows_are_in_memory_and_many_in_a_file_and_a_merge(lazy: pl.LazyFram
     plan = lazy.explain()
     found = [part for part in ("DF [", "Parquet SCAN [", "mitoframe merge") if part in plan]
 
-    assert found == (["DF ["] if scanner.FEW_ROWS else ["Parquet SCAN [", "mitoframe merge"])
+    assert found == (["DF ["] if shares.FEW_ROWS else ["Parquet SCAN [", "mitoframe merge"])
 
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
@@ -196,7 +196,7 @@ def test_a_frame_made_before_a_write_sees_it(tmp_path) -> None:
 @pytest.fixture
 def as_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hand over no rows in memory, and start with nothing that an earlier query left."""
-    monkeypatch.setattr(scanner, "FEW_ROWS", 0)
+    monkeypatch.setattr(shares, "FEW_ROWS", 0)
     _path_scan.cache_clear()
 
 

@@ -14,7 +14,7 @@ PROGRAM = """
 import datetime as dt
 import polars as pl
 import mitoframe as mito
-from mitoframe.read import scanner
+from mitoframe.read import shares
 
 START = dt.datetime(2024, 1, 1)
 
@@ -50,9 +50,9 @@ queries = {
     "concat": lambda lf: pl.concat([lf.filter(asked), lf.filter(~asked), lf]),
     "sorted": lambda lf: lf.sort("load", "host", "ts", descending=True).head(11),
 }
-for few_rows in (scanner.FEW_ROWS, 0):
-    for share_rows in (scanner.SHARE_ROWS, 60):
-        scanner.FEW_ROWS, scanner.SHARE_ROWS = few_rows, share_rows
+for few_rows in (shares.FEW_ROWS, 0):
+    for share_rows in (shares.SHARE_ROWS, 60):
+        shares.FEW_ROWS, shares.SHARE_ROWS = few_rows, share_rows
         lazy, again = cpu.scan().to_polars(), cpu.scan().to_polars()
         for engine in ("in-memory", "streaming"):
             for name, query in queries.items():

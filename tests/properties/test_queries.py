@@ -31,7 +31,7 @@ from mitoframe.drivers.meta_sqlite import SqliteMetaStore
 from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.parts import LANES
-from mitoframe.read import scanner
+from mitoframe.read import scanner, shares
 from mitoframe.registry import Connection
 
 NIGHTLY = bool(os.environ.get("MITOFRAME_NIGHTLY"))
@@ -287,9 +287,9 @@ configs = st.fixed_dictionaries(
 )
 limits = st.fixed_dictionaries(
     {
-        "SHARE_ROWS": st.sampled_from([6, 15, scanner.SHARE_ROWS]),
-        "FEW_ROWS": st.sampled_from([0, 12, scanner.FEW_ROWS, scanner.FEW_ROWS]),
-        "FEW_CELLS": st.sampled_from([0, scanner.FEW_CELLS]),
+        "SHARE_ROWS": st.sampled_from([6, 15, shares.SHARE_ROWS]),
+        "FEW_ROWS": st.sampled_from([0, 12, shares.FEW_ROWS, shares.FEW_ROWS]),
+        "FEW_CELLS": st.sampled_from([0, shares.FEW_CELLS]),
         "BATCH_ROWS": st.sampled_from([3, scanner.BATCH_ROWS]),
     }
 )
@@ -309,7 +309,7 @@ class QueryMachine(RuleBasedStateMachine):
     def open_store(self, config: dict[str, Any], small: dict[str, int], threads: int, first_writes: list[int]) -> None:
         self.patch = pytest.MonkeyPatch()
         for name, value in small.items():
-            self.patch.setattr(scanner, name, value)
+            self.patch.setattr(scanner if name == "BATCH_ROWS" else shares, name, value)
         scheduler = ThreadScheduler(dict.fromkeys(LANES, threads)) if threads else InlineScheduler()
         engine = open_engine(scheduler=scheduler, **config)
         self.meta = SqliteMetaStore(":memory:")

@@ -21,9 +21,9 @@ from mitoframe.model.options import Dedup
 from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, Or, Predicate
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import TIME_MAX, TimeRange
-from mitoframe.read import scanner
+from mitoframe.read import shares
 from mitoframe.read.receipt import report_on
-from mitoframe.read.scanner import BATCH_ROWS, few_jobs, jobs, run_plan, shares
+from mitoframe.read.scanner import BATCH_ROWS, few_jobs, jobs, run_plan
 from mitoframe.read.sources import RECENT_MAX
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int64()}, {"cpu": pa.int64(), "note": pa.string()})
@@ -204,8 +204,8 @@ def test_a_scan_finds_what_brute_force_finds(dedup, actions, wanted, row_group_r
 def limits(*, share_rows: int, few_rows: int = 0) -> Iterator[None]:
     """Cut shares as if so few rows were many."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scanner, "SHARE_ROWS", share_rows)
-        patch.setattr(scanner, "FEW_ROWS", few_rows)
+        patch.setattr(shares, "SHARE_ROWS", share_rows)
+        patch.setattr(shares, "FEW_ROWS", few_rows)
         yield
 
 
@@ -241,7 +241,7 @@ def test_what_a_scan_holds_of_a_file_does_not_grow_with_the_file_nor_with_their_
         engine.flush(REGION)
 
     with limits(share_rows=8):
-        found = scanner.shares(engine.plan(REGION, ScanRequest()), engine.reader, ["cpu"])
+        found = shares.divide(engine.plan(REGION, ScanRequest()), engine.reader, ["cpu"])
         assert len(found) > 6
         for share in found:
             share.read()
@@ -268,7 +268,7 @@ def test_shares_are_read_in_any_order_and_hold_every_row_once(
 
     with limits(share_rows=share_rows):
         plan = region.engine.plan(REGION, request)
-        found = shares(plan, region.engine.reader, (*names, "__sequence"))
+        found = shares.divide(plan, region.engine.reader, (*names, "__sequence"))
     read_in_order = {number: found[number].read() for number in order if number < len(found)}
     read_in_order |= {number: found[number].read() for number in range(50, len(found))}
 
@@ -340,7 +340,7 @@ def test_a_long_series_is_cut_by_time_where_row_groups_begin(dedup):
 
     with limits(share_rows=20):
         plan = region.engine.plan(REGION, ScanRequest())
-        found = shares(plan, region.engine.reader, ("cpu", "note"))
+        found = shares.divide(plan, region.engine.reader, ("cpu", "note"))
 
     assert len(plan.groups) == 1
     assert len(found) > 8
@@ -359,7 +359,7 @@ def test_of_a_series_that_is_cut_by_time_no_row_group_is_read_that_a_share_does_
         region.flush()
 
     with limits(share_rows=40):
-        found = shares(region.engine.plan(REGION, ScanRequest()), region.engine.reader, ("cpu",))
+        found = shares.divide(region.engine.plan(REGION, ScanRequest()), region.engine.reader, ("cpu",))
     counts = [share.read().counts for share in found]
 
     assert len(found) >= 8
