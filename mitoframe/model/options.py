@@ -15,6 +15,7 @@ WalRecovery = Literal["tolerate_torn_tail", "point_in_time", "strict"]
 Dedup = Literal["last", "merge", "none"]
 WalMode = Literal["log", "noop"]
 IndexMode = Literal["background", "sync", "manual"]
+CompactionPolicy = Literal["runs", "count"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class MitoConfig:
             Fewer make for faster scans, more for faster ingest of rows that come in no order of time.
         gc_grace_ms: how long files and row versions stay after the last version that needs them, for readers in other
             processes and for taking a write back.
+        journal_entries_max: how many entries of a table's journal are kept; the oldest are rolled up into one.
         cache_size_bytes: how much memory may be spent on keeping what scans have read and found out, for the next; None
             is an eighth of the machine's, 0 keeps nothing.
         flush_on_close: whether closing writes the memtable to Parquet, so that the folder holds plain files.
@@ -80,6 +82,7 @@ class MitoConfig:
     row_group_rows: int = 102_400
     compaction_trigger_files: int = 4
     gc_grace_ms: int = HOUR_MS
+    journal_entries_max: int = 10_000
     cache_size_bytes: int | None = None
     flush_on_close: bool = True
 
@@ -90,6 +93,7 @@ class MitoConfig:
         for name in _AT_LEAST_ONE:
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("gc_grace_ms", self.gc_grace_ms, 0)
+        _check_at_least("journal_entries_max", self.journal_entries_max, JOURNAL_ENTRIES_LEAST)
         if self.cache_size_bytes is not None:
             _check_at_least("cache_size_bytes", self.cache_size_bytes, 0)
         _check_at_least("compaction_trigger_files", self.compaction_trigger_files, 2)
@@ -114,6 +118,8 @@ _AT_LEAST_ONE = (
     "checkpoint_distance",
     "row_group_rows",
 )
+JOURNAL_ENTRIES_LEAST = 10
+"""Fewer would not say more than the newest few versions of a manifest do."""
 _ORDERED = (
     ("write_buffer_size_bytes", "write_buffer_limit_bytes"),
     ("global_write_buffer_size_bytes", "global_write_buffer_reject_bytes"),
@@ -170,6 +176,66 @@ class RegionOptions:
         return RegionOptions(**value)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionOptions:
+    """What decides which files are merged; a picker needs nothing else but the files and the time.
+
+    Attributes:
+        policy: ``"count"``: files are merged once there are enough of similar size, and a time window to which nothing
+            comes any more becomes one sorted run. ``"runs"``: as soon as two files of a window overlap.
+        window_ms: the time window whose files are compacted together; None is the one remembered, or inferred.
+        trigger_files: how many files start a merge in a window to which rows come.
+        settled_trigger_files: how many files without overlap are joined in a window to which nothing comes any more.
+        settle_ms: how long nothing must have come to a window for that; longer where much would be rewritten for
+            little.
+        input_files_max: files of one merge; those that an earlier merge divided by series count as one.
+        input_size_max_bytes: bytes of one merge; None is no limit: a merge takes the same memory for any.
+        output_size_max_bytes: a file that becomes as large is followed by another.
+        ttl_ms: rows that are older than the newest by this expire; None keeps them for ever.
+        dedup: which rows of one key are seen, as in `RegionOptions`.
+
+    """
+
+    # The simulator's figures for a day of 10-second data, 5 percent of it up to 6 h late, in windows of 1 h: "count"
+    # writes each byte 3.0 times and has at most 5 runs in a window meanwhile, "runs" writes it 9.8 times and has 1;
+    # both leave one file in each window. In one window of a day it is 4.5 against 73 times.
+    policy: CompactionPolicy = "count"
+    window_ms: int | None = None
+    trigger_files: int = 4
+    settled_trigger_files: int = 4
+    settle_ms: int = HOUR_MS
+    input_files_max: int = 32
+    input_size_max_bytes: int | None = None
+    output_size_max_bytes: int = 128 * MIB
+    ttl_ms: int | None = None
+    dedup: Dedup = "last"
+
+    def __post_init__(self) -> None:
+        _check_choice("policy", self.policy, ("runs", "count"))
+        _check_choice("dedup", self.dedup, ("last", "merge", "none"))
+        for name, least in _COMPACTION_LEAST.items():
+            if getattr(self, name) is not None:
+                _check_at_least(name, getattr(self, name), least)
+        for name in ("trigger_files", "settled_trigger_files"):
+            if getattr(self, name) > self.input_files_max:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} is above input_files_max={self.input_files_max}: no merge could "
+                    "take as many; lower it, or raise the other."
+                )
+        if self.input_size_max_bytes is not None and self.input_size_max_bytes < self.output_size_max_bytes:
+            raise ConfigError("output_size_max_bytes is above input_size_max_bytes; lower it, or raise the other.")
+
+
+_COMPACTION_LEAST = {
+    "window_ms": 1000,
+    "trigger_files": 2,
+    "settled_trigger_files": 2,
+    "settle_ms": 0,
+    "input_files_max": 2,
+    "input_size_max_bytes": 1,
+    "output_size_max_bytes": 1,
+    "ttl_ms": 1,
+}
 ROW_GROUP_ROWS_MAX = 10 * 1024 * 1024
 _REGION_LEAST = {
     "compaction_window_ms": 1000,
