@@ -34,6 +34,7 @@ CRASH_POINTS = MappingProxyType(
         "backfill.stored": "the backfill's files are stored, the manifest does not know them",
         "recover.version_built": "the manifest is folded, the log is not replayed",
         "recover.replayed": "the log is replayed",
+        "journal.stored": "a part of the journal is stored, those that it takes in are still there",
         "gc.deleting": "the manifest no longer lists the file, the file is still there",
     }
 )

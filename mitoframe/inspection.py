@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mitoframe.model.ids import RegionId
     from mitoframe.region.version import Version
     from mitoframe.storage.cache import CacheUse
+    from mitoframe.storage.journal import JournalEntry
     from mitoframe.storage.memtable import MemtableStats
 
 MEMTABLE_LEVEL = -1
@@ -31,6 +32,35 @@ def files(version: Version, *, with_memtable: bool = False) -> pa.Table:
     if with_memtable:
         rows += [_memtable_row(memtable.stats) for memtable in version.memtables if not memtable.is_empty()]
     return pa.Table.from_pylist(rows, schema=_files_schema(version.state.metadata.time.type))
+
+
+def history(entries: Iterable[JournalEntry]) -> pa.Table:
+    """Return one row per thing that happened to a table, oldest first; see `Table.history`."""
+    found = list(entries)
+    times = {
+        "at": [entry.at_ms or None for entry in found],
+        "took": [max(entry.at_ms - entry.begun_ms, 0) if _is_timed(entry) else None for entry in found],
+    }
+    return pa.table(
+        {
+            "version": pa.array([entry.version for entry in found], pa.int64()),
+            "at": pa.array(times["at"], pa.timestamp("ms", "UTC")),
+            "took": pa.array(times["took"], pa.duration("ms")),
+            "what": pa.array([entry.what for entry in found], pa.string()),
+            "reason": pa.array([entry.reason or None for entry in found], pa.string()),
+            "inputs": pa.array([entry.inputs for entry in found], pa.list_(pa.string())),
+            "outputs": pa.array([entry.outputs for entry in found], pa.list_(pa.string())),
+            "rows_in": pa.array([entry.rows_in for entry in found], pa.uint64()),
+            "rows_out": pa.array([entry.rows_out for entry in found], pa.uint64()),
+            "bytes_in": pa.array([entry.bytes_in for entry in found], pa.uint64()),
+            "bytes_out": pa.array([entry.bytes_out for entry in found], pa.uint64()),
+            "starts_anew": pa.array([entry.starts_anew for entry in found], pa.bool_()),
+        }
+    )
+
+
+def _is_timed(entry: JournalEntry) -> bool:
+    return not entry.is_rebuilt and bool(entry.begun_ms)
 
 
 def caches(uses: Iterable[CacheUse]) -> pa.Table:

@@ -10,7 +10,7 @@ class of contract tests in `mitoframe.testing.contracts`; give it a fixture and 
     Scheduler      who runs background jobs               drivers/scheduler.py
     Clock          what time it is                        drivers/clock.py
     Randomness     where identifiers come from            drivers/clock.py
-    RegionHook     who is told of what a region did       none
+    RegionHook     who is told of what a region did       engine/journal.py
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mitoframe.model.edit import Edit
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import EntryId, ManifestVersion, RegionId
+    from mitoframe.model.ids import EntryId, FileId, ManifestVersion, RegionId
     from mitoframe.model.schema import RegionMetadata
 
 Result = TypeVar("Result")
@@ -84,6 +84,9 @@ class Vfs(Protocol):
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """Return up to ``length`` bytes from ``start`` (to the end if None); fewer only at the end of the file."""
 
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        """Return what `read` does for each (start, length), for the price of one opening."""
+
     def stat(self, path: str) -> FileStat: ...
 
     def list(self, path: str) -> list[str]:
@@ -132,6 +135,9 @@ class ObjectStore(Protocol):
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``start``; `CorruptionError` if the object is shorter."""
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        """Return what `get_range` does for each (start, length), for the price of one request."""
 
     def put_if_absent(self, key: str, data: Bytes) -> None:
         """Store ``data`` durably under ``key``; ``FileExistsError`` if the key is taken."""
@@ -355,11 +361,85 @@ class Randomness(Protocol):
 # --- hooks ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SstFileInfo:
+    """An SST that was just stored: all that is known of it, its key in the store, and where others can read it."""
+
+    file: FileMeta
+    key: str
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionGcInfo:
+    """What a pass of the garbage collector did.
+
+    ``removed_files`` were deleted, of ``size_bytes`` together. ``version`` is that of the manifest which forgot them,
+    None if it knew none of them, or is gone itself. ``full_file_listing``: all files that are stored were looked at.
+    """
+
+    removed_files: tuple[FileId, ...]
+    size_bytes: int
+    version: ManifestVersion | None
+    is_region_dropped: bool
+    full_file_listing: bool
+
+
 class RegionHook(Protocol):
-    """Told what a region did. Must be fast; an exception is logged and never harms the region."""
+    """Told what regions did. A hook has those of these methods that it needs; one that inherits them has all.
 
-    def on_sst_files_written(self, metadata: RegionMetadata, files: Sequence[FileMeta]) -> None:
-        """Come after SSTs are stored, and before the manifest knows them."""
+    | what happened                         | on_sst_files_written | on_manifest_updated |
+    |---------------------------------------|----------------------|---------------------|
+    | flush                                 | yes                  | yes                 |
+    | compaction                            | yes                  | yes                 |
+    | backfill, replace, undo, restore      | if files were made   | yes                 |
+    | create, alter                         | no (no SST)          | yes                 |
+    | truncate                              | no (files go)        | yes                 |
+    | an index built in the background      | no (no SST)          | yes                 |
+    | a snapshot made or dropped            | no (no SST)          | yes                 |
+    | gc, checkpoint, drop                  | no                   | no                  |
+    | what another process did is noticed   | no                   | no                  |
 
-    def on_manifest_updated(self, metadata: RegionMetadata, edit: Edit, version: ManifestVersion) -> None:
-        """Come after an edit is durable and visible, outside every lock."""
+    Methods are called on a thread of the engine, while nobody holds the lock of the region's versions, one at a time
+    for each hook, in the order in which things were told. What raises is logged, told by ``health()`` and harms
+    nothing. What takes longer than a second is not waited for: the region goes on, and the hook is told the rest when
+    it comes to it. Hooks are given to ``mitoframe.open(hooks=)``, or offered by a package as entry points of the group
+    ``mitoframe.hooks``.
+
+    Example:
+        >>> class Counting(RegionHook):
+        ...     versions = 0
+        ...     def on_manifest_updated(self, region_id, actions, version):
+        ...         self.versions += len(actions)
+
+    """
+
+    def on_sst_files_written(self, region_id: RegionId, metadata: RegionMetadata, files: Sequence[SstFileInfo]) -> None:
+        """Come after SSTs are stored, and before the manifest knows them. It may never come to know them."""
+        return
+
+    def on_manifest_updated(self, region_id: RegionId, actions: Sequence[Edit], version: ManifestVersion) -> None:
+        """Come after a version of the manifest is durable and visible, with all that it does."""
+        return
+
+    def on_region_opened(self, region_id: RegionId, metadata: RegionMetadata) -> None:
+        """Come after a region was made or opened; not if it is only looked at again."""
+        return
+
+    def on_region_closed(self, region_id: RegionId) -> None:
+        """Come after a region was let go. It may be opened again."""
+        return
+
+    def on_region_dropped(self, region_id: RegionId) -> None:
+        """Come after a region was given up. Its files are still there."""
+        return
+
+    def on_region_files_removed(self, region_id: RegionId) -> None:
+        """Come after the last file of a region that was given up has gone."""
+        return
+
+    def on_region_gc(
+        self, region_id: RegionId, metadata: RegionMetadata | None, store: ObjectStore, info: RegionGcInfo
+    ) -> None:
+        """Come after files that nobody needs were looked for; without ``metadata`` if the region was given up."""
+        return

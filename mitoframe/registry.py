@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.drivers.clock import SystemClock, SystemRandomness
@@ -29,7 +31,7 @@ from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.opening import roll_forward
-from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, LANES, SCAN_LANE, WRITE_LANE
+from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, HOOK_LANE, LANES, SCAN_LANE, WRITE_LANE
 from mitoframe.model.errors import (
     ConfigError,
     CorruptionError,
@@ -39,6 +41,7 @@ from mitoframe.model.errors import (
     UnavailableError,
 )
 from mitoframe.model.ids import RegionId, table_id_of
+from mitoframe.region.hooks import check_hook
 from mitoframe.storage.paths import (
     CATALOG_FILE,
     HOLDER_FILE,
@@ -71,8 +74,12 @@ STORE_FORMAT = 1
 WRITERS_MAX = 4
 CHANGES_MAX = 4
 """A change waits for the writes of its table; this many tables may be changed at a time."""
+HOOKS_MAX = 4
+"""So many hooks may be slow at a time without keeping others waiting."""
 CACHE_SHARE = 8
 """What part of the machine's memory may be spent on caches: one in so many."""
+HOOK_GROUP = "mitoframe.hooks"
+"""Packages offer hooks under this name."""
 _STORE_ID = re.compile(r"[0-9a-f]{32}")
 _OURS = (STORE_FILE, LOCK_FILE, HOLDER_FILE, CATALOG_FILE, LOG_FOLDER, REGIONS_FOLDER)
 
@@ -109,8 +116,32 @@ def canonical_url(url: str | os.PathLike[str]) -> str:
 
 
 def connect(url: str, mode: Mode, config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
-    """Open a store, making it if ``mode`` is ``"rw"`` and it is not there."""
+    """Open a store, making it if ``mode`` is ``"rw"`` and it is not there. Installed hooks are told first."""
+    hooks = (*installed_hooks(), *hooks)
     return _connect_memory(config, hooks) if is_memory(url) else connect_vfs(OsVfs(url), mode, config, hooks)
+
+
+def installed_hooks() -> tuple[RegionHook, ...]:
+    """Make the hooks that installed packages offer: entry points of the group `HOOK_GROUP` that return one when called.
+
+    One that cannot be made is logged, and keeps nobody from opening a store.
+    """
+    hooks: list[RegionHook] = []
+    for entry in _hook_entries():
+        try:
+            hook = entry.load()()
+            check_hook(hook)
+        except Exception:  # noqa: BLE001 - a hook is somebody else's code
+            _log.exception("installed hook not used name=%s value=%s", entry.name, entry.value)
+            continue
+        hooks.append(hook)
+    return tuple(hooks)
+
+
+@cache
+def _hook_entries() -> tuple[EntryPoint, ...]:
+    # Finding them reads a file of every package there is: once is enough for a process.
+    return tuple(entry_points(group=HOOK_GROUP))
 
 
 def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
@@ -233,7 +264,7 @@ def _connect_reader(
 def _scheduler() -> ThreadScheduler:
     processors = os.cpu_count() or 1
     threads = {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: min(processors, WRITERS_MAX), SCAN_LANE: processors}
-    return ThreadScheduler(dict.fromkeys(LANES, 1) | threads)
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | threads | {HOOK_LANE: HOOKS_MAX})
 
 
 def _cache_bytes(config: MitoConfig) -> int | None:

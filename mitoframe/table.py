@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from mitoframe.ingest import to_table
 from mitoframe.jobs.twcs import window_ms
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED
-from mitoframe.model.errors import InvalidInputError, ReadOnlyError, unknown_name
+from mitoframe.model.errors import DamageWarning, InvalidInputError, ReadOnlyError, unknown_name
 from mitoframe.model.request import AlterRequest, BuildIndexRequest, TruncateRequest
 from mitoframe.model.result import (
     AlterResult,
@@ -625,6 +626,31 @@ class Table:
     def files(self) -> pl.DataFrame:
         """Return one row per Parquet file: level, time range (inclusive), rows, deletes, series, bytes, sequences."""
         return from_table(inspection.files(self._version()))
+
+    def history(self) -> pl.DataFrame:
+        """Return one row per thing that happened to the table, oldest first: flushes, compactions, changes, deletions.
+
+        Columns: version, at (when it was done), took (null if the process died before it was written down), what
+        ("create", "flush", "compact", "alter", "truncate", "gc", ...), reason ("size", "age", "manual", ...), inputs
+        and outputs (files that went and came; for a gc those that were deleted), rows_in, rows_out, bytes_in,
+        bytes_out, starts_anew (what is known begins here, with all files there were: what is older was rolled up,
+        ``journal_entries_max`` says when). Warns (`DamageWarning`) if a part of it cannot be read.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].flush()
+            ...     db["cpu"].history().select("version", "what", "rows_out").rows()
+            [(0, 'create', 0), (1, 'flush', 1)]
+
+        """
+        self._check_open()
+        found = self._engine.history(self.region_id)
+        for said in found.damage:
+            warnings.warn(f"the journal of {self.name!r} is damaged: {said}", DamageWarning, stacklevel=2)
+        return from_table(inspection.history(found.entries))
 
     @property
     def plot(self) -> Plot:

@@ -45,11 +45,13 @@ class TracingHook:
     def __init__(self, trace: list[str]) -> None:
         self.trace = trace
 
-    def on_sst_files_written(self, metadata, files):
-        self.trace.append(f"hook    sst files written: {len(files)} with {sum(f.row_count for f in files)} rows")
+    def on_sst_files_written(self, region_id, metadata, files):
+        rows = sum(info.file.row_count for info in files)
+        self.trace.append(f"hook    sst files written: {len(files)} with {rows} rows")
 
-    def on_manifest_updated(self, metadata, edit, version):
-        self.trace.append(f"hook    manifest updated: version {version}, {type(edit).__name__}")
+    def on_manifest_updated(self, region_id, actions, version):
+        edits = ", ".join(type(edit).__name__ for edit in actions)
+        self.trace.append(f"hook    manifest updated: version {version}, {edits}")
 
 
 def _short(key: str) -> str:

@@ -44,17 +44,21 @@ class LocalObjectStore:
             return self._vfs.read(key)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
+        return self.get_ranges(key, [(start, length)])[0]
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         with _reading(f"reading object {key}"):
-            found = self._vfs.read(key, start, length)
-        if len(found) == length:
-            return found
-        raise CorruptionError(
-            "the object is too short",
-            path=f"{self._vfs.root}/{key}",
-            offset=start + len(found),
-            expected=length,
-            found=len(found),
-        )
+            found = self._vfs.read_ranges(key, ranges)
+        for data, (start, length) in zip(found, ranges, strict=True):
+            if len(data) != length:
+                raise CorruptionError(
+                    "the object is too short",
+                    path=f"{self._vfs.root}/{key}",
+                    offset=start + len(data),
+                    expected=length,
+                    found=len(data),
+                )
+        return found
 
     def put_if_absent(self, key: str, data: Bytes) -> None:
         assert_inside(key)

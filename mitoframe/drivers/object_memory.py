@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Sequence
 
 from mitoframe.drivers.clock import SystemClock
 from mitoframe.drivers.vfs_os import assert_inside
@@ -30,6 +31,9 @@ class MemoryObjectStore:
                 "the object is too short", path=key, offset=start + len(found), expected=length, found=len(found)
             )
         return found
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        return [self.get_range(key, start, length) for start, length in ranges]
 
     def put_if_absent(self, key: str, data: Bytes) -> None:
         assert_inside(key)

@@ -22,6 +22,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import filelock
@@ -79,15 +80,16 @@ class OsVfs:
         return file
 
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
-        assert start >= 0
-        assert length is None or length >= 0
         descriptor = self._open(path, os.O_RDONLY)
         try:
-            # Bounded by the file, so that a length read from damaged bytes allocates nothing.
-            available = max(0, os.fstat(descriptor).st_size - start)
-            wanted = available if length is None else min(length, available)
-            os.lseek(descriptor, start, os.SEEK_SET)
-            return _read_up_to(descriptor, wanted)
+            return _read_range(descriptor, start, length)
+        finally:
+            os.close(descriptor)
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        descriptor = self._open(path, os.O_RDONLY)
+        try:
+            return [_read_range(descriptor, start, length) for start, length in ranges]
         finally:
             os.close(descriptor)
 
@@ -197,6 +199,16 @@ class _OsLock:
         # A forked child shares the kernel's lock with its parent; releasing here would take it from the parent.
         if os.getpid() == self._process_id:
             self._lock.release()
+
+
+def _read_range(descriptor: int, start: int, length: int | None) -> bytes:
+    assert start >= 0
+    assert length is None or length >= 0
+    # Bounded by the file, so that a length read from damaged bytes allocates nothing.
+    available = max(0, os.fstat(descriptor).st_size - start)
+    wanted = available if length is None else min(length, available)
+    os.lseek(descriptor, start, os.SEEK_SET)
+    return _read_up_to(descriptor, wanted)
 
 
 def _read_up_to(descriptor: int, wanted: int) -> bytes:

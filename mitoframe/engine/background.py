@@ -30,12 +30,14 @@ from mitoframe.model.errors import ClosedError, ConflictError, MitoError
 from mitoframe.model.ids import FileId
 from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
 from mitoframe.model.timerange import PER_SECOND, connected
+from mitoframe.ports import RegionGcInfo
 from mitoframe.storage.paths import sst_folder, sst_key
 
 if TYPE_CHECKING:
     from mitoframe.engine.parts import Parts
     from mitoframe.model.edit import RegionState
     from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import ManifestVersion
     from mitoframe.model.request import BuildIndexRequest
     from mitoframe.region.region import Region
     from mitoframe.storage.memtable import Memtable
@@ -222,12 +224,12 @@ class Background:
             self._start_writes(region)  # Those frozen meanwhile, and those whose write failed the last time.
             outputs = self._written(lanes, memtables)
             files = [file for output in outputs for file in output.files]
-            self._parts.hooks.sst_files_written(region.metadata, files)
             try:
                 edit = flushed(outputs, memtables, at_ms=self._parts.clock.now_ms(), reason=reason)
                 if not self.keeps_history(region.state):
                     edit = replace(edit, lost_history=edit.flushed_sequence)
                 with self._indexing.with_files(region, edit) as indexed:
+                    self._parts.hooks.sst_files_written(region.metadata, indexed.added)
                     region.commit_edit(indexed, memtables)
             except ConflictError:
                 self._end_writes(lanes, _ids(memtables), discard=True)
@@ -372,8 +374,8 @@ class Background:
                 window_ms=width_ms,
                 reason=reason,
             )
-            self._parts.hooks.sst_files_written(state.metadata, edit.added)
             with self._indexing.with_files(region, edit) as indexed:
+                self._parts.hooks.sst_files_written(state.metadata, indexed.added)
                 draft.commit(indexed)
             return edit
 
@@ -477,8 +479,10 @@ class Background:
             chosen = collectable(state, stored, pinned, now_ms=self._parts.clock.now_ms(), grace_ms=grace_ms)
             # Forgotten first: a file that is gone and still listed would pass for history that can be read.
             gone = forgettable(state, chosen, stored)
+            version: ManifestVersion | None = None
             if gone:
-                region.commit_edit(FileEdit(forgotten=gone, at_ms=self._parts.clock.now_ms(), reason="gc"))
+                edit = FileEdit(forgotten=gone, at_ms=self._parts.clock.now_ms(), reason="gc")
+                version = region.commit_edit(edit).manifest_version
             # Somebody may have gone back to an earlier moment meanwhile, and found them listed still.
             chosen = unpinned(chosen, region.control.pinned_files())
             deleted = delete_files(self._parts.store, region.region_id, chosen)
@@ -486,7 +490,16 @@ class Background:
                 self._parts.reader.forget(file_id)
                 self._parts.indexes.forget(file_id)
         self._indexing.vacuum(region, grace_ms)
-        return VacuumResult(removed=deleted, size_bytes=sum(item.size_bytes for item in chosen))
+        size_bytes = sum(item.size_bytes for item in chosen)
+        info = RegionGcInfo(
+            removed_files=deleted,
+            size_bytes=size_bytes,
+            version=version,
+            is_region_dropped=False,
+            full_file_listing=True,
+        )
+        self._parts.hooks.region_gc(region.region_id, region.metadata, self._parts.store, info)
+        return VacuumResult(removed=deleted, size_bytes=size_bytes)
 
     # --- pieces -----------------------------------------------------------------------------------------
 

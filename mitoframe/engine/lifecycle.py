@@ -7,9 +7,10 @@ the marker under ``dropped/``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -20,13 +21,17 @@ from mitoframe.jobs.index import delete_indexes
 from mitoframe.model.alter import alter
 from mitoframe.model.edit import Change, FileEdit
 from mitoframe.model.errors import ConfigError, DiskFullError, InvalidInputError, TableNotFoundError, unknown_name
+from mitoframe.model.ids import FIRST_VERSION
 from mitoframe.model.options import RegionOptions
+from mitoframe.ports import RegionGcInfo
+from mitoframe.region.hooks import PendingManifestHook
 from mitoframe.region.recovery import create_region, open_region, open_region_for_reading, refresh_region
 from mitoframe.storage.manifest import exists
 from mitoframe.storage.paths import (
     DROPPED_FOLDER,
     dropped_key,
     index_folder,
+    journal_folder,
     manifest_folder,
     parse_dropped_key,
     sst_folder,
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from mitoframe.engine.commit import Committer
     from mitoframe.engine.parts import Parts
     from mitoframe.model.batch import Batch
+    from mitoframe.model.edit import RegionState
     from mitoframe.model.ids import RegionId
     from mitoframe.model.request import AlterRequest, CreateRequest, Written
     from mitoframe.region.region import Region
@@ -54,6 +60,7 @@ class Regions:
         self._read_only = read_only
         self._open: dict[RegionId, Region] = {}
         self._openings: dict[RegionId, RLock] = {}
+        self._untold: dict[RegionId, Callable[[], None]] = {}
         self._lock = Lock()
         self._dropped = {region for item in parts.store.list(DROPPED_FOLDER) if (region := parse_dropped_key(item.key))}
         self._pins: dict[RegionId, WeakSet[Version]] = {}
@@ -64,6 +71,11 @@ class Regions:
     def opened(self) -> tuple[Region, ...]:
         with self._lock:
             return tuple(self._open.values())
+
+    def state_of(self, region_id: RegionId) -> RegionState | None:
+        """Return what an open region's manifest says; None if it is not open."""
+        region = self._open.get(region_id)
+        return None if region is None else region.state
 
     def dropped(self) -> frozenset[RegionId]:
         """Return the regions that were given up and whose files are still there."""
@@ -96,17 +108,35 @@ class Regions:
             self._keep(current)
             return current
 
-    def _opening(self, region_id: RegionId) -> RLock:
-        """Return the lock under which a region is opened: others go on meanwhile, also to open others."""
+    @contextmanager
+    def _opening(self, region_id: RegionId) -> Iterator[None]:
+        """Hold the lock under which a region is opened: others go on meanwhile, also to open others.
+
+        Hooks are told when it has been given back.
+        """
         with self._lock:
-            return self._openings.setdefault(region_id, RLock())
+            opening = self._openings.setdefault(region_id, RLock())
+        try:
+            with opening:
+                yield
+        finally:
+            with self._lock:
+                tell = self._untold.pop(region_id, None)
+            if tell is not None:
+                tell()
 
     def _get_locked(self, region_id: RegionId) -> Region:
         region = self._open.get(region_id)
         if region is None:
             region = self._load(region_id)
-            self._keep(region)
+            self._keep_new(region, partial(self._parts.hooks.region_opened, region.metadata))
         return region
+
+    def _keep_new(self, region: Region, tell: Callable[[], None]) -> None:
+        """Keep a region that was not open, and have hooks told of it when its opening is over."""
+        self._keep(region)
+        with self._lock:
+            self._untold[region.region_id] = tell
 
     def _keep(self, region: Region) -> None:
         with self._lock:
@@ -146,8 +176,14 @@ class Regions:
             distance = parts.config.checkpoint_distance
             region = create_region(parts.store, parts.randomness, parts.wal, parts.hooks, first, distance)
             reached("create.region_stored")
-            self._keep(region)
+            self._keep_new(region, partial(self._tell_created, region_id, first))
             return region
+
+    def _tell_created(self, region_id: RegionId, first: Change) -> None:
+        self._parts.hooks.manifest_updated(
+            PendingManifestHook(region_id=region_id, actions=(first,), version=FIRST_VERSION)
+        )
+        self._parts.hooks.region_opened(first.metadata)
 
     def close(self, region_id: RegionId, *, flush: bool) -> None:
         """Let a region go. Closing one that is not open is fine."""
@@ -164,6 +200,7 @@ class Regions:
             with self._lock:
                 if self._open.get(region_id) is region:
                     del self._open[region_id]
+        self._parts.hooks.region_closed(region_id)
         if not self._read_only:
             self._background.start_discarding(region)
 
@@ -272,6 +309,7 @@ class Regions:
                 self._pins[region_id] = region.control.living
         self._background.start_discarding(region)
         self._parts.wal.obsolete(region_id, region.control.current().last_entry_id)
+        self._parts.hooks.region_dropped(region_id)
 
     def _mark_dropped(self, region: Region) -> None:
         try:
@@ -296,20 +334,34 @@ class Regions:
                 continue
             if self._pins.get(region_id):
                 continue
-            count += len(delete_files(store, region_id, store.list(sst_folder(region_id))))
-            delete_indexes(store, region_id, store.list(index_folder(region_id)))
-            for part in store.list(manifest_folder(region_id)):
-                store.delete(part.key)
-            # Without the marker nobody would look for what a power loss brought back.
-            store.sync(sst_folder(region_id))
-            store.sync(index_folder(region_id))
-            store.sync(manifest_folder(region_id))
-            reached("drop.purged")
-            store.delete(item.key)
-            with self._lock:
-                self._dropped.discard(region_id)
-                self._pins.pop(region_id, None)
+            count += self._purge(region_id, item.key)
         return count
+
+    def _purge(self, region_id: RegionId, marker: str) -> int:
+        store = self._parts.store
+        ssts = store.list(sst_folder(region_id))
+        removed = delete_files(store, region_id, ssts)
+        delete_indexes(store, region_id, store.list(index_folder(region_id)))
+        for part in (*store.list(journal_folder(region_id)), *store.list(manifest_folder(region_id))):
+            store.delete(part.key)
+        # Without the marker nobody would look for what a power loss brought back.
+        for folder in (sst_folder, index_folder, journal_folder, manifest_folder):
+            store.sync(folder(region_id))
+        reached("drop.purged")
+        store.delete(marker)
+        with self._lock:
+            self._dropped.discard(region_id)
+            self._pins.pop(region_id, None)
+        info = RegionGcInfo(
+            removed_files=removed,
+            size_bytes=sum(item.size_bytes for item in ssts),
+            version=None,
+            is_region_dropped=True,
+            full_file_listing=True,
+        )
+        self._parts.hooks.region_gc(region_id, None, store, info)
+        self._parts.hooks.region_files_removed(region_id)
+        return len(removed)
 
 
 def changed_options(options: RegionOptions, changes: Mapping[str, Any], unset: tuple[str, ...]) -> RegionOptions:

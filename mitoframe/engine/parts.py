@@ -22,7 +22,19 @@ INDEX_LANE = "index"
 SCAN_LANE = "scan"
 TIDY_LANE = "tidy"
 PURGE_LANE = "purge"
-LANES = (COMMIT_LANE, CHANGE_LANE, FLUSH_LANE, WRITE_LANE, COMPACT_LANE, INDEX_LANE, SCAN_LANE, TIDY_LANE, PURGE_LANE)
+HOOK_LANE = "hook"
+LANES = (
+    COMMIT_LANE,
+    CHANGE_LANE,
+    FLUSH_LANE,
+    WRITE_LANE,
+    COMPACT_LANE,
+    INDEX_LANE,
+    SCAN_LANE,
+    TIDY_LANE,
+    PURGE_LANE,
+    HOOK_LANE,
+)
 """Kinds of work, each with threads of its own, so that none waits for another kind.
 
 commit    the log and the memtables: every acknowledged row goes through here
@@ -34,6 +46,7 @@ index     building indexes
 scan      reading and merging what scans ask for
 tidy      sorting and merging inside memtables
 purge     deleting files
+hook      other people's code that is told what happened
 """
 
 

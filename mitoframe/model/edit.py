@@ -227,6 +227,16 @@ class FileEdit:
 
 Edit: TypeAlias = Change | FileEdit | SnapshotEdit
 
+
+def is_bookkeeping(edit: Edit) -> bool:
+    """Tell whether nothing happened but that files which were removed before are forgotten."""
+    if not isinstance(edit, FileEdit) or not edit.forgotten:
+        return False
+    return edit == FileEdit(
+        forgotten=edit.forgotten, reason=edit.reason, at_ms=edit.at_ms, at_sequence=edit.at_sequence
+    )
+
+
 NO_VERSION = ManifestVersion(-1)
 """Of the state that the first edit is applied to."""
 DAY_MS = 86_400_000
@@ -348,7 +358,9 @@ class RegionState:
     def _placed(self, file: FileMeta, edit: FileEdit) -> FileMeta:
         """Note in which version a file took the place of others: before, its rows are to be read from those."""
         is_derived = not edit.is_flush and file.min_sequence <= edit.at_sequence
-        return replace(file, derived_version=self.version if is_derived else FIRST_VERSION)
+        version = self.version if is_derived else FIRST_VERSION
+        # Of ten thousand files that are opened hardly any changes.
+        return file if file.derived_version == version else replace(file, derived_version=version)
 
     def _removed_after(self, edit: FileEdit) -> tuple[RemovedFile, ...]:
         waiting = tuple(file for file in self.removed_files if file.file_id not in edit.forgotten)

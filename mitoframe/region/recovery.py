@@ -34,9 +34,8 @@ READ_ATTEMPTS_MAX = 100
 def create_region(
     store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, first: Change, distance: int
 ) -> Region:
-    """Write a region's first manifest and open it."""
+    """Write a region's first manifest and open it. Hooks are still to be told."""
     manifest = Manifest.create(store, randomness, first, distance)
-    hooks.manifest_updated(first.metadata, first, manifest.version)
     region_id = first.metadata.region_id
     return Region(region_id, _replay(wal, manifest.state, manifest.version), manifest, wal, hooks)
 
@@ -77,7 +76,7 @@ def open_region_for_reading(store: ObjectStore, wal: Wal, hooks: Hooks, region_i
             damage = error
         # The writer may have flushed between the two reads and dropped log entries with it: then the manifest has moved
         # on, and reading both again sees the file instead.
-        if load(store, region_id).version == loaded.version:
+        if is_newest(store, region_id, loaded.version):
             if damage is not None:
                 raise damage
             return Region(region_id, control, None, wal, hooks)

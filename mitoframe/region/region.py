@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
-from mitoframe.model.edit import CONTENT_PREFIX, FileEdit, SnapshotEdit, find_write
+from mitoframe.model.edit import CONTENT_PREFIX, FileEdit, SnapshotEdit, find_write, is_bookkeeping
 from mitoframe.model.errors import ClosedError, ConflictError, DiskFullError, PoisonedError, UnavailableError
 from mitoframe.model.ids import NO_SEQUENCE
 from mitoframe.model.past import thinned
 from mitoframe.region.control import Snapshot, VersionControl
 from mitoframe.region.gate import Gate
+from mitoframe.region.hooks import PendingManifestHook
 from mitoframe.storage.memtable import Memtable
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Region:
         self._hooks = hooks
         self.gate = Gate()
         self._editors = 0
-        self._untold: list[tuple[RegionMetadata, Edit, ManifestVersion]] = []
+        self._untold: list[PendingManifestHook] = []
         self._poison: BaseException | None = None
         self._closed = False
 
@@ -171,7 +172,8 @@ class Region:
                 raise
             version = self._switch(edit, number, gone)
             reached("edit.switched")
-            self._untold.append((version.state.metadata, edit, number))
+            if not is_bookkeeping(edit):
+                self._untold.append(PendingManifestHook(region_id=self.region_id, actions=(edit,), version=number))
             self._tidy_up(edit, self._manifest)
             return version
 
@@ -187,7 +189,7 @@ class Region:
     @contextmanager
     def editing(self) -> Iterator[None]:
         """Keep other edits out. Hooks are told of those made inside when it is over, outside the lock."""
-        told: list[tuple[RegionMetadata, Edit, ManifestVersion]] = []
+        told: list[PendingManifestHook] = []
         try:
             with self.control.edit_lock:
                 self._editors += 1
@@ -198,8 +200,8 @@ class Region:
                     if not self._editors:
                         told, self._untold = self._untold, told
         finally:
-            for notice in told:
-                self._hooks.manifest_updated(*notice)
+            for pending in told:
+                self._hooks.manifest_updated(pending)
 
     def _switch(self, edit: Edit, number: ManifestVersion, gone: frozenset[int]) -> Version:
         """Make visible what the manifest holds."""

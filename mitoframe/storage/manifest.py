@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mitoframe.model.edit import Edit
     from mitoframe.ports import ObjectStore, Randomness
 
-MANIFEST_FORMAT = 3
+MANIFEST_FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +163,63 @@ def _load(
     return Loaded(version=version, state=state, checkpoints=readable)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A version that is still there as it was committed. ``before`` is None for the first of a region."""
+
+    version: ManifestVersion
+    edit: Edit
+    before: RegionState | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfolded:
+    """The end of a manifest. ``base`` is the state before the steps, None if they begin with the region."""
+
+    base: RegionState | None
+    steps: tuple[Step, ...]
+
+
+def unfold(store: ObjectStore, region_id: RegionId) -> Unfolded:
+    """Return the versions that no checkpoint has swallowed, from the oldest checkpoint that reads well on.
+
+    Raises:
+        CorruptionError: not even the state can be read, as in `load`.
+
+    """
+    listed = _list(store, region_id)
+    while True:
+        deltas, checkpoints = listed
+        damage: CorruptionError | None = None
+        for start in [ManifestVersion(-1), *checkpoints] if 0 in deltas else checkpoints:
+            try:
+                return _unfold(store, region_id, start, [version for version in deltas if version > start])
+            except CorruptionError as error:
+                damage = error
+        # A writer in another process may have cleaned up between our listing and our reading.
+        before, listed = listed, _list(store, region_id)
+        if listed == before:
+            raise damage or CorruptionError("the region has no manifest", path=manifest_folder(region_id))
+
+
+def _unfold(
+    store: ObjectStore, region_id: RegionId, start: ManifestVersion, deltas: Sequence[ManifestVersion]
+) -> Unfolded:
+    base: RegionState | None = None
+    if start >= 0:
+        body = _read(store, manifest_key(region_id, start, "checkpoint"), start)
+        base = RegionState.from_json({"version": start} | body["state"])
+    state, steps = base, []
+    for expected, version in enumerate(deltas, start + 1):
+        key = manifest_key(region_id, version, "json")
+        if version != expected:
+            raise CorruptionError("a manifest delta before this one is missing", path=key)
+        for edit in _edits(store, key, version):
+            steps.append(Step(version=version, edit=edit, before=state))
+            state = _applied(edit, state, key)
+    return Unfolded(base=base, steps=tuple(steps))
+
+
 def exists(store: ObjectStore, region_id: RegionId) -> bool:
     return latest_version(store, region_id) >= 0
 
@@ -219,18 +276,30 @@ def _start(
 
 def _fold(store: ObjectStore, region_id: RegionId, version: ManifestVersion, state: RegionState | None) -> RegionState:
     key = manifest_key(region_id, version, "json")
-    for value in _read(store, key, version)["edits"]:
-        try:
-            edit = edit_from_json(value)
-            if state is None:
-                if not isinstance(edit, Change):
-                    raise ValueError("the first action does not define the region")
-                state = RegionState(metadata=edit.metadata, options=edit.options)
-            state = state.apply(edit)
-        except (ConflictError, ValueError, KeyError, TypeError) as error:
-            raise CorruptionError(f"the edit does not fit the state before it: {error}", path=key) from error
+    for edit in _edits(store, key, version):
+        state = _applied(edit, state, key)
     assert state is not None, "a delta holds at least one edit"
     return state
+
+
+def _edits(store: ObjectStore, key: str, version: ManifestVersion) -> list[Edit]:
+    values = _read(store, key, version)["edits"]
+    try:
+        return [edit_from_json(value) for value in values]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptionError(f"the edit does not fit the state before it: {error}", path=key) from error
+
+
+def _applied(edit: Edit, state: RegionState | None, key: str) -> RegionState:
+    """Return the state after an edit that was read from ``key``."""
+    try:
+        if state is None:
+            if not isinstance(edit, Change):
+                raise ValueError("the first action does not define the region")
+            state = RegionState(metadata=edit.metadata, options=edit.options)
+        return state.apply(edit)
+    except (ConflictError, ValueError, KeyError, TypeError) as error:
+        raise CorruptionError(f"the edit does not fit the state before it: {error}", path=key) from error
 
 
 def _seal(body: dict[str, Any]) -> bytes:

@@ -9,13 +9,15 @@ manifest/{version:020}.json                   a delta
 manifest/{version:020}.checkpoint             all deltas up to that version, folded
 sst/{file_id}.parquet
 index/{file_id}.{version:010}.index           the indexes of an SST
+journal/{first:010}-{last:010}.{through:020}.{entries:010}.jsonl
+                                                  a part of the journal; see storage/journal.py
 dropped/{table_id}_{region_number:010}.json       a region that was given up; its files are on their way out
 """
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mitoframe.model.ids import FileId, ManifestVersion, RegionId, region_id, region_number_of, table_id_of
 
@@ -33,6 +35,7 @@ _REGION = re.compile(r"([0-9]{1,10})_([0-9]{10})")
 _SST = re.compile(r"([0-9a-f]{32})\.parquet")
 _INDEX = re.compile(r"([0-9a-f]{32})\.([0-9]{10})\.index")
 _MANIFEST = re.compile(r"([0-9]{20})\.(json|checkpoint)")
+_JOURNAL = re.compile(r"([0-9]{10})-([0-9]{10})\.([0-9]{20})\.([0-9]{10})\.jsonl")
 
 
 def region_folder(region: RegionId) -> str:
@@ -106,3 +109,42 @@ def parse_index_key(key: str) -> tuple[FileId, int] | None:
     """Return the file and version that `index_key` was given, or None for a name it did not make."""
     match = _INDEX.fullmatch(key.rpartition("/")[2])
     return None if match is None else (FileId(match[1]), int(match[2]))
+
+
+def journal_folder(region_id: RegionId) -> str:
+    return f"{region_folder(region_id)}/journal"
+
+
+class JournalName(NamedTuple):
+    """What a part of a journal is called by.
+
+    Attributes:
+        first: the number of the oldest part whose entries are in it.
+        last: its own number, the newest of those.
+        through: the newest manifest version that it tells of; -1 if it tells of none.
+        entries: how many it has.
+
+    """
+
+    first: int
+    last: int
+    through: ManifestVersion
+    entries: int
+
+
+def journal_key(region_id: RegionId, name: JournalName) -> str:
+    """Name a part of a journal. The version is counted from 1 there, so that none is 0.
+
+    >>> journal_key(RegionId((7 << 32) + 1), JournalName(2, 3, ManifestVersion(-1), 4)).rpartition("/")[2]
+    '0000000002-0000000003.00000000000000000000.0000000004.jsonl'
+    """
+    numbers = f"{name.first:010}-{name.last:010}.{name.through + 1:020}.{name.entries:010}"
+    return f"{journal_folder(region_id)}/{numbers}.jsonl"
+
+
+def parse_journal_key(key: str) -> JournalName | None:
+    """Return what `journal_key` was given, or None for a name it did not make."""
+    match = _JOURNAL.fullmatch(key.rpartition("/")[2])
+    if match is None:
+        return None
+    return JournalName(int(match[1]), int(match[2]), ManifestVersion(int(match[3]) - 1), int(match[4]))

@@ -107,6 +107,8 @@ class VfsContract:
         _put(vfs, "a", b"abcdef")
 
         assert vfs.read("a", start, length) == expected
+        if length is not None:
+            assert vfs.read_ranges("a", [(start, length), (0, 2)]) == [expected, b"ab"]
 
     def test_reading_an_absurd_length_allocates_nothing(self, vfs: Vfs) -> None:
         _put(vfs, "a", b"abc")
@@ -117,6 +119,7 @@ class VfsContract:
         calls: list[Callable[[], object]] = [
             lambda: vfs.append("a"),
             lambda: vfs.read("a"),
+            lambda: vfs.read_ranges("a", [(0, 1)]),
             lambda: vfs.stat("a"),
             lambda: vfs.list("a"),
             lambda: vfs.unlink("a"),
@@ -283,11 +286,19 @@ class ObjectStoreContract:
 
         assert store.get_range("k", 2, 3) == b"cde"
         assert store.get_range("k", 6, 0) == b""
+        assert store.get_ranges("k", [(4, 2), (0, 1), (6, 0), (0, 6)]) == [b"ef", b"a", b"", b"abcdef"]
+        assert store.get_ranges("k", []) == []
+        with pytest.raises(CorruptionError, match="too short"):
+            store.get_ranges("k", [(0, 1), (4, 3)])
         with pytest.raises(CorruptionError, match="too short"):
             store.get_range("k", 4, 3)
 
     def test_a_missing_key_is_a_file_not_found_error_and_deleting_it_is_not(self, store: ObjectStore) -> None:
-        for call in (store.get, store.head, lambda key: store.get_range(key, 0, 1)):
+        ranges: list[Callable[[str], object]] = [
+            lambda key: store.get_range(key, 0, 1),
+            lambda key: store.get_ranges(key, [(0, 1)]),
+        ]
+        for call in (store.get, store.head, *ranges):
             with pytest.raises(FileNotFoundError):
                 call("f/none")
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
@@ -72,6 +72,10 @@ class _WrappedVfs:
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         operation = Operation("read", path, size_bytes=length)
         return self._run(operation, lambda: self.inner.read(path, start, length))
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        operation = Operation("read", path, size_bytes=sum(length for _, length in ranges))
+        return self._run(operation, lambda: self.inner.read_ranges(path, ranges))
 
     def stat(self, path: str) -> FileStat:
         return self._run(Operation("stat", path), lambda: self.inner.stat(path))

@@ -23,7 +23,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -67,6 +67,9 @@ class MemoryVfs:
             data = self._node(path).data
             end = len(data) if length is None else min(len(data), start + length)
             return bytes(memoryview(data)[start:end])
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        return [self.read(path, start, length) for start, length in ranges]
 
     def stat(self, path: str) -> FileStat:
         with self._mutex:

@@ -264,7 +264,7 @@ def test_rows_flushed_while_a_compaction_runs_are_neither_lost_nor_doubled():
     class FlushingHook(TracingHook):
         engine: MitoEngine | None = None
 
-        def on_sst_files_written(self, metadata, files):
+        def on_sst_files_written(self, region_id, metadata, files):
             if self.engine is not None:
                 engine, self.engine = self.engine, None
                 write(engine, put(0, 1, cpu=3), put(0, 9, cpu=9))
@@ -328,7 +328,7 @@ class WaitingHook(TracingHook):
         super().__init__([])
         self.gate = Gate()
 
-    def on_sst_files_written(self, metadata, files):
+    def on_sst_files_written(self, region_id, metadata, files):
         self.gate.wait()
 
 

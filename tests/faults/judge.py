@@ -20,6 +20,7 @@ from mitoframe.model.options import MitoConfig
 from mitoframe.model.request import ScanRequest
 from mitoframe.ports import Vfs
 from mitoframe.registry import Mode
+from mitoframe.storage.journal import replay
 from mitoframe.storage.paths import CATALOG_FILE, STORE_FILE, parse_region_folder, parse_sst_key
 
 PROBE = 99
@@ -35,6 +36,7 @@ def check(place: Place, scenario: Scenario, allowed: list[State], *, thorough: b
         found = observed(session)
         states = [state for state in allowed if shown(state) == found]
         assert states, difference(found, [shown(state) for state in allowed])
+        check_journals(session)
     if not thorough:
         return
     with opened(place, config) as session:
@@ -43,6 +45,7 @@ def check(place: Place, scenario: Scenario, allowed: list[State], *, thorough: b
         states = _go_on(session, scenario, states)
         found = observed(session)
         assert found in [shown(state) for state in states], difference(found, [shown(state) for state in states])
+        check_journals(session)
         _let_names_go(session)
         now = observed(session)
         assert now == {name: found[name] for name in now}, "without its snapshots a table is another"
@@ -77,6 +80,15 @@ def opened(place: Place, config: MitoConfig, mode: Mode = "rw") -> Iterator[Sess
         yield session
     finally:
         session.close()
+
+
+def check_journals(session: Session) -> None:
+    """Raise AssertionError if the journal of some table tells of other files than there are, or could not be read."""
+    for entry in session.connection.catalog.tables():
+        history = session.engine.history(entry.regions[0])
+        files = session.engine.region(entry.regions[0]).state.files
+        assert not history.damage
+        assert replay(history.entries) == set(files), f"the journal of {entry.name!r} tells of other files"
 
 
 def observed(session: Session) -> dict[str, Shown]:

@@ -253,10 +253,10 @@ def test_an_edit_that_flushes_nothing_leaves_the_log_alone():
 
 
 class RaisingHook:
-    def on_sst_files_written(self, metadata, files):
+    def on_sst_files_written(self, region_id, metadata, files):
         raise RuntimeError("hook broke on files")
 
-    def on_manifest_updated(self, metadata, edit, version):
+    def on_manifest_updated(self, region_id, actions, version):
         raise RuntimeError("hook broke on manifest")
 
 
@@ -284,7 +284,7 @@ def test_a_hook_is_told_once_the_edit_is_durable_and_visible():
     class LookingHook:
         region: Region | None = None
 
-        def on_manifest_updated(self, metadata, edit, version):
+        def on_manifest_updated(self, region_id, actions, version):
             if self.region is not None:
                 current = self.region.control.current().version
                 seen.append((version, current.manifest_version, load(store, REGION).version))

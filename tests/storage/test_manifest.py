@@ -244,9 +244,9 @@ def test_a_newer_format_asks_for_an_update(kind):
     if kind == "json":
         store.delete(manifest_key(REGION, 2, "checkpoint"))
 
-    replace_object(store, key, seal(body | {"format": 4}))
+    replace_object(store, key, seal(body | {"format": 5}))
 
-    with pytest.raises(ConfigError, match=r"has manifest format 4, newer than 3; update mitoframe"):
+    with pytest.raises(ConfigError, match=r"has manifest format 5, newer than 4; update mitoframe"):
         load(store, REGION)
 
 
