@@ -1,10 +1,12 @@
 """The 15 queries of TSBS cpu-only, mitoframe beside DuckDB, chDB and plain Polars over one sorted Parquet file.
 
     python benchmarks/queries.py [--write-results] [--hosts 100 --hours 2] [--only mitoframe polars]
+    python benchmarks/queries.py --sections points --only mitoframe
 
 Four sections of the results: "queries" is each query warm; "overlapping" the same in mitoframe with four overlapping
 runs per window and rows in memory; "first" each query as the first of a fresh process; "points" point queries, with few
-and with many files, and the memory of a full scan. All stores hold the same rows, and every answer is compared with
+and with many files, and the memory of a full scan. Asked for alone, a section measures what it needs and no more: for
+"first" that is each query warm as well. All stores hold the same rows, and every answer is compared with
 every other system's before anything is measured: what differs fails. How a system is asked is told in
 peers/queries_*.py.
 
@@ -225,7 +227,9 @@ def main() -> None:
 def _run(bench: Bench) -> None:
     arguments = bench.arguments
     warm = measure_warm(bench)
-    sections = [_queries_section(bench, warm)]
+    sections = []
+    if "queries" in arguments.sections:
+        sections.append(_queries_section(bench, warm))
     if OVERLAPPING in {one.name for one in bench.contestants}:
         sections.append(_overlapping_section(bench, warm))
     if "first" in arguments.sections:
@@ -263,7 +267,10 @@ def _prepare(arguments: argparse.Namespace, scratch: Path) -> Bench:
     contestants = [one for one in CONTESTANTS if only is None or one.name.lower() in only]
     if "overlapping" not in arguments.sections:
         contestants = [one for one in contestants if one.name != OVERLAPPING]
-    known = [*QUERIES, *(POINTS if "points" in arguments.sections else ())]
+    known = [
+        *(() if arguments.sections == ["points"] else QUERIES),
+        *(POINTS if "points" in arguments.sections else ()),
+    ]
     queries = [one for one in known if arguments.queries is None or one.name in arguments.queries]
     batches = max(1, round(arguments.hours * ingest.BATCHES_PER_HOUR))
     load = workload.prepare(hosts=arguments.hosts, hours=arguments.hours, batches=batches, seed=arguments.seed)

@@ -21,9 +21,11 @@ from mitoframe.engine.changes import Changes
 from mitoframe.engine.commit import Committer
 from mitoframe.engine.errand import Errand, done
 from mitoframe.engine.indexing import Urgency
+from mitoframe.engine.journal import Journal
 from mitoframe.engine.lifecycle import Regions
 from mitoframe.engine.moments import Moments
 from mitoframe.engine.parts import CHANGE_LANE, PURGE_LANE, Parts
+from mitoframe.engine.patience import Patience
 from mitoframe.engine.reading import Reading
 from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
@@ -57,7 +59,7 @@ from mitoframe.model.result import CompactResult, FlushResult, IndexResult, Vacu
 from mitoframe.read import lookup
 from mitoframe.read.history import moment_of_sequence, moment_of_version, travel
 from mitoframe.read.plan import ScanPlan, plan_scan
-from mitoframe.region.hooks import Hooks
+from mitoframe.region.hooks import Hooks, run_here
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.compat import fit_batch
 from mitoframe.storage.index_reader import IndexReader
@@ -71,12 +73,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mitoframe.model.batch import Batch
+    from mitoframe.model.edit import RegionState
     from mitoframe.model.ids import ManifestVersion, RegionId, Sequence
     from mitoframe.model.past import Moment, NamedSnapshot
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
     from mitoframe.ports import Clock, LaneHealth, LogStore, ObjectStore, Randomness, RegionHook, Scheduler
     from mitoframe.region.region import Region
+    from mitoframe.storage.journal import History
 
 Result = TypeVar("Result")
 _CACHE_BYTES = 512 * MIB
@@ -91,7 +95,7 @@ class MitoEngine:
         scheduler: runs all work; see `mitoframe.engine.parts.LANES`.
         config: values that tune it.
         cache_bytes: how much memory caches may take; None for what the config says, else 512 MiB.
-        hooks: told of every flush, compaction and edit.
+        hooks: told of every flush, compaction and edit; see `RegionHook`.
         read_only: another process writes; nothing is written here.
 
     """
@@ -116,6 +120,14 @@ class MitoEngine:
         self.indexes = IndexReader(object_store, self.cache)
         self.reader = SstReader(object_store, self.cache, self.indexes)
         self.read_only = read_only
+        self._journal = Journal(
+            object_store,
+            clock,
+            self._state_of,
+            distance=self.config.checkpoint_distance,
+            entries_max=self.config.journal_entries_max,
+        )
+        patience = Patience(scheduler)
         self._parts = Parts(
             store=object_store,
             reader=self.reader,
@@ -125,7 +137,12 @@ class MitoEngine:
             clock=clock,
             randomness=randomness,
             config=self.config,
-            hooks=Hooks(hooks),
+            hooks=Hooks(
+                hooks if read_only else (self._journal, *hooks),
+                # The journal is ours, and quick: who asks for a flush finds it there when that is done.
+                lambda hook, tell: (run_here if hook is self._journal else patience.run)(hook, tell),
+                object_store.url,
+            ),
         )
         self.reading = Reading(self._parts)
         self._sync = make_sync_policy(self.config)
@@ -284,6 +301,9 @@ class MitoEngine:
         """Let the log forget regions that are not ``named`` and of which nothing else is left."""
         self._check_writable()
         self._regions.forget_log_of_others(named)
+
+    def _state_of(self, region_id: RegionId) -> RegionState | None:
+        return self._regions.state_of(region_id)
 
     def _change(self, change: Callable[[], Result]) -> Result:
         return done(self._parts.scheduler, CHANGE_LANE, change)
@@ -473,7 +493,7 @@ class MitoEngine:
                 RegionHealth(
                     region_id=region.region_id,
                     poison=region.poison_cause(),
-                    failures=self._background.failures(region),
+                    failures=self._background.failures(region) | self._parts.hooks.failures(region.region_id),
                     buffered_bytes=load.mutable + load.frozen,
                     waiting_bytes=load.waiting,
                 )
@@ -502,6 +522,11 @@ class MitoEngine:
         """Return a region as it is now, also if another process writes."""
         self._check_open()
         return self._regions.refreshed(region_id) if self.read_only else self._regions.get(region_id)
+
+    def history(self, region_id: RegionId) -> History:
+        """Return what happened to a region, as far as its journal tells."""
+        self.newest(region_id)  # Whoever asks for what is not there is told so.
+        return self._journal.history(region_id)
 
     # --- earlier moments --------------------------------------------------------------------------------
 
@@ -544,6 +569,7 @@ class MitoEngine:
             try:
                 self._stop_upkeep()
                 self._background.stop_indexing()
+                self.reading.stop_warming()
                 scheduler.drain()
                 if not self.read_only:
                     self._let_go(self.config.flush_on_close if flush is None else flush)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mitoframe.engine.errand import send
 from mitoframe.engine.parts import SCAN_LANE
+from mitoframe.engine.warming import Warming
 from mitoframe.read.ends import are_told_by_ends, end_jobs
 from mitoframe.read.latest import last_rows
 from mitoframe.read.scanner import counting_jobs, few_jobs, group_jobs, jobs, known_bounds, laid_out, wanted_of
@@ -46,9 +47,15 @@ class Reading:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._warming = Warming(parts.scheduler)
+
+    def stop_warming(self) -> None:
+        """Load nothing more for queries to come: there will be none."""
+        self._warming.stop()
 
     def few_rows(self, plan: ScanPlan, columns: Many[str], told: Told = _nobody) -> list[pa.RecordBatch] | None:
         """Return the rows of a plan with these columns, if they are few; see `scanner.few_jobs`."""
+        self._warming.query_begins()
         found = few_jobs(plan, self._parts.reader, columns)
         return None if found is None else list(self._viewed(plan, found, columns, told))
 

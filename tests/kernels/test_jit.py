@@ -9,15 +9,18 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from chunks import chunk_of
 from oracles import int32s, int64s, uint64s
 
-from mitoframe.kernels import aggregate, dedup, hashing, jit, keys, merge, series, sort
+from mitoframe.kernels import aggregate, dedup, hashing, jit, keys, merge, pages, series, sort
 from mitoframe.testing import warm
 
 FIRST_CALLS = """
 import numpy as np
-from mitoframe.kernels import dedup, sort
+from mitoframe.kernels import dedup, jit, sort
+jit.Kernel.values_as_written = jit.AS_WRITTEN_VALUES_MAX
 rows = np.array([2, 1, 1], np.int64)
 take = sort.sort_rows(np.zeros(3, np.int32), 1, rows, np.array([1, 2, 3], np.uint64))
 print(take.tolist(), dedup.keep_last(np.zeros(3, np.int32), rows, take).tolist())
@@ -85,26 +88,35 @@ def samples():
     op_types = draw.integers(0, 2, size).astype(np.uint8)
     representatives = draw.permutation(size)[:count]
     offsets = 12 * np.arange(size + 1)
+    chunk, _ = chunk_of(pa.array(times), use_dictionary=False, column_encoding={"x": "DELTA_BINARY_PACKED"})
     halves = np.concatenate([np.sort(half) for half in np.array_split(times, 2)])
     in_order, bits, valid = (codes[take], times[take]), draw.random(size).view(np.int64), op_types == 0
-    starts, bounds, places = int64s([0, 7, 7, 150, size]), int64s([0, 7, 150, size]), codes.astype(np.int64)
+    places, packed = codes.astype(np.int64), codes.astype(np.uint8)
+    starts = int64s([0, 7, 7, 150]), int64s([7, 7, 150, size])
+    bounds = int64s([0, 7, 150]), int64s([7, 150, size])
+    pieces = int64s([0, 100]), int64s([90, size])
     return {
         aggregate.add_floats: (bits, places, count),
         aggregate.add_integers: (times, places, count),
         aggregate.choose: (times, codes, sequences, places, count, True),
-        aggregate.count_valid: (valid, starts),
+        aggregate.count_valid: (valid, *starts),
         aggregate.extreme_floats: (bits, places, count, True),
         aggregate.extreme_integers: (times, places, count, False),
-        aggregate.first_of_runs: (times, bounds),
-        aggregate.last_of_runs: (times, bounds),
+        aggregate.first_of_runs: (times, *bounds),
+        aggregate.last_of_runs: (times, *bounds),
         aggregate.last_of_series: (*in_order, 2),
-        aggregate.range_of_floats: (bits, valid, starts),
-        aggregate.range_of_integers: (times, valid, starts),
-        aggregate.runs_between: (*in_order, int64s([-20, -3, 4])),
-        aggregate.runs_of_width: (*in_order, 6, 1),
-        aggregate.squares_of_floats: (bits, valid, starts, bits[:4].copy()),
-        aggregate.sum_floats: (bits, valid, starts),
-        aggregate.sum_integers: (times, valid, starts),
+        aggregate.pieces_of_codes: (in_order[0],),
+        aggregate.pieces_within: (*pieces, 50, size, np.sort(times)[50:], -15, 15),
+        aggregate.range_of_floats: (bits, valid, *starts),
+        aggregate.range_of_integers: (times, valid, *starts),
+        aggregate.range_of_places: (packed, *bounds),
+        aggregate.runs_between: (*pieces, np.sort(times), int64s([-20, -3, 4])),
+        aggregate.runs_of_width: (*pieces, np.sort(times), 6, 1),
+        aggregate.squares_of_floats: (bits, valid, *starts, bits[:4].copy()),
+        aggregate.sum_floats: (bits, valid, *starts),
+        aggregate.sum_integers: (times, valid, *starts),
+        aggregate.sum_packed_floats: (packed, np.arange(-4.0, 5.0).view(np.int64), *starts),
+        aggregate.sum_packed_integers: (packed, times[:count].copy(), *starts),
         dedup.keep_last: (codes, times, take),
         dedup.first_valid: (take, int64s([0, 4, 9]), int64s([4, 9, 10]), op_types == 0),
         dedup.keep_repeated: (codes, times, take),
@@ -114,6 +126,13 @@ def samples():
         keys.strings_follow: (offsets, np.zeros(12 * size, np.uint8), times != 0, codes, representatives),
         keys._split_by_hash: (codes, column, 2**31 - 1),
         keys._split_by_table: (codes, count, column % 5, 5),
+        merge._keep_last_by_series: (
+            np.zeros(size, np.int32),
+            halves,
+            sequences * np.uint64(0),
+            int64s([0, size // 2, size]),
+            op_types == 0,
+        ),
         merge._merge_runs: (
             np.zeros(size, np.int32),
             halves,
@@ -122,6 +141,15 @@ def samples():
             True,
             op_types == 0,
         ),
+        pages.page_headers: (chunk, 0, 8, False),
+        pages.page_rows: (
+            chunk,
+            pages.page_headers(chunk, 0, 8, False),
+            int64s([]),
+            int64s([3, 250]),
+            int64s([120, 300]),
+        ),
+        merge.newest_of_pieces: (int32s([0, 0]), int64s([0, 3]), int64s([3, 6]), int64s([0, 1, 2]), times[take][:6]),
         series.codes_from_offsets: (int64s([0, 2, 2, 5]), 1, 5),
         series.series_offsets: (np.sort(codes), count),
         sort._first_of_each_key: (codes[take], times[take]),
@@ -218,6 +246,119 @@ def test_compiling_is_said_once_and_loading_is_not(tmp_path):
 
     assert damaged.stdout == ANSWER
     assert "cannot be used" in damaged.stderr
+
+
+READINESS = """
+import sys
+from mitoframe.kernels import jit, sort
+ready = [jit.are_ready()]
+{act}
+ready.append(jit.are_ready())
+print(ready, sum(each._compiled is not None for each in jit.kernels()), len(jit.kernels()))
+"""
+
+
+def test_kernels_are_ready_from_the_first_call_on():
+    ran = run(READINESS.format(act="sort._first_of_each_key.load()"))
+
+    assert ran.stdout.startswith("[False, True] 1 ")
+
+
+def test_what_is_in_the_cache_is_loaded_without_what_only_compiling_needs():
+    run("from mitoframe.kernels import sort; sort._first_of_each_key.load()")
+
+    ran = run(
+        "import sys, numba; before = 'numba.np.linalg' in sys.modules\n"
+        "from mitoframe.kernels import sort; sort._first_of_each_key.load()\n"
+        "print(before, 'numba.np.linalg' in sys.modules)"
+    )
+
+    assert ran.stdout == "False False\n"
+
+
+LITTLE = """
+import sys
+import numpy as np
+from mitoframe.kernels import hashing, jit, sort
+codes, times = np.zeros({size}, np.int32), np.arange({size})
+sort._first_of_each_key(codes, times)
+{more}
+print('numba' in sys.modules, jit.are_ready())
+"""
+
+
+def test_a_process_begins_with_kernels_as_they_are_written():
+    half = jit.AS_WRITTEN_VALUES_MAX // 2
+
+    little = run(LITTLE.format(size=half, more=""))
+    much = run(LITTLE.format(size=half + 1, more=""))
+    again = run(LITTLE.format(size=half, more="sort._first_of_each_key(codes, times)"))
+
+    assert [each.stdout for each in (little, much, again)] == ["False False\n", "True True\n", "True True\n"]
+
+
+def test_bytes_are_not_computed_with_as_written():
+    ran = run(LITTLE.format(size=1, more="hashing.hash_bytes(np.zeros(2, np.int64), np.zeros(0, np.uint8))"))
+
+    assert ran.stdout == "True True\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["np.zeros(2)", "np.zeros(2, np.int32)", "np.zeros(4, np.int64)[::2]", "np.zeros((2, 1), np.int64)", "[0, 0]", "2"],
+    ids=["float", "narrower", "strided", "table", "list", "number"],
+)
+def test_what_compiled_kernels_refuse_is_refused_from_the_beginning(given):
+    ran = run(
+        LITTLE.format(
+            size=2,
+            more=f"""
+try:
+    sort._first_of_each_key(codes, {given})
+except TypeError:
+    print('refused')""",
+        )
+    )
+
+    assert ran.stdout == "refused\nTrue True\n"
+
+
+def test_a_kernel_as_written_warns_of_nothing_that_wraps_around():
+    highest = f"np.array([{np.iinfo(np.int64).max}] * 2)"
+    ran = run(
+        "import numpy as np\nfrom mitoframe.kernels import aggregate, jit\n"
+        f"print(aggregate.add_integers({highest}, np.zeros(2, np.int64), 1).tolist(), jit.are_ready())"
+    )
+
+    assert ran.stdout == "[-2] False\n"
+
+
+def test_preparing_loads_what_is_in_the_cache():
+    run("from mitoframe.kernels import jit, sort; [each.load() for each in jit.kernels()]")
+
+    ran = run(READINESS.format(act="jit.prepare(lambda: False)"))
+
+    loaded, known = ran.stdout.removeprefix("[False, True] ").split()
+    assert int(loaded) == int(known) > 1
+
+
+def test_preparing_ends_when_it_is_over():
+    ran = run(READINESS.format(act="jit.prepare(iter([False, True]).__next__)"))
+    never = run(READINESS.format(act="jit.prepare(lambda: True)"))
+
+    assert ran.stdout.startswith("[False, True] 1 ")
+    assert never.stdout.startswith("[False, False] 0 ")
+
+
+def test_preparing_compiles_nothing_and_says_nothing(tmp_path):
+    ran = run(READINESS.format(act="jit.prepare(lambda: False)"), NUMBA_CACHE_DIR=str(tmp_path))
+    nowhere = run(
+        READINESS.format(act="jit.prepare(lambda: False)"), NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator"
+    )
+
+    for each in (ran, nowhere):
+        assert (each.stdout.startswith("[False, True] 0 "), each.stderr) == (True, "")
+    assert not list(tmp_path.rglob("*.nb?"))
 
 
 def test_without_a_folder_to_write_to_kernels_are_compiled_each_time():
