@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mitoframe.kernels.aggregate import pieces_within
 from mitoframe.model.timerange import TIME_MAX
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from mitoframe.model.rows import RowRanges
     from mitoframe.model.timerange import TimeRange
 
-_BISECTED_MAX = 64
-"""Up to so many pieces are bisected one by one; of more, all times are compared at once."""
+_BISECTED_MAX = 8
+"""Up to so many pieces are bisected one by one; more are worth the kernel, which has to be loaded once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,23 @@ class Pieces:
 
     def shifted(self, by: int) -> Pieces:
         return Pieces(codes=self.codes, starts=self.starts + by, stops=self.stops + by)
+
+    def gathered(self) -> Pieces:
+        """Return the same rows, as if they lay one after another, from row 0 on."""
+        lengths = self.stops - self.starts
+        stops = np.cumsum(lengths)
+        return Pieces(codes=self.codes, starts=stops - lengths, stops=stops)
+
+    def placed(self, some: Pieces) -> Pieces:
+        """Return where some of the `gathered` rows lie here; each of ``some`` is a part of one of these."""
+        gathered = self.gathered()
+        which = np.searchsorted(gathered.stops, some.starts, side="right")
+        by = self.starts[which] - gathered.starts[which]
+        return Pieces(codes=some.codes, starts=some.starts + by, stops=some.stops + by)
+
+    def stretches(self) -> list[slice]:
+        """Return the rows of each piece."""
+        return [slice(*bounds) for bounds in zip(self.starts.tolist(), self.stops.tolist(), strict=True)]
 
     def ends(self, count: int) -> Pieces:
         """Return the last rows of each piece, up to ``count``."""
@@ -84,25 +102,20 @@ class Pieces:
 
     def between(self, times: Times, wanted: TimeRange) -> Pieces:
         """Return what lies in a range of times; ``times`` are those of the rows, from row 0 on."""
+        if len(self) > _BISECTED_MAX and wanted.start < wanted.end:
+            which, starts, stops = pieces_within(
+                self.starts, self.stops, 0, len(times), times, wanted.start, wanted.last
+            )
+            return Pieces(codes=self.codes[which], starts=starts, stops=stops)
         end_side: Literal["left", "right"] = "right" if wanted.end == TIME_MAX else "left"
-        if len(self) <= _BISECTED_MAX:
-            bounds = [
-                (start + piece.searchsorted(wanted.start), start + piece.searchsorted(wanted.end, side=end_side))
-                for start, stop in zip(self.starts.tolist(), self.stops.tolist(), strict=True)
-                for piece in (times[start:stop],)
-            ]
-            starts, stops = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
-        else:
-            starts = self.starts + self._counts(times < wanted.start)
-            stops = self.starts + self._counts(times <= wanted.end if end_side == "right" else times < wanted.end)
+        bounds = [
+            (start + piece.searchsorted(wanted.start), start + piece.searchsorted(wanted.end, side=end_side))
+            for start, stop in zip(self.starts.tolist(), self.stops.tolist(), strict=True)
+            for piece in (times[start:stop],)
+        ]
+        starts, stops = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
         kept = starts < stops
         return Pieces(codes=self.codes[kept], starts=starts[kept], stops=stops[kept])
-
-    def _counts(self, holds: npt.NDArray[np.bool_]) -> Take:
-        """Return in how many rows of each piece something holds."""
-        before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(holds, dtype=np.int64)])
-        counts: Take = before[self.stops] - before[self.starts]
-        return counts
 
     def row_groups(self, starts: Take) -> list[int]:
         """Return the row groups that hold a row of the pieces; ``starts`` says where they begin."""
@@ -111,7 +124,7 @@ class Pieces:
         first = np.searchsorted(starts, self.starts, side="right") - 1
         last = np.searchsorted(starts, self.stops - 1, side="right") - 1
         if (first == last).all():
-            return [int(number) for number in np.unique(first)]
+            return [int(number) for number in first[np.flatnonzero(np.diff(first, prepend=-1))]]
         steps = np.bincount(first, minlength=len(starts) + 1) - np.bincount(last + 1, minlength=len(starts) + 1)
         return [int(number) for number in np.flatnonzero(np.cumsum(steps) > 0)]
 

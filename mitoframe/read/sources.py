@@ -14,20 +14,23 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from mitoframe.kernels.jit import are_ready
 from mitoframe.model.batch import Batch, OpType, gather, slices_of, take_fields
+from mitoframe.model.ids import Sequence
 from mitoframe.model.predicate import ALWAYS, has_foreign, residual, series_mask
 from mitoframe.model.rows import RowRanges
 from mitoframe.read.counts import NO_COUNTS, Counts, Read
 from mitoframe.read.pieces import Pieces, pieces_of
+from mitoframe.storage.sst_writer import PAGE_ROWS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Sequence as Many
 
     import numpy.typing as npt
 
     from mitoframe.model.batch import Take
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import Sequence
     from mitoframe.model.predicate import Predicate
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", bound=np.generic)
 STRETCH_ROWS = 64
 """From this length on, on the average, pieces are copied one by one."""
+PAGES_TIMES = 2
+"""Where a row group has this many times the pages that rows are in, these are read alone."""
 RECENT_MAX = 3
 """So many row groups of a source are held for the shares that follow."""
 SERIES_KEPT_MIN = 10_000
@@ -54,7 +59,10 @@ class Source(Protocol):
     def is_clean(self) -> bool: ...
 
     def read(self, pieces: Pieces, wanted: TimeRange, series: pa.RecordBatch) -> Read:
-        """Return some of the pieces' rows, those in a range of times. The pieces' codes point into ``series``."""
+        """Return some of the pieces' rows, those in a range of times. The pieces' codes point into ``series``.
+
+        Fields are as they are kept: they may be packed (storage/sst_reader.py).
+        """
 
 
 def select_rows(reader: SstReader, metadata: RegionMetadata, file: FileMeta, predicate: Predicate) -> Pieces:
@@ -140,10 +148,25 @@ class FileSource:
         """Return the row groups that hold a row of some pieces."""
         return pieces.row_groups(self.row_group_starts)
 
+    def rows_to_decode(self, number: int, pieces: Pieces) -> int:
+        """Return of how many rows a column must be decoded to read pieces that lie in one row group."""
+        starts = self.row_group_starts
+        some = pieces.within(int(starts[number]), int(starts[number + 1]))
+        if self._is_found_by_pages(number, some):
+            return _pages_touched(some) * PAGE_ROWS
+        return int(starts[number + 1] - starts[number])
+
     def cells_to_decode(self, pieces: Pieces) -> int:
-        """Return how many values must be decoded to read some pieces."""
-        numbers = self.row_groups(pieces)
-        return self.reader.cells_to_decode(self.metadata, self.file, numbers, self.field_names, self.internal)
+        """Return about how many values must be decoded to read some pieces."""
+        starts, whole, rows = self.row_group_starts, [], 0
+        for number in self.row_groups(pieces):
+            count = self.rows_to_decode(number, pieces)
+            if count < starts[number + 1] - starts[number]:
+                rows += count
+            else:
+                whole.append(number)
+        cells = rows * (1 + len(self.internal) + len(self.field_names))
+        return cells + self.reader.cells_to_decode(self.metadata, self.file, whole, self.field_names, self.internal)
 
     def time_bounds(self) -> Many[tuple[int, int]]:
         """Return the first and the last time in each row group."""
@@ -159,15 +182,58 @@ class FileSource:
         for number in self.row_groups(pieces):
             if bounds is not None and not wanted.touches(*bounds[number]):
                 continue
-            group = self._row_group(number)
-            counts += Counts(chunks_kept=group.kept, chunks_read=group.read, bytes_read=group.bytes_read)
             some = pieces.within(int(starts[number]), int(starts[number + 1]))
-            if is_cut:
-                some = some.between(group.times, wanted)
+            read = self._pages if self._is_found_by_pages(number, some) else self._whole
+            group, some = read(number, some, wanted if is_cut else None)
+            if group is None:
+                continue
+            counts += Counts(chunks_kept=group.kept, chunks_read=group.read, bytes_read=group.bytes_read)
             if len(some):
                 batches.append(self._visible(_gathered(group, some, series, self.file.max_sequence)))
         kept = tuple(batch for batch in batches if len(batch))
         return Read(batches=kept, counts=counts + Counts(rows_read=sum(map(len, kept))))
+
+    def lying(self, pieces: Pieces, wanted: TimeRange) -> Iterator[tuple[int, RowGroup, Pieces]]:
+        """Yield row groups: the first row, the columns, and which rows of the pieces are in it and in a range of times.
+
+        They are counted from the first row of the row group.
+        """
+        bounds = self.time_bounds() if self.file.series_count < self.file.row_group_count else None
+        for number in self.row_groups(pieces):
+            if bounds is not None and not wanted.touches(*bounds[number]):
+                continue
+            group = self._row_group(number)
+            first_row, end_row = self.row_group_starts[number : number + 2].tolist()
+            some = pieces.within(first_row, end_row).between(group.times, wanted)
+            if len(some):
+                yield first_row, group, some
+
+    def _is_found_by_pages(self, number: int, pieces: Pieces) -> bool:
+        """Tell whether rows lie in few of a row group's pages, and it is not at hand."""
+        if not are_ready() or (self.recent is not None and number in self.recent):
+            return False  # Loading kernels takes longer than what a first question could save.
+        starts = self.row_group_starts
+        page_count = -(-int(starts[number + 1] - starts[number]) // PAGE_ROWS)
+        return _pages_touched(pieces) * PAGES_TIMES <= page_count
+
+    def _whole(self, number: int, pieces: Pieces, wanted: TimeRange | None) -> tuple[RowGroup, Pieces]:
+        """Read a row group and say which of its rows are wanted."""
+        group = self._row_group(number)
+        return group, pieces if wanted is None else pieces.between(group.times, wanted)
+
+    def _pages(self, number: int, pieces: Pieces, wanted: TimeRange | None) -> tuple[RowGroup | None, Pieces]:
+        """Read of a row group the wanted rows alone, which lie one after another then; None if there are none."""
+        times = self.reader.some_times(self.metadata, self.file, number, pieces.starts, pieces.stops)
+        if wanted is not None:
+            cut = pieces.gathered().between(times, wanted)
+            if not len(cut):
+                return None, cut
+            times = _cut(times, cut.stretches())
+            pieces = pieces.placed(cut)
+        group = self.reader.some_rows(
+            self.metadata, self.file, number, self.field_names, self.internal, times, pieces.starts, pieces.stops
+        )
+        return group, pieces.gathered()
 
     def _row_group(self, number: int) -> RowGroup:
         """Read a row group, or take it from the share before, which may end where this one begins."""
@@ -185,6 +251,11 @@ class FileSource:
         if self.file.max_sequence <= self.visible:
             return batch
         return batch.take(np.flatnonzero(batch.sequences <= np.uint64(self.visible)))
+
+
+def _pages_touched(pieces: Pieces) -> int:
+    """Return in about how many pages of a column rows lie."""
+    return len(pieces) + pieces.row_count // PAGE_ROWS
 
 
 _Way: TypeAlias = list[slice] | pa.Array
@@ -205,7 +276,7 @@ def _gathered(group: RowGroup, pieces: Pieces, series: pa.RecordBatch, sequence:
         start = int(pieces.starts[0])
         way, stored = [slice(start, start + row_count)], group.stored.slice(start, row_count)
     elif row_count >= STRETCH_ROWS * len(pieces):
-        way = [slice(*bounds) for bounds in zip(pieces.starts.tolist(), pieces.stops.tolist(), strict=True)]
+        way = pieces.stretches()
         stored = slices_of(group.stored, pieces.starts, pieces.stops)
     else:
         way = pa.array(pieces.rows())
@@ -219,7 +290,7 @@ def _gathered(group: RowGroup, pieces: Pieces, series: pa.RecordBatch, sequence:
         times=times,
         sequences=np.broadcast_to(np.uint64(sequence), row_count) if sequences is None else sequences,
         op_types=np.broadcast_to(np.uint8(OpType.PUT), row_count) if op_types is None else op_types,
-        fields=group.fields(stored),
+        fields=group.fields(stored, as_kept=True),
     )
 
 
@@ -234,6 +305,11 @@ class BufferSource:
     @property
     def series(self) -> pa.RecordBatch:
         return self.rows.series
+
+    @property
+    def sequence(self) -> Sequence:
+        """The sequence of one of the rows, which tells how new they are where no other source has one among theirs."""
+        return Sequence(int(self.rows.sequences[0]))
 
     def read(self, pieces: Pieces, wanted: TimeRange, series: pa.RecordBatch) -> Read:
         some = pieces.between(self.rows.times, wanted)

@@ -2,8 +2,9 @@
 
     footers      of opened SSTs: Parquet metadata, series, offsets
     chunks       decoded columns of row groups
+    pages        where those of a column begin, and its dictionary
     indexes      of SSTs, decoded
-    selections   which rows of a file with many series a condition chose
+    selections   which rows of a file with many series a condition chose, and which of a merged group are the newest
     last rows    of every series in a file
     results      of whole questions, good for one moment of a region
 
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Literal, TypeAlias, get_args
 
-Kind: TypeAlias = Literal["footers", "chunks", "indexes", "selections", "last rows", "results"]
+Kind: TypeAlias = Literal["footers", "chunks", "pages", "indexes", "selections", "last rows", "results"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ENTRY_BYTES = 256
 """What an entry costs beside its value."""

@@ -19,7 +19,8 @@ so that a flush of any size needs the memory of a few row groups.
 
 Memory that is fresh costs more than what is done in it, so a merge asks for little: where the sequences of its runs do
 not overlap the order of the runs stands for them, and sequences and operations are put together only where they are
-asked for.
+asked for. Fields may come `packed`, are put in order as the bytes they are then, and stay packed if they are so in most
+rows.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from mitoframe.kernels.sort import sort_and_keep_last, sort_rows
 from mitoframe.model.batch import Batch, OpType, concat_numbers, fields_without_columns, gather
 from mitoframe.model.memory import POOL
 from mitoframe.storage.series import unify
+from mitoframe.storage.sst_reader import packed, unpacked
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,6 +54,8 @@ Number = TypeVar("Number", bound=np.generic)
 
 _SLICES_AT_ONCE = 2
 """The chunks of a column are joined anew at every take, which costs more than taking a slice; so it takes two."""
+_PACKED_MIN = 16_384
+"""Fields of fewer rows are unpacked: to bring what the bytes say in line would cost more than it saves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,13 @@ class SortedRows:
             self, take=self.take[positions], filling=self.filling.chosen(positions) if self.filling else None
         )
 
+    def select_fields(self, names: Sequence[str]) -> SortedRows:
+        """Keep the named fields only, in that order."""
+        places = [self.pile.field_names.index(name) for name in names]
+        fields = tuple(self.pile.fields[place] for place in places)
+        filling = self.filling and replace(self.filling, valid=tuple(self.filling.valid[place] for place in places))
+        return replace(self, pile=replace(self.pile, fields=fields, field_names=tuple(names)), filling=filling)
+
     def slices(self, rows_max: int) -> Iterator[Batch]:
         """Yield the rows as sorted batches of up to ``rows_max``, all with the same series."""
         rows = rows_max * _SLICES_AT_ONCE
@@ -91,17 +102,20 @@ class SortedRows:
         columns = zip(self.pile.field_names, self.pile.fields, strict=True)
         return {name for name, column in columns if column.null_count}
 
-    def gather(self, *, versions: bool = True) -> Batch:
-        """Return all rows as one sorted batch. Without ``versions`` their sequences and operations say 0 and put."""
-        return self._gather(0, len(self.take), versions=versions)
+    def gather(self, *, versions: bool = True, keys: bool = True) -> Batch:
+        """Return all rows as one sorted batch.
 
-    def _gather(self, start: int, stop: int, *, versions: bool = True) -> Batch:
+        Without ``versions`` their sequences and operations say 0 and put, without ``keys`` codes and times are 0.
+        """
+        return self._gather(0, len(self.take), versions=versions, keys=keys)
+
+    def _gather(self, start: int, stop: int, *, versions: bool = True, keys: bool = True) -> Batch:
         indices = pa.array(self.take[start:stop])
         pile, count = self.pile, len(indices)
         return Batch(
             series=pile.series,
-            codes=gather(pile.codes, indices),
-            times=gather(pile.times, indices),
+            codes=gather(pile.codes, indices) if keys else np.broadcast_to(np.int32(0), count),
+            times=gather(pile.times, indices) if keys else np.broadcast_to(np.int64(0), count),
             sequences=gather(pile.sequences.whole, indices) if versions else np.broadcast_to(np.uint64(0), count),
             op_types=gather(pile.op_types.whole, indices) if versions else np.broadcast_to(np.uint8(OpType.PUT), count),
             fields=self._gather_fields(indices, start, stop),
@@ -247,6 +261,24 @@ def _distinct_at_most(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     return values[:1] if values.strides == (0,) else values
 
 
+def joined_parts(parts: Sequence[Batch]) -> Batch:
+    """Put the parts of one run after each other."""
+    if len(parts) == 1:
+        return parts[0]
+    pile = _pile_of_coded(parts)
+    names = list(pile.field_names)
+    count = len(pile.times)
+    columns = list(map(_one_chunk, pile.fields))
+    return Batch(
+        series=pile.series,
+        codes=pile.codes,
+        times=pile.times,
+        sequences=pile.sequences.whole,
+        op_types=pile.op_types.whole,
+        fields=pa.RecordBatch.from_arrays(columns, names=names) if names else fields_without_columns(count),
+    )
+
+
 def sort_batches(batches: Sequence[Batch], dedup: Dedup = "last") -> Batch:
     """`sort_rows_of`, gathered."""
     return sort_rows_of(batches, dedup).gather()
@@ -338,8 +370,46 @@ def _gatherable(chunks: list[pa.Array]) -> pa.Array | pa.ChunkedArray:
     """Return a column that rows can be taken from piece by piece, without copying it whole where that is possible."""
     if len(chunks) == 1:
         return chunks[0]
+    if any(map(_is_packed, chunks)):
+        together = _packed_together(chunks)
+        if together is not None:
+            return together
+        chunks = list(map(unpacked, chunks))
     # Joined once and kept, fixed-width columns would double the memory of a flush; others are taken from too slowly.
     return pa.chunked_array(chunks) if _is_fixed_width(chunks[0].type) else pa.concat_arrays(chunks, memory_pool=POOL)
+
+
+def _is_packed(column: pa.Array) -> bool:
+    return bool(pa.types.is_dictionary(column.type))
+
+
+def _packed_together(chunks: list[pa.Array]) -> pa.DictionaryArray | None:
+    """Join chunks of which some are packed, as a packed one, or return None if that is not worth it or has no room."""
+    row_count = sum(map(len, chunks))
+    if row_count < _PACKED_MIN or 2 * sum(map(len, filter(_is_packed, chunks))) < row_count:
+        return None
+    chunks = [packed(chunk) for chunk in chunks if len(chunk)]
+    if not all(map(_is_packed, chunks)):
+        return None
+    listed = chunks[0].dictionary
+    if all(chunk.dictionary.equals(listed) for chunk in chunks):
+        return _packed([chunk.indices for chunk in chunks], listed)
+    # A list is a column of few different values, and where these are listed is what its bytes become.
+    renumbered = packed(pa.concat_arrays([chunk.dictionary for chunk in chunks]))
+    if not _is_packed(renumbered):
+        return None
+    stops = np.cumsum([len(chunk.dictionary) for chunk in chunks])
+    parts = [
+        pc.take(
+            renumbered.indices[stop - len(chunk.dictionary) : stop], chunk.indices, boundscheck=False, memory_pool=POOL
+        )
+        for chunk, stop in zip(chunks, stops.tolist(), strict=True)
+    ]
+    return _packed(parts, renumbered.dictionary)
+
+
+def _packed(indices: list[pa.Array], listed: pa.Array) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.concat_arrays(indices, memory_pool=POOL), listed, safe=False)
 
 
 def _is_fixed_width(data_type: pa.DataType) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mitoframe.model.batch import Codes
 
 FIRST_ROW_COLUMN = "__first_row"
+_IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
+"""To hand a few small columns to other threads takes longer than to unpack them."""
 
 
 def unify(tables: Sequence[pa.RecordBatch]) -> tuple[pa.RecordBatch, list[Codes]]:
@@ -64,7 +66,7 @@ def encode_series(series: pa.RecordBatch, offsets: npt.NDArray[np.int64]) -> pa.
 
 def decode_series(data: bytes, row_count: int) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
     """Read what `encode_series` wrote. ``pa.ArrowInvalid`` if it is not that."""
-    with pa.ipc.open_stream(data) as reader:
+    with pa.ipc.open_stream(data, options=_IN_THIS_THREAD) as reader:
         table = reader.read_next_batch()
     table.validate(full=True)
     first_rows = table.column(FIRST_ROW_COLUMN).to_numpy()

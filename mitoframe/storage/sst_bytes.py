@@ -19,6 +19,7 @@ from mitoframe.storage.paths import sst_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Sequence as Many
 
     import numpy.typing as npt
 
@@ -57,13 +58,25 @@ class SstBytes:
         compared = self._known(region_id, file)
         first, last = start // BLOCK_BYTES, -(-(start + length) // BLOCK_BYTES)
         if compared[first:last].all():
-            return self._stored(region_id, file, start, length)
+            return self._stored(region_id, file, [(start, length)])[0]
         if not file.blocks and file.size_bytes > BLOCK_BYTES:
             self.compare(region_id, file)
             return self.read(region_id, file, start, length)
         begin = first * BLOCK_BYTES
         data = self._compare(region_id, file, compared, first, last)
         return data[start - begin : start - begin + length]
+
+    def read_ranges(self, region_id: RegionId, file: FileMeta, ranges: Many[tuple[int, int]]) -> Many[bytes]:
+        """Return what `read` does for each (start, length), in one request if all around was compared before.
+
+        Requires: there is at least one range.
+        """
+        compared = self._known(region_id, file)
+        first = min(start for start, _ in ranges) // BLOCK_BYTES
+        last = -(-max(start + size for start, size in ranges) // BLOCK_BYTES)
+        if compared[first:last].all():
+            return self._stored(region_id, file, ranges)
+        return [self.read(region_id, file, start, size) for start, size in ranges]
 
     def compare(self, region_id: RegionId, file: FileMeta) -> None:
         """Compare with the manifest what of a file was not yet.
@@ -87,16 +100,13 @@ class SstBytes:
         """Drop what is kept of a file that was deleted."""
         self._compared.pop(file_id, None)
 
-    def _stored(self, region_id: RegionId, file: FileMeta, start: int, length: int) -> bytes:
+    def _stored(self, region_id: RegionId, file: FileMeta, ranges: Many[tuple[int, int]]) -> Many[bytes]:
         """Read bytes that have to be there."""
         key = sst_key(region_id, file.file_id)
         try:
-            data = self._store.get_range(key, start, length)
+            return self._store.get_ranges(key, ranges)
         except FileNotFoundError as error:
             raise CorruptionError("the manifest lists this file, but it is missing", path=key) from error
-        if len(data) != length:
-            raise CorruptionError("the file ends too early", path=key, expected=length, found=len(data))
-        return data
 
     def _known(self, region_id: RegionId, file: FileMeta) -> npt.NDArray[np.bool_]:
         """Return which blocks were compared, after a look at the size if none was yet."""
@@ -121,7 +131,8 @@ class SstBytes:
         """Read blocks, compare each, and return them."""
         key = sst_key(region_id, file.file_id)
         start = first * BLOCK_BYTES
-        data = self._stored(region_id, file, start, min(last * BLOCK_BYTES, file.size_bytes) - start)
+        size = min(last * BLOCK_BYTES, file.size_bytes) - start
+        data = self._stored(region_id, file, [(start, size)])[0]
         expected = file.blocks[first:last] or (file.checksum,)
         for checksum, found in zip(expected, _of_blocks(pa.py_buffer(data)), strict=True):
             _check(key, checksum, found)
@@ -132,7 +143,7 @@ class SstBytes:
         key, checksum = sst_key(region_id, file.file_id), 0
         step = _READ_BLOCKS * BLOCK_BYTES
         for start in range(0, file.size_bytes, step):
-            data = self._stored(region_id, file, start, min(step, file.size_bytes - start))
+            data = self._stored(region_id, file, [(start, min(step, file.size_bytes - start))])[0]
             checksum = google_crc32c.extend(checksum, data)
         _check(key, file.checksum, checksum)
         compared[:] = True

@@ -4,8 +4,9 @@ Every byte is compared with the manifest before it is first used (storage/sst_by
 are kept; of the rest only the row groups and columns that are asked for are read, with page checksums verified. Tag
 columns are never read: the series index says which series a row belongs to.
 
-There are two ways to read. Jobs take whole row groups once (`read`, `stream`), and nothing of them is kept. Scans take
-columns of a row group (`row_group`), which are kept in the store's cache, decoded, for whoever asks next.
+There are three ways to read. Jobs take whole row groups once (`read`, `stream`), and nothing of them is kept. Scans
+take columns of a row group (`row_group`), which are kept in the store's cache, decoded, for whoever asks next. Of a row
+group of which little is wanted, they take only the pages with that (`some_times`, `some_rows`; storage/pages.py).
 
 A file keeps the schema it was written with in its footer. Its rows are handed out as the schema at hand has them
 (storage/compat.py), and its statistics are believed only of columns that are still what they were.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -33,6 +34,7 @@ from mitoframe.model.predicate import ColumnStats, Predicate, columns_of, may_ma
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetadata
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.compat import fit_fields, former_fields, is_unchanged
+from mitoframe.storage.pages import Asked, Found, PageReader, is_plain_number
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import decode_series
 from mitoframe.storage.sst_bytes import SstBytes
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mitoframe.model.batch import Codes
+    from mitoframe.model.batch import Codes, Take
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import FileId, RegionId
     from mitoframe.model.schema import Column
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from mitoframe.storage.index_reader import IndexReader
 
 IDLE_MAX = 4
+_UNFOLDED_TIMES, _FOOTER_BYTES = 8, 20_000
+"""Parquet's metadata takes so many times the memory that it takes in a file; and what any footer takes."""
 _CACHE_BYTES = 128 * 1024 * 1024
 
 
@@ -69,18 +73,31 @@ class Footer:
     series: pa.RecordBatch
     offsets: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
+    nan_columns: tuple[int, ...] | None = None
     idle: deque[pq.ParquetFile] = field(default_factory=lambda: deque(maxlen=IDLE_MAX))
+    _places: dict[str, int] = field(default_factory=dict)
     _stats: dict[str, tuple[ColumnStats | None, ...]] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
-        return int(self.parquet.serialized_size + self.series.get_total_buffer_size() + self.offsets.nbytes)
+        arrays = self.series.get_total_buffer_size() + self.offsets.nbytes + self.starts.nbytes
+        return int(_UNFOLDED_TIMES * self.parquet.serialized_size + arrays + _FOOTER_BYTES)
+
+    def place(self, name: str) -> int | None:
+        """Return which of the file's columns has a name, None if it is a nested one."""
+        if not self._places:
+            described = self.parquet.schema
+            self._places.update({described.column(place).path: place for place in range(len(described))})
+        return self._places.get(name)
 
     def stats(self, column: Column) -> tuple[ColumnStats | None, ...]:
         """Return what each row group says of a column. Requires: the column is what it was when this was written."""
         known = self._stats.get(column.name)
         if known is None:
-            known = self._stats[column.name] = _stats_of(self.parquet, column)
+            may_hold_nan = None if self.nan_columns is None else column.column_id in self.nan_columns
+            found = _stats_of(self.parquet, column)
+            known = tuple(None if of is None else replace(of, may_hold_nan=may_hold_nan) for of in found)
+            self._stats[column.name] = known
         return known
 
 
@@ -102,9 +119,9 @@ class RowGroup:
     bytes_read: int
     fit: Callable[[pa.RecordBatch], pa.RecordBatch]
 
-    def fields(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Return some rows of ``stored`` with the fields that were asked for."""
-        if rows.num_columns:
+    def fields(self, rows: pa.RecordBatch, *, as_kept: bool = False) -> pa.RecordBatch:
+        """Return some rows of ``stored`` with the fields that were asked for; ``as_kept`` leaves them `packed`."""
+        if rows.num_columns and not as_kept:
             rows = pa.RecordBatch.from_arrays(list(map(unpacked, rows.columns)), names=rows.schema.names)
         return self.fit(rows)
 
@@ -116,6 +133,7 @@ class SstReader:
         self._bytes = SstBytes(store)
         self.indexes = indexes
         self.cache = Cache(_CACHE_BYTES) if cache is None else cache
+        self._pages = PageReader(self._bytes, self.cache)
         self._asked: dict[FileId, set[int]] = {}
 
     def verify(self, metadata: RegionMetadata, file: FileMeta) -> None:
@@ -169,7 +187,14 @@ class SstReader:
         metadata = RegionMetadata.from_json(region["metadata"])
         counts = [parquet.row_group(number).num_rows for number in range(parquet.num_row_groups)]
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
-        return Footer(parquet=parquet, metadata=metadata, series=series, offsets=offsets, starts=starts)
+        return Footer(
+            parquet=parquet,
+            metadata=metadata,
+            series=series,
+            offsets=offsets,
+            starts=starts,
+            nan_columns=file.nan_columns,
+        )
 
     def _open(self, region_id: RegionId, file: FileMeta, parquet: pq.FileMetaData | None = None) -> pq.ParquetFile:
         source = pa.PythonFile(_SstFile(self._bytes, region_id, file), mode="r")
@@ -224,6 +249,85 @@ class SstReader:
             read=len(missing),
             bytes_read=_stored_bytes(footer.parquet, number, missing) if missing else 0,
         )
+
+    def some_times(
+        self, metadata: RegionMetadata, file: FileMeta, number: int, starts: Take, stops: Take
+    ) -> npt.NDArray[np.int64]:
+        """Return the times of some rows of a row group; which ones is said as in `some_rows`."""
+        time = metadata.time
+        found = self._some_values(metadata, file, number, {time.name: time.type}, starts, stops)
+        return _integers(found[time.name].values)
+
+    def some_rows(
+        self,
+        metadata: RegionMetadata,
+        file: FileMeta,
+        number: int,
+        field_names: Many[str],
+        internal: Many[str],
+        times: npt.NDArray[np.int64],
+        starts: Take,
+        stops: Take,
+    ) -> RowGroup:
+        """Return some rows of a row group, of which ``times`` are known, as if there were no others.
+
+        Of columns that are not kept only the pages with these rows are read, if they are numbers, and nothing of them
+        is kept. Requires: rows ``starts[i] <= row < stops[i]`` are counted from the row group's first, ascend, and no
+        range is empty.
+        """
+        footer = self.footer(metadata, file)
+        stored = former_fields(footer.metadata, metadata, field_names)
+        types = {name: _INTERNAL_TYPES[name] for name in internal} | {former.name: former.type for former in stored}
+        found = self._some_values(metadata, file, number, types, starts, stops)
+        numbers = {name: unpacked(found[name].values).to_numpy() for name in internal}
+        fields = {former.name: found[former.name].values for former in stored}
+        return RowGroup(
+            times=times,
+            stored=pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+            if fields
+            else fields_without_columns(len(times)),
+            fit=lambda rows: fit_fields(rows, footer.metadata, metadata, field_names),
+            sequences=_placed(numbers[SEQUENCE_COLUMN], file) if SEQUENCE_COLUMN in numbers else None,
+            op_types=numbers.get(OP_TYPE_COLUMN),
+            kept=sum(not each.bytes_read for each in found.values()),
+            read=sum(each.bytes_read > 0 for each in found.values()),
+            bytes_read=sum(each.bytes_read for each in found.values()),
+        )
+
+    def _some_values(
+        self,
+        metadata: RegionMetadata,
+        file: FileMeta,
+        number: int,
+        types: Mapping[str, pa.DataType],
+        starts: Take,
+        stops: Take,
+    ) -> dict[str, Found]:
+        """Return some rows of columns, each as it may be kept."""
+        footer = self.footer(metadata, file)
+        found = {}
+        for name in types:
+            kept = self.cache.get("chunks", file.file_id, (number, name))
+            if kept is not None:
+                found[name] = Found(_cut(kept, starts, stops), 0)
+        asked = {
+            name: Asked(place, data_type)
+            for name, data_type in types.items()
+            if name not in found and is_plain_number(data_type) and (place := footer.place(name)) is not None
+        }
+        if asked:
+            read = self._pages.read(
+                metadata.region_id, file, footer.parquet, number, list(asked.values()), starts, stops
+            )
+            found |= {name: each for name, each in zip(asked, read, strict=True) if each is not None}
+        left = {name: data_type for name, data_type in types.items() if name not in found}
+        if left:
+            columns, _ = self._columns(metadata, file, footer, number, list(left), left)
+            for name, column in columns.items():
+                self.cache.put("chunks", file.file_id, (number, name), column, column.get_total_buffer_size())
+                size = _stored_bytes(footer.parquet, number, [name])
+                found[name] = Found(_cut(column, starts, stops), size)
+        return found
 
     @staticmethod
     def _idle(footer: Footer) -> pq.ParquetFile | None:
@@ -321,14 +425,18 @@ class SstReader:
             raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
 
 
+_INTERNAL_TYPES = {SEQUENCE_COLUMN: pa.uint64(), OP_TYPE_COLUMN: pa.uint8()}
 _PACKED_VALUES_MAX = 256
+_WHOLE_MAX = 2.0**40
 _SAMPLE_ROWS = 1024
 
 
 def packed(column: pa.Array) -> pa.Array:
     """Keep a column of few different numbers as bytes that say which: an eighth of the memory, and as good as it was.
 
-    Numbers are told apart by their bits, so that no zero loses its sign and no NaN what it carries.
+    Numbers are told apart by their bits, so that no zero loses its sign and no NaN what it carries. They are listed in
+    their order, NaN last, so that the least of some is at the least of their places. Whole numbers close to each other
+    are listed without a gap, so that places add up as numbers do.
     """
     if not pa.types.is_primitive(column.type) or column.type.bit_width != 64 or not len(column):
         return column
@@ -338,7 +446,34 @@ def packed(column: pa.Array) -> pa.Array:
     encoded = bits.dictionary_encode()
     if len(encoded.dictionary) > _PACKED_VALUES_MAX:
         return column
-    return pa.DictionaryArray.from_arrays(encoded.indices.cast(pa.uint8()), encoded.dictionary.view(column.type))
+    listed, places = _in_order(encoded.dictionary.view(column.type))
+    indices = pc.take(pa.array(places), encoded.indices, boundscheck=False, memory_pool=POOL)
+    return pa.DictionaryArray.from_arrays(indices, listed)
+
+
+def _in_order(values: pa.Array) -> tuple[pa.Array, npt.NDArray[np.uint8]]:
+    """Return values as they are listed, and the place of each there."""
+    is_number = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
+    numbers = (values if is_number else values.view(pa.int64())).to_numpy()
+    if len(numbers) and _are_close_and_whole(numbers):
+        lowest = numbers.min()
+        places = (numbers - lowest).astype(np.uint8)
+        listed = lowest + np.arange(int(places.max()) + 1).astype(numbers.dtype)
+    else:
+        order = np.argsort(numbers, kind="stable")
+        places = np.empty(len(order), dtype=np.uint8)
+        places[order] = np.arange(len(order))
+        listed = numbers[order]
+    made = pa.array(listed)
+    return made if made.type == values.type else made.view(values.type), places
+
+
+def _are_close_and_whole(numbers: npt.NDArray[Any]) -> bool:
+    if numbers.dtype == np.float64:
+        is_plain = bool((np.abs(numbers) <= _WHOLE_MAX).all() and (numbers == np.floor(numbers)).all())
+        if not is_plain or (np.signbit(numbers) & (numbers == 0)).any():
+            return False
+    return int(numbers.max()) - int(numbers.min()) < _PACKED_VALUES_MAX
 
 
 def unpacked(column: pa.Array) -> pa.Array:
@@ -346,6 +481,17 @@ def unpacked(column: pa.Array) -> pa.Array:
     if not pa.types.is_dictionary(column.type):
         return column
     return pc.take(column.dictionary, column.indices, boundscheck=False, memory_pool=POOL)
+
+
+def _integers(times: pa.Array) -> npt.NDArray[np.int64]:
+    integers: npt.NDArray[np.int64] = unpacked(times).view(pa.int64()).to_numpy()
+    return integers
+
+
+def _cut(column: pa.Array, starts: Take, stops: Take) -> pa.Array:
+    """Return some rows of a column, one range after the other."""
+    parts = [column.slice(start, stop - start) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    return parts[0] if len(parts) == 1 else pa.concat_arrays(parts, memory_pool=POOL)
 
 
 def _stored_columns(footer: Footer, metadata: RegionMetadata, field_names: Many[str]) -> list[str]:

@@ -3,7 +3,8 @@
 Columns: tags (strings, dictionary pages), time, fields, ``__sequence`` u64, ``__op_type`` u8. A column without nulls
 says so, which spares whoever writes or reads it a level per value. Flushed files are packed with LZ4 and their floats
 split into streams of bytes where that costs little room, because a flush may keep a writer waiting; compacted ones are
-packed with Zstandard, and repeating floats looked up in dictionaries, because they stay and are read. Rows are in the
+packed with Zstandard where that saves room, and repeating floats looked up in dictionaries, because they stay and are
+read. Pages are small, so that an hour of one series is read without the rest (storage/pages.py). Rows are in the
 order (tags nulls first, time, newest first), with ``sorting_columns`` saying so, page checksums written, and three
 entries in the footer's key-value metadata:
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.memory import POOL
+from mitoframe.model.predicate import ColumnStats
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 from mitoframe.model.timerange import TIME_MAX, TIME_MIN
 from mitoframe.storage.paths import sst_key
@@ -38,7 +41,7 @@ from mitoframe.storage.series import decode_series, encode_series
 from mitoframe.storage.sst_bytes import block_checksums
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Mapping, Set
 
     import numpy.typing as npt
 
@@ -49,9 +52,16 @@ if TYPE_CHECKING:
 SST_FORMAT = 1
 REGION_KEY = "mitoframe.region"
 SERIES_KEY = "mitoframe.series"
+PAGE_ROWS = 20_000
+"""Up to so many rows are in a page: enough to pack well, few enough to unpack for an hour of one series."""
 _ZSTD_LEVEL = 1
+_ZSTD = {"compression": "zstd", "compression_level": _ZSTD_LEVEL}
+_WORTHWHILE = 0.9
+"""What packing leaves of a column's bytes, at most; else it is stored as it is."""
 _DICTIONARY, _PLAIN, _DELTA, _SPLIT = "DICTIONARY", "PLAIN", "DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"
 _SAMPLE_ROWS = 4096
+TAG_CHARACTERS_MAX = 64
+"""So much of a tag's text is told to the manifest, which is read whole whenever a table is opened."""
 _SPLIT_TIMES = 2.0
 """Splitting floats takes half the time of looking each up in a dictionary; it may take this many times the room."""
 
@@ -72,6 +82,8 @@ class EncodedSst:
     min_sequence: Sequence
     max_sequence: Sequence
     schema_version: int
+    leading_tags: tuple[ColumnStats, ...]
+    nan_columns: tuple[int, ...]
 
 
 def write_sst(
@@ -91,7 +103,7 @@ def write_sst(
 
 def encode_sst(metadata: RegionMetadata, rows: Rows, row_group_rows: int, *, level: int = LEVEL_FLUSHED) -> EncodedSst:
     """Turn sorted rows, at least one, into the bytes of an SST for that level."""
-    facts = _Facts(len(rows.series))
+    facts = _Facts(metadata, len(rows.series))
     data = _encode(metadata, rows, row_group_rows, facts, level)
     return EncodedSst(
         data=data,
@@ -106,6 +118,8 @@ def encode_sst(metadata: RegionMetadata, rows: Rows, row_group_rows: int, *, lev
         min_sequence=Sequence(facts.min_sequence),
         max_sequence=Sequence(facts.max_sequence),
         schema_version=metadata.schema_version,
+        leading_tags=leading_tags(rows.series),
+        nan_columns=tuple(sorted(facts.nan_columns)),
     )
 
 
@@ -131,6 +145,8 @@ def store_sst(
         max_sequence=encoded.max_sequence,
         schema_version=encoded.schema_version,
         created_ms=created_ms,
+        leading_tags=encoded.leading_tags,
+        nan_columns=encoded.nan_columns,
     )
 
 
@@ -158,7 +174,9 @@ def decode_sst(metadata: RegionMetadata, encoded: EncodedSst) -> Batch:
 class _Facts:
     """What is learnt of the rows while they pass by."""
 
-    def __init__(self, series_count: int) -> None:
+    def __init__(self, metadata: RegionMetadata, series_count: int) -> None:
+        self.floats = {column.name: column.column_id for column in metadata.fields if pa.types.is_floating(column.type)}
+        self.nan_columns: set[int] = set()
         self.rows_per_series = np.zeros(series_count, dtype=np.int64)
         self.row_count = self.row_group_count = self.delete_count = 0
         self.min_time, self.max_time = TIME_MAX, TIME_MIN
@@ -173,15 +191,62 @@ class _Facts:
         self.max_time = max(self.max_time, int(batch.times.max()))
         self.min_sequence = min(self.min_sequence, int(batch.sequences.min()))
         self.max_sequence = max(self.max_sequence, int(batch.sequences.max()))
+        for name, column_id in self.floats.items():
+            if column_id not in self.nan_columns and _holds_nan(batch.fields.column(name)):
+                self.nan_columns.add(column_id)
 
     def offsets(self) -> npt.NDArray[np.int64]:
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.rows_per_series)])
 
 
-def _codec(level: int) -> dict[str, Any]:
-    if level == LEVEL_FLUSHED:
-        return {"compression": "lz4"}
-    return {"compression": "zstd", "compression_level": _ZSTD_LEVEL}
+def _holds_nan(column: pa.Array) -> bool:
+    """Look for a NaN. The least of the numbers is one if any is, which takes one pass and no memory."""
+    if column.null_count == len(column):
+        return False
+    numbers = np.frombuffer(column.buffers()[1], dtype=column.type.to_pandas_dtype())
+    with np.errstate(invalid="ignore"):
+        least = numbers[column.offset : column.offset + len(column)].min()
+    if not np.isnan(least):
+        return False
+    # Where a value is null there may be any bits.
+    return not column.null_count or bool(pc.any(pc.is_nan(column)).as_py())
+
+
+def leading_tags(series: pa.RecordBatch) -> tuple[ColumnStats, ...]:
+    """Tell what values the first tags of some series have, up to the first tag of which there are several."""
+    known = []
+    for column in series.columns:
+        ends = pc.min_max(column)
+        known.append(_tag_stats(column, ends["min"], ends["max"]))
+        if ends["min"] != ends["max"] or 0 < column.null_count < len(column):
+            break
+    return tuple(known)
+
+
+def _tag_stats(column: pa.Array, least: pa.Scalar, most: pa.Scalar) -> ColumnStats:
+    counts = {"null_count": column.null_count, "row_count": len(column)}
+    try:
+        minimum, maximum = least.as_py(), most.as_py()
+    except (OverflowError, ValueError):
+        return ColumnStats(**counts)  # A date that Python does not know.
+    if isinstance(minimum, str):
+        minimum, maximum = minimum[:TAG_CHARACTERS_MAX], _not_less(maximum)
+    return ColumnStats(minimum=minimum, maximum=maximum, **counts)
+
+
+def _not_less(text: str) -> str | None:
+    """Return a text of bounded length that is not less than a text; None if there is none."""
+    if len(text) <= TAG_CHARACTERS_MAX:
+        return text
+    for last in range(TAG_CHARACTERS_MAX - 1, -1, -1):
+        following = _FOLLOWING.get(text[last], chr(min(ord(text[last]) + 1, sys.maxunicode)))
+        if following != text[last]:
+            return text[:last] + following
+    return None
+
+
+_FOLLOWING = {"\ud7ff": "\ue000"}
+"""What lies between is no character that a text may hold."""
 
 
 def _encode(metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _Facts, level: int) -> pa.Buffer:
@@ -219,24 +284,47 @@ def _as_stored(batch: pa.RecordBatch, nullable: Set[str]) -> pa.Table:
 def _open_writer(
     sink: pa.BufferOutputStream, first: pa.Table, metadata: RegionMetadata, row_group_rows: int, level: int
 ) -> pq.ParquetWriter:
-    schema = first.schema
     encodings = {name: _encoding(first.column(name), level) for name in metadata.names}
     encodings |= {metadata.time.name: _DELTA, SEQUENCE_COLUMN: _DELTA, OP_TYPE_COLUMN: _DICTIONARY}
+    layout: dict[str, Any] = {
+        "use_dictionary": [name for name, encoding in encodings.items() if encoding == _DICTIONARY],
+        "column_encoding": {name: encoding for name, encoding in encodings.items() if encoding != _DICTIONARY},
+        "max_rows_per_page": PAGE_ROWS,
+    }
     return pq.ParquetWriter(
         sink,
-        schema,
-        **_codec(level),
-        use_dictionary=[name for name, encoding in encodings.items() if encoding == _DICTIONARY],
-        column_encoding={name: encoding for name, encoding in encodings.items() if encoding != _DICTIONARY},
+        first.schema,
+        **layout,
+        **({"compression": "lz4"} if level == LEVEL_FLUSHED else _worthwhile_codecs(first, layout)),
         write_page_checksum=True,
         # Statistics of dictionary columns are brought up to date once a batch, so one batch a row group is cheapest.
         write_batch_size=row_group_rows,
         store_schema=False,
         sorting_columns=[
             *(pq.SortingColumn(i, nulls_first=True) for i in range(len(metadata.tags) + 1)),
-            pq.SortingColumn(len(schema.names) - 2, descending=True, nulls_first=True),
+            pq.SortingColumn(len(first.schema.names) - 2, descending=True, nulls_first=True),
         ],
     )
+
+
+def _worthwhile_codecs(first: pa.Table, layout: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose by a page of each column whether to pack it: who reads it has to unpack it, every time."""
+    sample = first.slice(max(0, len(first) - PAGE_ROWS) // 2, PAGE_ROWS)
+    sink = pa.BufferOutputStream(POOL)
+    with pq.ParquetWriter(sink, first.schema, **layout, **_ZSTD) as writer:
+        writer.write_table(sample)
+    row_group = pq.ParquetFile(pa.BufferReader(sink.getvalue())).metadata.row_group(0)
+    columns = [row_group.column(place) for place in range(row_group.num_columns)]
+    packed = {
+        column.path_in_schema
+        for column in columns
+        if column.total_compressed_size <= _WORTHWHILE * column.total_uncompressed_size
+    }
+    names = [column.path_in_schema for column in columns]
+    return {
+        "compression": {name: "zstd" if name in packed else "none" for name in names},
+        "compression_level": {name: _ZSTD_LEVEL for name in names if name in packed},
+    }
 
 
 def _encoding(column: pa.ChunkedArray, level: int) -> str:

@@ -19,13 +19,18 @@ from mitoframe.kernels.aggregate import (
     first_of_runs,
     last_of_runs,
     last_of_series,
+    pieces_of_codes,
+    pieces_within,
     range_of_floats,
     range_of_integers,
+    range_of_places,
     runs_between,
     runs_of_width,
     squares_of_floats,
     sum_floats,
     sum_integers,
+    sum_packed_floats,
+    sum_packed_integers,
 )
 
 far_times = st.integers(-40, 40) | st.sampled_from([INT64_MIN + 1000, INT64_MAX - 1, INT64_MAX])
@@ -33,42 +38,71 @@ keys = st.lists(st.tuples(st.integers(0, 3), far_times), max_size=60).map(sorted
 floats = st.integers(-8, 8).map(float) | st.sampled_from([math.nan, math.inf, -math.inf])
 
 
-def runs_by_row(keys, bucket_of):
-    """Find runs by looking at every row."""
-    starts, buckets, before = [], [], None
-    for row, (code, time) in enumerate(keys):
-        bucket = bucket_of(time)
-        if (code, bucket) != before:
-            starts.append(row)
-            buckets.append(bucket)
-        before = code, bucket
-    return [*starts, len(keys)], buckets
-
-
 def columns(keys):
     return int32s([code for code, _ in keys]), int64s([time for _, time in keys])
 
 
-@given(keys, st.integers(1, 30), st.data())
+@st.composite
+def pieces(draw):
+    """Draw the times of a row group, in stretches of one series, and of each stretch rows that lie together."""
+    stretches = draw(st.lists(st.lists(far_times, min_size=1, max_size=20).map(sorted), max_size=5))
+    times = [time for stretch in stretches for time in stretch]
+    begins = np.cumsum([0, *map(len, stretches)]).tolist()
+    chosen = []
+    for begin, stretch in zip(begins, stretches, strict=False):
+        start, stop = draw(st.tuples(st.integers(0, len(stretch)), st.integers(0, len(stretch))).map(sorted))
+        chosen += [(begin + start, begin + stop)] if start < stop else []
+    return int64s(times), int64s([start for start, _ in chosen]), int64s([stop for _, stop in chosen])
+
+
+def runs_by_row(times, starts, stops, bucket_of):
+    """Find runs by looking at every row."""
+    found = []
+    for piece, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+        for row in range(start, stop):
+            bucket = bucket_of(int(times[row]))
+            if found and found[-1][2:] == [bucket, piece]:
+                found[-1][1] = row + 1
+            else:
+                found.append([row, row + 1, bucket, piece])
+    return [list(column) for column in zip(*found, strict=True)] if found else [[], [], [], []]
+
+
+def as_lists(arrays):
+    return [array.tolist() for array in arrays]
+
+
+@given(keys)
+@settings(deadline=None, max_examples=100)
+def test_a_piece_is_the_rows_of_a_code(keys):
+    codes, _ = columns(keys)
+
+    starts = pieces_of_codes(codes)
+
+    lengths = [len(list(rows)) for _, rows in groupby(codes.tolist())]
+    assert starts.tolist() == [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
+
+
+@given(pieces(), st.integers(1, 30), st.data())
 @settings(deadline=None, max_examples=200)
-def test_runs_of_one_width_are_those_that_every_row_tells(keys, width, data):
+def test_runs_of_one_width_are_those_that_every_row_tells(drawn, width, data):
+    times, starts, stops = drawn
     origin = data.draw(st.integers(0, width - 1))
 
-    starts, buckets = runs_of_width(*columns(keys), width, origin)
+    found = runs_of_width(starts, stops, times, width, origin)
 
-    expected = runs_by_row(keys, lambda time: (time - origin) // width)
-    assert (starts.tolist(), buckets.tolist()) == expected
+    assert as_lists(found) == runs_by_row(times, starts, stops, lambda time: (time - origin) // width)
 
 
-@given(keys, st.lists(far_times, unique=True).map(sorted))
+@given(pieces(), st.lists(far_times, unique=True).map(sorted))
 @settings(deadline=None, max_examples=200)
-def test_runs_between_edges_are_those_that_every_row_tells(keys, edges):
+def test_runs_between_edges_are_those_that_every_row_tells(drawn, edges):
+    times, starts, stops = drawn
     edges = [INT64_MIN, *edges]
 
-    starts, buckets = runs_between(*columns(keys), int64s(edges))
+    found = runs_between(starts, stops, times, int64s(edges))
 
-    expected = runs_by_row(keys, lambda time: sum(edge <= time for edge in edges) - 1)
-    assert (starts.tolist(), buckets.tolist()) == expected
+    assert as_lists(found) == runs_by_row(times, starts, stops, lambda time: sum(edge <= time for edge in edges) - 1)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +111,41 @@ def test_runs_between_edges_are_those_that_every_row_tells(keys, edges):
 def test_runs_of_any_length_are_found_to_the_row(lengths):
     times = np.concatenate([np.full(length, 10 * number, np.int64) for number, length in enumerate(lengths)])
 
-    starts, buckets = runs_of_width(np.zeros(len(times), np.int32), times, 10, 0)
+    starts, stops, buckets, _ = runs_of_width(int64s([0]), int64s([len(times)]), times, 10, 0)
 
-    assert np.diff(starts).tolist() == lengths
+    assert (stops - starts).tolist() == lengths
     assert buckets.tolist() == list(range(len(lengths)))
+
+
+@given(pieces(), st.lists(far_times, min_size=2, max_size=2).map(sorted), st.data())
+@settings(deadline=None, max_examples=200)
+def test_of_pieces_those_rows_are_left_that_are_in_a_row_group_and_a_range_of_times(drawn, span, data):
+    times, starts, stops = drawn
+    first_row, end_row = data.draw(st.lists(st.integers(0, len(times)), min_size=2, max_size=2).map(sorted))
+    first, last = span
+
+    which, from_rows, to_rows = pieces_within(starts, stops, first_row, end_row, times[first_row:end_row], first, last)
+
+    expected = []
+    for piece, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+        rows = [
+            row - first_row
+            for row in range(start, stop)
+            if first_row <= row < end_row and first <= int(times[row]) <= last
+        ]
+        expected += [[piece, rows[0], rows[-1] + 1]] if rows else []
+    assert [list(found) for found in zip(*as_lists([which, from_rows, to_rows]), strict=True)] == expected
+
+
+def test_pieces_with_the_same_times_are_cut_alike_and_others_are_not():
+    times = np.concatenate([np.arange(100), np.arange(100), np.arange(50, 150), np.arange(100)])
+    starts, stops = int64s([0, 100, 200, 300]), int64s([100, 200, 300, 400])
+
+    which, from_rows, to_rows = pieces_within(starts, stops, 0, 400, times, 20, 89)
+
+    assert which.tolist() == [0, 1, 2, 3]
+    assert from_rows.tolist() == [20, 120, 200, 320]
+    assert to_rows.tolist() == [90, 190, 240, 390]
 
 
 @st.composite
@@ -91,7 +156,7 @@ def runs(draw, values):
     starts = int64s([0, *np.cumsum([len(run) for run in drawn]).tolist()])
     has_null = None in flat
     valid = np.array([value is not None for value in flat], np.bool_) if has_null else NO_NULLS
-    return [[value for value in run if value is not None] for run in drawn], flat, valid, starts
+    return [[value for value in run if value is not None] for run in drawn], flat, valid, starts[:-1], starts[1:]
 
 
 def bits(values):
@@ -101,10 +166,10 @@ def bits(values):
 @given(runs(st.none() | floats) | runs(floats))
 @settings(deadline=None, max_examples=200)
 def test_floats_are_summed_and_compared_run_by_run(drawn):
-    parts, flat, valid, starts = drawn
+    parts, flat, valid, starts, stops = drawn
 
-    sums = sum_floats(bits(flat), valid, starts)
-    least, greatest = range_of_floats(bits(flat), valid, starts)
+    sums = sum_floats(bits(flat), valid, starts, stops)
+    least, greatest = range_of_floats(bits(flat), valid, starts, stops)
 
     np.testing.assert_array_equal(sums, [sum(part) for part in parts])
     numbers = [[value for value in part if not math.isnan(value)] for part in parts]
@@ -115,32 +180,76 @@ def test_floats_are_summed_and_compared_run_by_run(drawn):
 @given(runs(st.none() | st.integers(-9, 9)) | runs(st.integers(-9, 9)))
 @settings(deadline=None, max_examples=200)
 def test_integers_are_counted_summed_and_compared_run_by_run(drawn):
-    parts, flat, valid, starts = drawn
+    parts, flat, valid, starts, stops = drawn
     values = int64s([10**6 if value is None else value for value in flat])
 
-    least, greatest = range_of_integers(values, valid, starts)
+    least, greatest = range_of_integers(values, valid, starts, stops)
 
-    assert sum_integers(values, valid, starts).tolist() == [sum(part) for part in parts]
+    assert sum_integers(values, valid, starts, stops).tolist() == [sum(part) for part in parts]
     assert least.tolist() == [min(part, default=INT64_MAX) for part in parts]
     assert greatest.tolist() == [max(part, default=INT64_MIN) for part in parts]
     if len(valid):
-        assert count_valid(valid, starts).tolist() == [len(part) for part in parts]
+        assert count_valid(valid, starts, stops).tolist() == [len(part) for part in parts]
 
 
 @given(runs(st.none() | st.integers(-9, 9)) | runs(st.integers(-9, 9)))
 @settings(deadline=None, max_examples=100)
 def test_squares_are_of_the_distance_from_the_mean(drawn):
-    parts, flat, valid, starts = drawn
+    parts, flat, valid, starts, stops = drawn
     means = np.array([sum(part) / max(len(part), 1) for part in parts], np.float64)
 
-    squares = squares_of_floats(bits(flat), valid, starts, means.view(np.int64))
+    squares = squares_of_floats(bits(flat), valid, starts, stops, means.view(np.int64))
 
     expected = [sum((value - mean) ** 2 for value in part) for part, mean in zip(parts, means, strict=True)]
     np.testing.assert_allclose(squares, expected)
 
 
 def test_sums_of_integers_wrap_around():
-    assert sum_integers(int64s([INT64_MAX, 1]), NO_NULLS, int64s([0, 2])).tolist() == [INT64_MIN]
+    assert sum_integers(int64s([INT64_MAX, 1]), NO_NULLS, int64s([0]), int64s([2])).tolist() == [INT64_MIN]
+
+
+lists_of_floats = (
+    st.lists(floats, min_size=1, max_size=9)
+    | st.builds(
+        lambda low, count: [float(low + at) for at in range(count)], st.integers(-300, 300), st.integers(1, 256)
+    )
+    | st.just([2.0**41 + at for at in range(9)])
+    | st.just([0.5 + at for at in range(9)])
+)
+
+
+@given(lists_of_floats, st.data())
+@settings(deadline=None, max_examples=200)
+def test_packed_floats_are_summed_as_they_are_unpacked(listed, data):
+    parts, flat, _, starts, stops = data.draw(runs(st.integers(0, len(listed) - 1)))
+
+    sums = sum_packed_floats(np.array(flat, np.uint8), bits(listed), starts, stops)
+
+    np.testing.assert_array_equal(sums, [sum(listed[place] for place in part) for part in parts])
+
+
+def test_a_long_run_of_packed_floats_is_summed_to_the_end():
+    places = np.full(100_000, 255, np.uint8)
+
+    sums = sum_packed_floats(places, bits([float(at - 3) for at in range(256)]), int64s([0, 7]), int64s([7, 100_000]))
+
+    assert sums.tolist() == [7 * 252.0, 99_993 * 252.0]
+
+
+@given(st.lists(st.integers(-9, 9) | st.just(INT64_MAX), min_size=1, max_size=9), st.data())
+@settings(deadline=None, max_examples=100)
+def test_packed_integers_are_summed_and_compared_as_they_are_unpacked(listed, data):
+    listed.sort()
+    parts, flat, _, starts, stops = data.draw(runs(st.integers(0, len(listed) - 1)))
+    places = np.array(flat, np.uint8)
+
+    sums = sum_packed_integers(places, int64s(listed), starts, stops)
+    least, greatest = range_of_places(places, starts, stops)
+
+    values = [[listed[place] for place in part] for part in parts]
+    assert sums.tolist() == [(sum(part) + 2**63) % 2**64 - 2**63 for part in values]
+    assert [listed[place] for place in least] == [min(part) for part in values]
+    assert [listed[place] for place in greatest] == [max(part) for part in values]
 
 
 @given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=8).map(sorted), max_size=6))
@@ -149,7 +258,7 @@ def test_of_rows_with_one_time_the_newest_comes_first(runs):
     times = int64s([time for run in runs for time in run])
     starts = int64s([0, *np.cumsum([len(run) for run in runs]).tolist()])
 
-    first, last = first_of_runs(times, starts), last_of_runs(times, starts)
+    first, last = (found(times, starts[:-1], starts[1:]) for found in (first_of_runs, last_of_runs))
 
     begins = starts.tolist()
     assert first.tolist() == [begin + run.count(run[0]) - 1 for begin, run in zip(begins, runs, strict=False)]

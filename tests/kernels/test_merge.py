@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import int32s, int64s, newest_rows, rows, sorted_by_lexsort, to_columns, uint64s
+from oracles import INT64_MAX, INT64_MIN, int32s, int64s, newest_rows, rows, sorted_by_lexsort, to_columns, uint64s
 
-from mitoframe.kernels.merge import ALIKE, NOTHING_DELETED, merge_and_keep_last, merge_runs
+from mitoframe.kernels.merge import (
+    ALIKE,
+    NOTHING_DELETED,
+    RUNS_BY_SERIES_MAX,
+    merge_and_keep_last,
+    merge_runs,
+    newest_of_pieces,
+)
 
 several_runs = st.lists(rows(size_max=12), min_size=1, max_size=9)
 
@@ -124,6 +131,80 @@ def test_runs_that_lie_newest_first_need_no_sequences(drawn, some_deleted):
 
     assert take.tolist() == merge_runs(codes, times, sequences, run_starts).tolist()
     assert kept.tolist() == merge_and_keep_last(codes, times, sequences, run_starts, deleted).tolist()
+
+
+@st.composite
+def measured(draw):
+    """Draw runs of series that are measured at even times, here and there at others, some of them more than once."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    steps = draw(st.lists(st.sampled_from([1, 6, 10, 10**9, 2**40]), min_size=1, max_size=4))
+    first, off = draw(st.sampled_from([INT64_MIN, -7, 0, 10**15])), draw(st.sampled_from([0, 0, 0.01, 1]))
+    made = []
+    for _ in range(draw(st.integers(1, RUNS_BY_SERIES_MAX + 2))):
+        size = int(generator.integers(0, 40))
+        codes = generator.integers(0, 2 * len(steps), size).astype(np.int32)
+        times = first + generator.integers(0, 30, size) * np.array(steps)[codes // 2]
+        made.append((codes, times + (generator.random(size) < off), generator.integers(0, 99, size).astype(np.uint64)))
+    return made
+
+
+@given(measured(), st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_of_series_at_even_times_the_newest_rows_are_kept(runs, some_deleted):
+    codes, times, sequences, run_starts = laid_out(runs)
+    deleted = sequences % np.uint64(3) == 0 if some_deleted else NOTHING_DELETED
+
+    kept = merge_and_keep_last(codes, times, sequences, run_starts, deleted)
+
+    newest = newest_rows(codes, times, sorted_by_lexsort(codes, times, sequences))
+    assert kept.tolist() == [row for row in newest if not (some_deleted and deleted[row])]
+
+
+@given(measured())
+@settings(deadline=None, max_examples=150)
+def test_of_series_at_even_times_rows_of_lower_runs_are_newer_than_their_like(runs):
+    alike = [(codes, times, np.zeros(codes.size, np.uint64)) for codes, times, _ in runs]
+    codes, times, sequences, run_starts = laid_out(alike)
+
+    kept = merge_and_keep_last(codes, times, ALIKE, run_starts, NOTHING_DELETED)
+
+    assert kept.tolist() == newest_rows(codes, times, sorted_by_lexsort(codes, times, sequences))
+
+
+@pytest.mark.parametrize("ends", [(INT64_MIN, INT64_MAX), (0, INT64_MAX), (INT64_MIN, -1)])
+def test_times_that_are_as_far_apart_as_can_be_are_merged(ends):
+    codes, times = int32s([0, 0, 0, 0]), int64s([*ends, *ends])
+
+    kept = merge_and_keep_last(codes, times, ALIKE, int64s([0, 2, 4]), NOTHING_DELETED)
+
+    assert kept.tolist() == [0, 1]
+
+
+@given(several_runs | measured().map(lambda runs: [list(zip(*run, strict=True)) for run in runs]), st.data())
+@settings(deadline=None, max_examples=200)
+def test_pieces_keep_the_rows_whose_key_no_newer_run_has(drawn, data):
+    codes, times, _, run_starts = laid_out([sort_by_key(run) for run in drawn])
+    cuts = data.draw(st.sets(st.integers(0, max(codes.size - 1, 0)), max_size=5))
+    is_first = np.ones(codes.size, np.bool_)
+    is_first[1:] = codes[1:] != codes[:-1]
+    is_first[[place for place in [*cuts, *run_starts.tolist()] if place < codes.size]] = True
+    starts = np.flatnonzero(is_first)
+    stops = np.append(starts[1:], codes.size).astype(np.int64)[: starts.size]
+
+    which, left_starts, left_stops, hidden = newest_of_pieces(
+        codes[starts], starts, stops, np.searchsorted(starts, run_starts), times
+    )
+
+    left = [row for start, stop in zip(left_starts, left_stops, strict=True) for row in range(start, stop)]
+    assert left == sorted(newest_rows(codes, times, np.arange(codes.size)))
+    assert sorted([*left, *hidden.tolist()]) == list(range(codes.size))
+    assert (left_starts < left_stops).all()
+    assert ((starts[which] <= left_starts) & (left_stops <= stops[which])).all()
+
+
+def sort_by_key(run):
+    codes, times, sequences = to_columns(sorted((int(code), int(time), int(number)) for code, time, number in run))
+    return codes, times, np.zeros(sequences.size, np.uint64)
 
 
 def test_a_single_run_may_hold_several_versions_of_a_key():

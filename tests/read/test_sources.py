@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,8 +20,10 @@ from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, O
 from mitoframe.model.rows import RowRanges
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
 from mitoframe.model.timerange import EVERYTHING, TimeRange
+from mitoframe.read import sources
 from mitoframe.read.counts import Counts
 from mitoframe.read.sources import RECENT_MAX, FileSource, Source, buffer_source, can_order, select_rows
+from mitoframe.storage import sst_writer
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.runs import sort_batches
 from mitoframe.storage.sst_reader import SstReader
@@ -91,15 +96,35 @@ HOSTS_KEPT = {
 }
 
 
-@settings(deadline=None, max_examples=150)
-@given(written, st.integers(1, 7), predicates, ranges, st.integers(0, 31), st.sampled_from([0, 1 << 20]))
-def test_what_is_read_of_a_file_is_all_that_may_match_and_nothing_of_other_times(
-    drawn, row_group_rows, predicate, wanted, visible, budget_bytes
-):
-    reader, file = file_with(drawn, row_group_rows, budget_bytes)
-    source = source_of(reader, file, predicate, Sequence(visible))
+@contextmanager
+def by_pages(rows_each: int) -> Iterator[None]:
+    """Write pages of so few rows, and read row groups by their pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sst_writer, "PAGE_ROWS", rows_each)
+        patch.setattr(sources, "PAGES_TIMES", 0)
+        patch.setattr(sources, "are_ready", lambda: True)
+        yield
 
-    found, _ = read(source, wanted)
+
+@settings(deadline=None, max_examples=250)
+@given(
+    written,
+    st.integers(1, 7),
+    predicates,
+    ranges,
+    st.integers(0, 31),
+    st.sampled_from([0, 1 << 20]),
+    st.sampled_from([nullcontext, partial(by_pages, 1), partial(by_pages, 3)]),
+)
+def test_what_is_read_of_a_file_is_all_that_may_match_and_nothing_of_other_times(
+    drawn, row_group_rows, predicate, wanted, visible, budget_bytes, way
+):
+    with way():
+        reader, file = file_with(drawn, row_group_rows, budget_bytes)
+        source = source_of(reader, file, predicate, Sequence(visible))
+
+        found, _ = read(source, wanted)
+        assert read(source, wanted)[0] == found, "what is kept is what was read"
 
     there = [row for row in newest(drawn) if wanted.holds(row.time) and row.sequence <= visible]
     assert [row for row in there if row in found] == found, "in order, and none that is not there"
@@ -108,6 +133,20 @@ def test_what_is_read_of_a_file_is_all_that_may_match_and_nothing_of_other_times
         assert found == [row for row in there if row.tags[0] in hosts], "tags alone are decided exactly"
     elif predicate == ALWAYS:
         assert found == there
+
+
+@pytest.mark.parametrize("wanted", [TimeRange(3, 7), TimeRange(9, 99), TimeRange(0, 1), TimeRange(20, 30), EVERYTHING])
+@pytest.mark.parametrize("page_rows", [1, 3, 100])
+def test_a_time_of_some_series_is_cut_out_of_pages(wanted, page_rows):
+    rows = [put(1 + 10 * n + time, time, host, 10 * n + time) for n, host in enumerate("abcd") for time in range(10)]
+    with by_pages(page_rows):
+        reader, file = file_with(rows, row_group_rows=25)
+        source = source_of(reader, file, IsIn("host", ("b", "d")))
+
+        found, counts = read(source, wanted)
+
+    assert found == [row for row in rows if row.tags[0] in ("b", "d") and wanted.holds(row.time)]
+    assert (counts.chunks_read > 0) == bool(found)
 
 
 @settings(deadline=None, max_examples=80)

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from builders import DELETE, PUT, Row, batch_of, delete, metadata_of, newest, put, rows_of
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mitoframe.model.batch import Batch
 from mitoframe.model.options import Dedup
 from mitoframe.storage.runs import (
+    joined_parts,
     merge_coded_parts,
     merge_coded_rows,
     merge_rows_of,
@@ -25,6 +26,7 @@ from mitoframe.storage.runs import (
     sort_versions_of,
 )
 from mitoframe.storage.series import unify
+from mitoframe.storage.sst_reader import packed, unpacked
 
 METADATA = metadata_of({"host": pa.string(), "rack": pa.int64()}, {"cpu": pa.int64(), "note": pa.string()})
 FILLED = metadata_of(fields={"cpu": pa.int64(), "note": pa.string(), "count": pa.int64()})
@@ -209,6 +211,71 @@ def test_merging_leaves_what_the_mode_of_dedup_says_of_runs_with_all_versions(pa
     left = merge_batches(runs, dedup, drop_deletes=drop_deletes)
 
     assert rows_of(left) == survivors((row for part in parts for row in part), dedup, drop_deletes=drop_deletes)
+
+
+@pytest.fixture
+def nothing_is_too_small_to_stay_packed(monkeypatch):
+    monkeypatch.setattr("mitoframe.storage.runs._PACKED_MIN", 0)
+
+
+def as_kept(batch: Batch, is_packed: list[bool]) -> Batch:
+    columns = [
+        packed(column) if chosen else column for column, chosen in zip(batch.fields.columns, is_packed, strict=True)
+    ]
+    return replace(batch, fields=pa.RecordBatch.from_arrays(columns, names=batch.fields.schema.names))
+
+
+@pytest.mark.usefixtures("nothing_is_too_small_to_stay_packed")
+@given(shuffled_versions(), modes, st.booleans(), st.data())
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_runs_with_packed_fields_are_merged_as_if_unpacked(parts, dedup, drop_deletes, data):
+    plain = coded_runs(parts)
+    kept = [as_kept(run, data.draw(st.tuples(st.booleans(), st.just(False), st.booleans()))) for run in plain]
+
+    left = merge_coded_rows(kept, dedup, drop_deletes=drop_deletes).gather()
+
+    assert rows_of(left) == rows_of(merge_coded_rows(plain, dedup, drop_deletes=drop_deletes).gather())
+
+
+@pytest.mark.usefixtures("nothing_is_too_small_to_stay_packed")
+@pytest.mark.parametrize(
+    ("values", "others", "stays"),
+    [
+        ([1.0, 2.0], [2.0, 1.5], True),
+        ([0.0, -0.0], [-0.0, nan], True),
+        ([0.5 * n for n in range(200)], [0.25 * n for n in range(1, 400, 2)], False),
+    ],
+)
+def test_packed_fields_stay_so_while_a_byte_tells_their_values_apart(values, others, stays):
+    metadata = metadata_of({}, {"cpu": pa.float64()})
+    parts = [[Row(n, n, (), (value,)) for n, value in enumerate(part)] for part in (values, others)]
+    series, _ = unify([batch_of(metadata, part).series for part in parts])
+    first, second = (replace(as_kept(batch_of(metadata, part), [True]), series=series) for part in parts)
+
+    together = joined_parts([first, second]).fields.column("cpu")
+
+    assert pa.types.is_dictionary(together.type) == stays
+    bits = unpacked(together).view(pa.int64())
+    assert bits.to_pylist() == pa.array([*values, *others]).view(pa.int64()).to_pylist()
+
+
+def test_few_packed_values_are_unpacked():
+    rows = as_kept(batch_of(FILLED, [Row(1, 0, ("a",), (1, "x", 2))]), [True, False, True])
+    series, _ = unify([rows.series])
+
+    together = joined_parts([replace(rows, series=series)] * 2)
+
+    assert together.fields.schema == FILLED.fields_schema
+
+
+def test_chosen_columns_of_rows_may_come_without_their_keys():
+    runs_of_one = coded_runs([[Row(1, 5, ("a",), (1, "x", 2))], [Row(2, 6, ("a",), (3, "y", 4))]])
+
+    looked_at = merge_coded_rows(runs_of_one, "last", drop_deletes=True).select_fields(["count", "cpu"])
+    rows = looked_at.gather(versions=False, keys=False)
+
+    assert rows.fields.to_pydict() == {"count": [2, 4], "cpu": [1, 3]}
+    assert (rows.codes.tolist(), rows.times.tolist()) == ([0, 0], [0, 0])
 
 
 @settings(deadline=None, max_examples=80)

@@ -392,6 +392,24 @@ def test_numbers_that_are_few_take_a_byte_each_and_others_stay_as_they_are():
     assert packed(late) is late
 
 
+@pytest.mark.parametrize(
+    ("values", "listed"),
+    [
+        ([7.0, 3.0, 4.0, None], [3.0, 4.0, 5.0, 6.0, 7.0]),
+        ([2.5, -1.0, math.inf, 0.0], [-1.0, 0.0, 2.5, math.inf]),
+        ([9, -2, 9, 1], list(range(-2, 10))),
+        ([2**63 - 1, -(2**63), 0], [-(2**63), 0, 2**63 - 1]),
+        ([300.0, 1.0, 0.0], [0.0, 1.0, 300.0]),
+    ],
+    ids=["whole and close", "of any kind", "integers", "far integers", "far"],
+)
+def test_packed_numbers_are_listed_in_order_and_whole_ones_without_a_gap(values, listed):
+    kept = packed(pa.array(values))
+
+    assert kept.dictionary.to_pylist() == listed
+    assert unpacked(kept).to_pylist() == values
+
+
 # --- pruning --------------------------------------------------------------------------------------------
 
 

@@ -6,15 +6,19 @@ import random
 from dataclasses import replace
 
 import google_crc32c
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from builders import HOST, REGION, Row, batch_of, delete, file_id_of, metadata_of, put, rows_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from values import COLUMNS, FIELD_TYPES, ROWS, same_bits
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.model.batch import Batch
+from mitoframe.model.predicate import ColumnStats
 from mitoframe.model.schema import RegionMetadata
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import sort_batches
@@ -22,8 +26,10 @@ from mitoframe.storage.sst_writer import (
     REGION_KEY,
     SERIES_KEY,
     SST_FORMAT,
+    TAG_CHARACTERS_MAX,
     decode_sst,
     encode_sst,
+    leading_tags,
     store_sst,
     write_sst,
 )
@@ -37,6 +43,7 @@ ROWS_WRITTEN = [
     Row(4, 500, ("a", None), (-0.0, "y")),
     Row(9, 1500, ("a", None), (None, None), delete(0, 0).op_type),
 ]
+STRINGS = pa.list_(pa.string())
 DECIMALS = random.Random(7).choices([n / 10 for n in range(200)], k=4000)
 
 
@@ -73,6 +80,8 @@ def test_the_manifest_is_told_what_is_in_the_file(written):
     assert (file.row_count, file.delete_count, file.series_count, file.row_group_count) == (5, 1, 3, 3)
     assert (file.min_time, file.max_time, file.min_sequence, file.max_sequence) == (-500, 2000, 1, 9)
     assert (file.level, file.schema_version, file.created_ms) == (1, 1, 77)
+    assert file.leading_tags == (ColumnStats(minimum="a", maximum="b", null_count=1, row_count=3),)
+    assert file.nan_columns == (METADATA.fields[0].column_id,)
 
 
 def test_rows_lie_in_the_order_of_tags_and_time(written):
@@ -273,23 +282,29 @@ def test_a_flushed_field_of_nulls_alone_reads_as_such():
     assert parquet.read().column("cpu").null_count == 8
 
 
-@pytest.mark.parametrize(("level", "codec"), [(0, "LZ4"), (1, "ZSTD")])
-def test_flushed_files_are_packed_fast_and_compacted_ones_tight(level, codec):
-    metadata = metadata_of()
+@pytest.mark.parametrize(("level", "regular", "random"), [(0, "LZ4", "LZ4"), (1, "ZSTD", "UNCOMPRESSED")])
+def test_flushed_files_are_packed_fast_and_compacted_ones_where_it_saves_room(level, regular, random):
+    metadata = metadata_of(fields={"steady": pa.int64(), "noise": pa.int64(), "few": pa.int64(), "names": STRINGS})
+    noise = np.random.default_rng(1).integers(-(2**62), 2**62, 3_000).tolist()
+    rows = [Row(n + 1, n, ("a",), (n // 100, noise[n], noise[n] % 8, ["x", "y"])) for n in range(3_000)]
     store = MemoryObjectStore()
 
     write_sst(
         store,
         metadata,
-        batch_of(metadata, [put(1, 1)]),
+        batch_of(metadata, rows),
         file_id=file_id_of("a"),
         level=level,
-        row_group_rows=9,
+        row_group_rows=2_000,
         created_ms=0,
     )
 
-    row_group = pq.ParquetFile(pa.BufferReader(store.get(sst_key(REGION, file_id_of("a"))))).metadata.row_group(0)
-    assert {row_group.column(n).compression for n in range(row_group.num_columns)} == {codec}
+    parquet = pq.ParquetFile(pa.BufferReader(store.get(sst_key(REGION, file_id_of("a"))))).metadata
+    for row_group in map(parquet.row_group, range(2)):
+        columns = (row_group.column(n) for n in range(row_group.num_columns))
+        codecs = {column.path_in_schema.split(".")[0]: column.compression for column in columns}
+        assert (codecs["steady"], codecs["names"]) == (regular, regular)
+        assert (codecs["noise"], codecs["few"]) == (random, random)
 
 
 def test_a_group_of_rows_is_no_larger_than_asked_for():
@@ -372,3 +387,63 @@ def test_rows_without_tags_or_fields_are_decoded_too(metadata):
     batch = sort_batches([batch_of(metadata, [row])])
 
     assert rows_of(decode_sst(metadata, encode_sst(metadata, batch, 10))) == [row]
+
+
+# --- what the manifest is told of tags and NaN --------------------------------------------------------------
+
+letters = st.sampled_from(["a", "b", "\ud7ff", "\ue000", "\U0010ffff"])
+long_texts = st.builds(
+    lambda first, times, rest: first * times + rest,
+    letters,
+    st.integers(TAG_CHARACTERS_MAX - 2, TAG_CHARACTERS_MAX + 1),
+    st.text(letters, max_size=3),
+)
+tag_tuples = st.tuples(st.sampled_from(["a", "b"]) | long_texts | st.none(), st.integers(-2, 2) | st.none())
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(tag_tuples, min_size=1, max_size=4))
+def test_bounds_of_tags_hold_all_of_them_and_are_short(tuples):
+    columns = [pa.array(values, kind) for values, kind in zip(zip(*tuples, strict=True), TAG_TYPES, strict=True)]
+
+    known = leading_tags(pa.RecordBatch.from_arrays(columns, names=["host", "rack"]))
+
+    assert len(known) == (2 if len({host for host, _ in tuples}) == 1 else 1)
+    for stats, values in zip(known, zip(*tuples, strict=True), strict=False):
+        there = [value for value in values if value is not None]
+        assert (stats.null_count, stats.row_count) == (len(values) - len(there), len(values))
+        assert all(stats.minimum <= value and (stats.maximum is None or value <= stats.maximum) for value in there)
+        assert len(json.dumps([stats.minimum, stats.maximum])) <= 2 * 12 * TAG_CHARACTERS_MAX + 10
+        if isinstance(stats.maximum, str):
+            stats.maximum.encode()
+        if all(len(str(value)) <= TAG_CHARACTERS_MAX for value in there) and there:
+            assert (stats.minimum, stats.maximum) == (min(there), max(there))
+
+
+TAG_TYPES = (pa.large_string(), pa.int16())
+FLOATS = {"half": pa.float16(), "single": pa.float32(), "double": pa.float64()}
+numbers = st.sampled_from([0.0, -1.5, float("inf"), -float("inf"), float("nan"), None])
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=8), st.integers(1, 4))
+def test_the_columns_with_nan_are_named_whatever_lies_under_nulls(values, row_group_rows):
+    metadata = metadata_of(fields=FLOATS)
+    rows = batch_of(metadata, [Row(n + 1, n, fields=(0.0, 0.0, 0.0)) for n in range(len(values))])
+    columns = list(zip(*values, strict=True))
+    arrays = [with_nan_under_nulls(column, kind) for column, kind in zip(columns, FLOATS.values(), strict=True)]
+    batch = replace(rows, fields=pa.RecordBatch.from_arrays(arrays, names=list(FLOATS)))
+
+    encoded = encode_sst(metadata, batch, row_group_rows)
+
+    expected = [
+        field.column_id
+        for field, column in zip(metadata.fields, columns, strict=True)
+        if any(value is not None and value != value for value in column)
+    ]
+    assert list(encoded.nan_columns) == expected
+
+
+def with_nan_under_nulls(values, kind: pa.DataType) -> pa.Array:
+    numbers = np.array([float("nan") if value is None else value for value in values], dtype=kind.to_pandas_dtype())
+    return pa.Array.from_pandas(numbers, mask=np.array([value is None for value in values]), type=kind)
