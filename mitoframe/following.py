@@ -25,8 +25,8 @@ from mitoframe.travelling import is_of_the_past, telling_apart
 if TYPE_CHECKING:
     from mitoframe.model.batch import Batch
     from mitoframe.model.predicate import Predicate
-    from mitoframe.read.resample import Read
     from mitoframe.scan import Scan
+    from mitoframe.verbs import Read
 
 Seen = TypeVar("Seen")
 

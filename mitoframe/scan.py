@@ -17,6 +17,7 @@ from mitoframe.model.errors import InvalidInputError, SnapshotExpiredError
 from mitoframe.model.predicate import Predicate
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import EVERYTHING, DurationLike, TimeRange
+from mitoframe.read.floats import prunable_above
 from mitoframe.read.receipt import ScanReport, report_on, total
 from mitoframe.storage.paths import sst_key
 from mitoframe.travelling import telling_apart
@@ -286,6 +287,7 @@ class Scan:
         by: Sequence[str] | None = None,
         fill: verbs.Fill | None = None,
         boundary: verbs.Boundary = "start",
+        latest: int | None = None,
     ) -> pl.DataFrame:
         """Return aggregates per group and bucket of time.
 
@@ -305,6 +307,9 @@ class Scan:
                 "previous" value, "linear" between the values around it by time, or a number. From ``start`` and up to
                 ``end`` where the scan has them. None leaves such buckets out.
             boundary: whether the time of a bucket is its "start" or its "end", which is the next one's start.
+            latest: so many of the last rows of each group of the answer, and no others. Without ``fill`` these are the
+                group's last buckets that have rows, with it also such as were filled. If ``by`` is [] and nothing is
+                filled, no more is read than it takes to find them.
 
         Raises:
             InvalidInputError: there is no such field, tag or function, or it does not fit the field's type.
@@ -316,11 +321,13 @@ class Scan:
             ...     times = [dt.datetime(2024, 1, 1, hour) for hour in (0, 1, 5)]
             ...     frame = pl.DataFrame({"ts": times, "host": ["a", "a", "a"], "cpu": [1.0, 3.0, 5.0]})
             ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
-            ...     db.scan("cpu").resample("2h", "mean", fill="linear")["cpu"].to_list()
+            ...     print(db.scan("cpu").resample("2h", "mean", fill="linear")["cpu"].to_list())
+            ...     print(db.scan("cpu").resample("2h", "mean", latest=1)["cpu"].to_list())
             [2.0, 3.5, 5.0]
+            [5.0]
 
         """
-        return verbs.resample(self, every, agg, by=by, fill=fill, boundary=boundary)
+        return verbs.resample(self, every, agg, by=by, fill=fill, boundary=boundary, latest=latest)
 
     def asof(
         self,
@@ -491,6 +498,9 @@ class _Resolved:
         newest = self._plan.metadata.schema_version
         return all(file.schema_version == newest for file in self._plan.direct)
 
+    def without_nan(self) -> frozenset[str]:
+        return prunable_above(self._plan, self._engine.reader)
+
     def _read(self, read: Callable[[], Result]) -> Result:
         """Read; if the process that writes has deleted files since they were planned on, plan and read once more."""
         planned = self.key
@@ -544,6 +554,9 @@ class _Planned:
 
     def files_are_new(self) -> bool:
         return True
+
+    def without_nan(self) -> frozenset[str]:
+        return frozenset()
 
     def merges(self) -> list[Merge]:
         return []

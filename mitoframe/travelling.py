@@ -339,6 +339,9 @@ class _Changed:
     def files_are_new(self) -> bool:
         return True
 
+    def without_nan(self) -> frozenset[str]:
+        return frozenset()
+
     def merges(self) -> list[Callable[[Many[str]], Iterator[pa.RecordBatch]]]:
         within = time_range(self.predicate, self.moments.metadata.time.name)
         return [partial(changes, self.moments, self.engine.reading.sorted_batches, within=within)]

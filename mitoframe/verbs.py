@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,25 +17,30 @@ import polars as pl
 import pyarrow as pa
 from polars.exceptions import PolarsError
 
+from mitoframe.frames.conditions import plain_predicate
 from mitoframe.frames.polars import from_table, lazy_frame
 from mitoframe.frames.polars_buckets import Every
+from mitoframe.model.buckets import EvenBuckets
 from mitoframe.model.errors import InvalidInputError, LimitExceededError, unknown_name
+from mitoframe.model.ids import NO_ENTRY
 from mitoframe.model.predicate import ALWAYS, Predicate, has_foreign, has_opaque
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.schema import SEQUENCE_COLUMN
-from mitoframe.model.timerange import EVERYTHING, DurationLike
-from mitoframe.read.latest import latest
+from mitoframe.model.timerange import EVERYTHING, DurationLike, TimeRange
+from mitoframe.read.latest import latest as latest_of
+from mitoframe.read.plan import plan_scan
 from mitoframe.read.resample import Aggregation, is_supported
 from mitoframe.read.resample import resample as aggregate
 from mitoframe.read.scanner import jobs
-from mitoframe.read.shares import is_much_for_few
+from mitoframe.read.stretches import looks
+from mitoframe.region.control import Snapshot
 
 if TYPE_CHECKING:
     from mitoframe.model.batch import Batch
     from mitoframe.model.buckets import Buckets
     from mitoframe.read.counts import Counts, Found
     from mitoframe.read.plan import ScanPlan
-    from mitoframe.read.resample import Read, Run
+    from mitoframe.read.resample import Run
     from mitoframe.scan import Scan
 
 Aggregate: TypeAlias = "str | Mapping[str, str | Sequence[str]]"
@@ -43,12 +48,18 @@ Aggregate: TypeAlias = "str | Mapping[str, str | Sequence[str]]"
 Fill: TypeAlias = 'Literal["null", "previous", "linear"] | float'
 Boundary: TypeAlias = Literal["start", "end"]
 
+Read: TypeAlias = "Callable[[], Batch | None]"
+"""Reads some rows of a scan: a sorted batch, or None if there are none."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "first", "last", "std", "var", "median")
+FUNCTIONS_KEPT_MAX = 256
+"""Of so many functions and types it is remembered whether Polars has one for the other."""
 RESULT_SHARE = 64
 """An answer is kept if it takes no more of the cache than one in so many parts."""
+SPAN_GROWTH = 4
+"""Where the latest buckets are not found in a span of time, one so many times as long is looked at before it."""
 ROWS_FILLED_MAX = 100_000_000
 """So many rows, gaps included, may filling make."""
 
@@ -79,6 +90,9 @@ class _Asked:
     def files_are_new(self) -> bool:
         return True
 
+    def without_nan(self) -> frozenset[str]:
+        return frozenset()
+
     def merges(self) -> list[Any]:
         return []
 
@@ -87,6 +101,9 @@ def exact_predicate(where: pl.Expr | None, schema: pa.Schema) -> Predicate | Non
     """Return a condition as a predicate, if it says the same of every row, whatever rows are looked at together."""
     if where is None:
         return ALWAYS
+    plain = plain_predicate(where, schema)
+    if plain is not None:
+        return plain
     asked = _Asked()
     plan = lazy_frame(asked, schema).filter(where).explain()
     # A condition that stays above the scan was not told, or not all of it.
@@ -182,10 +199,10 @@ def last(scan: Scan, by: Sequence[str] | None = None, n: int = 1) -> pl.DataFram
     return last_by_hand(scan, tags, count) if plan is None else last_of(scan, plan, tags, count)
 
 
-def checked_count(n: object) -> int:
-    """Refuse what is no number of rows."""
+def checked_count(n: object, name: str = "n", what: str = "rows") -> int:
+    """Refuse what is no number of rows, or ``what`` else is counted by the argument of that name."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise InvalidInputError(f"n={n!r} is no number of rows; give an integer of at least 1.")
+        raise InvalidInputError(f"{name}={n!r} is no number of {what}; give an integer of at least 1.")
     return n
 
 
@@ -197,7 +214,7 @@ def last_of(scan: Scan, plan: ScanPlan, by: Sequence[str], count: int) -> pl.Dat
 
 def _last_of(scan: Scan, plan: ScanPlan, by: Sequence[str], count: int, wanted: Sequence[str]) -> pl.DataFrame:
     batches = scan.engine.reading.last_rows(plan, told_apart(plan, wanted), count, scan._runs.begin(plan))
-    found = latest(batches, plan.metadata, by=by, count=count)
+    found = latest_of(batches, plan.metadata, by=by, count=count)
     if found is None:
         return from_table(scan.metadata.arrow_schema().empty_table()).select(wanted)
     return from_table(pa.Table.from_batches([found.to_arrow(plan.metadata, wanted)]))
@@ -223,6 +240,7 @@ def resample(
     by: Sequence[str] | None = None,
     fill: Fill | None = None,
     boundary: Boundary = "start",
+    latest: int | None = None,
 ) -> pl.DataFrame:
     """Return aggregates per group and bucket; see `Scan.resample`."""
     scan.check_open()
@@ -230,10 +248,14 @@ def resample(
     width = Every.parse(every, scan.metadata)
     aggregations = _aggregations(agg, _fields(scan), [*tags, scan.metadata.time.name])
     _check_filling(fill, boundary)
+    count = None if latest is None else checked_count(latest, "latest", "buckets")
     made = _Resampling(scan=scan, every=width, by=tags, aggregations=aggregations)
-    frame, buckets = made.frame(with_gaps=fill is not None)
+    # What a gap is filled with may come from any bucket before it, and a group's last buckets may be of any time.
+    frame, buckets = made.frame(with_gaps=fill is not None, latest=None if fill is not None or tags else count)
     if fill is not None:
         frame = _Filling(scan=scan, by=tags, names=[each.name for each in aggregations]).filled(frame, buckets, fill)
+    if count is not None:
+        frame = frame.group_by(tags, maintain_order=True).tail(count) if tags else frame.tail(count)
     time = scan.metadata.time.name
     return frame.with_columns(width.next(time)) if boundary == "end" else frame
 
@@ -269,13 +291,21 @@ def _is_number(data_type: pa.DataType) -> bool:
 def _check_function(field: str, data_type: pa.DataType, function: object) -> None:
     if function not in FUNCTIONS:
         raise InvalidInputError(f"agg: {unknown_name('function', str(function), FUNCTIONS)}")
-    column = from_table(pa.table({field: pa.nulls(0, data_type)})).lazy()
-    try:
-        column.select(_call(field, str(function))).collect_schema()
-    except PolarsError:
+    if not _exists(data_type, str(function)):
         raise InvalidInputError(
             f"agg: {function} of field {field!r} does not exist for its type, {data_type}; count, first and last do."
-        ) from None
+        )
+
+
+@lru_cache(maxsize=FUNCTIONS_KEPT_MAX)
+def _exists(data_type: pa.DataType, function: str) -> bool:
+    """Ask Polars whether it has a function of values of a type."""
+    column = from_table(pa.table({"field": pa.nulls(0, data_type)})).lazy()
+    try:
+        column.select(_call("field", function)).collect_schema()
+    except PolarsError:
+        return False
+    return True
 
 
 def _call(field: str, function: str) -> pl.Expr:
@@ -298,8 +328,11 @@ class _Resampling:
     by: Sequence[str]
     aggregations: Sequence[Aggregation]
 
-    def frame(self, *, with_gaps: bool) -> tuple[pl.DataFrame, Buckets | None]:
-        """Return the aggregates of buckets that have rows, in order, and the buckets, if they are known."""
+    def frame(self, *, with_gaps: bool, latest: int | None = None) -> tuple[pl.DataFrame, Buckets | None]:
+        """Return the aggregates of buckets that have rows, in order, and the buckets, if they are known.
+
+        Buckets before the ``latest`` so many may be left out. Requires: then there is one group.
+        """
         plan = exact_plan(self.scan)
         times = None if plan is None else _times(plan, whole=with_gaps)
         buckets = None if times is None else self.every.buckets(*times)
@@ -307,23 +340,47 @@ class _Resampling:
             return self._by_hand(with_gaps=with_gaps, buckets=buckets)
         if buckets is None:
             return self._nothing(), None
-        fields = [each.field for each in self.aggregations]
-        if is_much_for_few(plan, self.scan.engine.reader, fields):
-            return self._by_hand(with_gaps=with_gaps, buckets=buckets)
+        if latest is not None and times is not None and isinstance(buckets, EvenBuckets):
+            asked = ("latest", latest, self.every.text, times, tuple(self.aggregations))
+            make = partial(self._from_the_end, plan, buckets, times, latest)
+            return remembered(self.scan, plan, asked, make), buckets
         question = ("resample", self.every.text, times, tuple(self.by), tuple(self.aggregations))
-        return remembered(self.scan, plan, question, partial(self._aggregated, plan, buckets)), buckets
+        return remembered(self.scan, plan, question, partial(self._of_all, plan, buckets)), buckets
 
-    def _aggregated(self, plan: ScanPlan, buckets: Buckets) -> pl.DataFrame:
-        fields = list(dict.fromkeys(each.field for each in self.aggregations))
+    def _of_all(self, plan: ScanPlan, buckets: Buckets) -> pl.DataFrame:
+        return self._aggregated(plan, buckets, self.scan._runs.begin(plan))
+
+    def _from_the_end(self, plan: ScanPlan, buckets: EvenBuckets, times: tuple[int, int], latest: int) -> pl.DataFrame:
+        """Look at spans of time that grow, from the end backwards, until enough buckets with rows are found."""
+        told = self.scan._runs.begin(plan)
+        first, last = times
+        end, span = plan.time_range.end, latest * buckets.width
+        start = last - (last - buckets.origin) % buckets.width + buckets.width - span
+        found = [self._aggregated(_within_times(plan, start, end), buckets, told)]
+        while sum(map(len, found)) < latest and start > first:
+            end, span = start, SPAN_GROWTH * span
+            start = end - span
+            found.append(self._aggregated(_within_times(plan, start, end), buckets, told))
+        return pl.concat(reversed(found))
+
+    def _aggregated(self, plan: ScanPlan, buckets: Buckets, told: Callable[[Counts], None]) -> pl.DataFrame:
         made = aggregate(
-            reads(self.scan, plan, fields),
+            looks(plan, self.scan.engine.reader, self._columns(plan), told),
             plan.metadata,
             by=self.by,
             buckets=buckets,
             aggregations=self.aggregations,
             run=side_by_side(self.scan),
         )
-        return from_table(pa.Table.from_batches([made]))
+        return pl.DataFrame(made)
+
+    def _columns(self, plan: ScanPlan) -> list[str]:
+        """Name what must be read: of rows with one key, only who picks one must know which is newer."""
+        fields = list(dict.fromkeys(each.field for each in self.aggregations))
+        return told_apart(plan, fields) if self._picks_rows() else fields
+
+    def _picks_rows(self) -> bool:
+        return any(each.function in ("first", "last") for each in self.aggregations)
 
     def _is_supported(self) -> bool:
         types = {field.name: field.type for field in self.scan.metadata.fields}
@@ -343,7 +400,7 @@ class _Resampling:
     def by_hand(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """Aggregate as Polars does. Of rows with one time the order is that of their tags."""
         time, tags = self.scan.metadata.time.name, [tag.name for tag in self.scan.metadata.tags]
-        if any(each.function in ("first", "last") for each in self.aggregations):
+        if self._picks_rows():
             rows = rows.sort(time, *tags)
         made = [_call(each.field, each.function).alias(each.name) for each in self.aggregations]
         return rows.group_by(*self.by, self.every.truncate(time)).agg(*made).sort(*self.by, time)
@@ -362,6 +419,13 @@ def _times(plan: ScanPlan, *, whole: bool) -> tuple[int, int] | None:
     if first > last:
         return None
     return _asked_for(plan.request, first, last) if whole else (first, last)
+
+
+def _within_times(plan: ScanPlan, start: int, end: int) -> ScanPlan:
+    """Plan on the same rows, those with a time in [start, end)."""
+    wanted = plan.time_range.intersect(TimeRange(start, end))
+    snapshot = Snapshot(version=plan.version, visible=plan.visible, last_entry_id=NO_ENTRY)
+    return plan_scan(snapshot, replace(plan.request, time_range=wanted))
 
 
 def _asked_for(request: ScanRequest, first: int, last: int) -> tuple[int, int]:

@@ -1,12 +1,13 @@
 """Formats are promises: a store of every format that was ever released opens for ever.
 
 ``tests/golden/stores/format-1`` was written once, by `make_store`, and is never written again; ``format-2`` by
-`make_store` and `add_what_is_new`; ``format-3`` by these, `add_earlier_moments` and `add_indexes`. A change that makes
-this test fail is a new format: it gets a number and a folder of its own, and these folders stay.
+`make_store` and `add_what_is_new`; ``format-3`` by these, `add_earlier_moments` and `add_indexes`; ``format-4`` by the
+same. A change that makes this test fail is a new format: it gets a number and a folder of its own, and these stay.
 
 Format 2 of manifest and log: history, write keys, sequences of backfills, options, altered columns, mixed operations.
 Format 3 of the manifest: earlier moments, snapshots, former schemas, times of writes, indexes beside files. Checksums
 of blocks are for files of more than 2 MiB, which is more than is to be kept here; see ``storage/test_sst_bytes.py``.
+Format 4 of the manifest: what values the first tags of a file have, and which of its columns hold a NaN.
 """
 
 from __future__ import annotations
@@ -135,6 +136,14 @@ def check_indexes(db: mito.Database) -> None:
     assert_frame_equal(found, expected.select(found.columns).sort("ts"))
 
 
+def check_what_is_known_of_files(db: mito.Database, *, is_known: bool) -> None:
+    files = db.engine.region(db["cpu ü"].region_id).state.files.values()
+    assert {bool(file.leading_tags) for file in files} == {is_known}
+    assert {file.nan_columns for file in files} == {() if is_known else None}
+    found = db["cpu ü"].scan(where=pl.col("host") == "host-2").collect().sort("ts")
+    assert_frame_equal(found, expected().filter(pl.col("host") == "host-2"))
+
+
 def check_earlier_moments(db: mito.Database) -> None:
     def last(*written: pl.DataFrame) -> pl.DataFrame:
         newest = pl.concat(written).unique(["ts", "host", "rack"], keep="last", maintain_order=True)
@@ -182,7 +191,7 @@ def expected() -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("mode", ["rw", "r"])
-@pytest.mark.parametrize("name", ["format-1", "format-2", "format-3"])
+@pytest.mark.parametrize("name", ["format-1", "format-2", "format-3", "format-4"])
 def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> None:
     shutil.copytree(STORES / name, tmp_path / "store")
 
@@ -190,9 +199,10 @@ def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> 
         found = db["cpu ü"].scan().collect().sort("ts")
         if name != "format-1":
             check_what_is_new(db)
-        if name == "format-3":
+        if name in ("format-3", "format-4"):
             check_earlier_moments(db)
             check_indexes(db)
+        check_what_is_known_of_files(db, is_known=name == "format-4")
 
     assert_frame_equal(found, expected())
 
@@ -209,3 +219,4 @@ def test_what_is_written_today_is_the_newest_format(tmp_path: Path) -> None:
         check_what_is_new(db)
         check_earlier_moments(db)
         check_indexes(db)
+        check_what_is_known_of_files(db, is_known=True)

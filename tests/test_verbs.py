@@ -114,6 +114,64 @@ def test_resampling_is_what_polars_makes_of_the_same_rows(writes, where, every, 
     assert_frame_equal(by_kernels, expected.select(by_kernels.columns), rel_tol=1e-9, abs_tol=1e-9)
 
 
+@given(
+    writes,
+    conditions,
+    widths,
+    groupings,
+    st.integers(1, 6),
+    st.sampled_from([None, None, "null", "previous", 0.0]),
+    st.sampled_from([None, "Europe/Paris"]),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_latest_buckets_are_the_last_rows_of_each_group_of_all_of_them(writes, where, every, by, n, fill, zone):
+    aggregates = {"load": ["sum", "max", "first"], "hits": ["count", "mean", "last"]}
+    with mito.open("memory://") as database:
+        scan = table_of(database, writes, zone).scan(where=where)
+        everything = scan.resample(every, aggregates, by=by, fill=fill)
+
+        found = scan.resample(every, aggregates, by=by, fill=fill, latest=n)
+
+    tags = ["host", "rack"] if by is None else by
+    expected = everything.group_by(tags, maintain_order=True).tail(n) if tags else everything.tail(n)
+    assert_frame_equal(found, expected, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_for_the_latest_buckets_no_more_is_read_than_it_takes():
+    minutes = [*range(0, 2000, 2), 2990, 2999]
+    with mito.open("memory://") as database:
+        table = table_of(database, [[row(minute, "a", 1, float(minute), 1) for minute in minutes]])
+        scan = table.scan()
+
+        for n, counted in ((1, 1), (2, 2), (3, 13)):
+            found = scan.resample("1m", {"load": "max"}, by=[], latest=n)
+
+            assert found["load"].to_list() == [1998.0, 2990.0, 2999.0][-n:]
+            assert scan.report.run.rows_returned == counted
+
+
+def test_the_latest_buckets_are_filled_from_those_before_them():
+    with mito.open("memory://") as database:
+        table = table_of(database, [[row(0, "a", 1, 5.0, 1), row(60, "a", 1, None, 1)]])
+
+        found = table.scan().resample("30m", {"load": "max"}, by=[], fill="previous", latest=1)
+
+    assert found.to_dicts() == [{"ts": START + timedelta(hours=1), "load": 5.0}]
+
+
+def test_the_latest_buckets_of_a_scan_end_where_it_ends():
+    with mito.open("memory://") as database:
+        table = table_of(database, [[row(minute, "a", 1, float(minute), 1) for minute in range(0, 300, 10)]])
+        scan = table.scan(start=START + timedelta(minutes=15), end=START + timedelta(minutes=111))
+
+        found = scan.resample("30m", {"load": "count"}, by=[], latest=2, boundary="end")
+        more = scan.resample("30m", {"load": "count"}, by=[], latest=100)
+
+    assert found["ts"].to_list() == [START + timedelta(minutes=90), START + timedelta(minutes=120)]
+    assert found["load"].to_list() == [3, 3]
+    assert more["load"].to_list() == [1, 3, 3, 3]
+
+
 @given(writes, conditions, groupings, st.integers(1, 3), st.sampled_from([None, ["load"], ["ts", "rack", "note"]]))
 @settings(deadline=None, max_examples=60)
 def test_the_last_rows_are_those_that_polars_finds(writes, where, by, n, columns):
@@ -235,6 +293,16 @@ def test_an_hour_that_the_clock_shows_twice_is_two_buckets_and_a_day_has_25():
     assert by_day.to_dicts() == [{"ts": datetime(2024, 10, 28, tzinfo=ZoneInfo(zone)), "hits": 25}]
 
 
+@pytest.mark.parametrize("minute", [0, 3])  # At most one of them is where a bucket begins.
+def test_gaps_are_filled_where_the_first_bucket_of_a_zone_begins_before_the_first_row(minute):
+    with mito.open("memory://") as database:
+        table = table_of(database, [[row(minute, "a", 1, 1.0, 1)]], "Europe/Paris")
+
+        filled = table.scan().resample("7m", {"hits": "sum"}, fill=0)
+
+    assert filled["hits"].to_list() == [1]
+
+
 def test_rows_of_another_age_that_were_overwritten_do_not_count(cpu):
     cpu.write(pl.DataFrame([row(0, "a", 1, 100.0, 100)], schema=SCHEMA))
 
@@ -287,6 +355,8 @@ def test_other_arguments_that_make_no_sense_are_refused(cpu):
         lambda: scan.resample("1h", "mean", fill="backward"),
         lambda: scan.resample("1h", "mean", fill=True),
         lambda: scan.resample("1h", "mean", boundary="middle"),
+        lambda: scan.resample("1h", "mean", latest=0),
+        lambda: scan.resample("1h", "mean", latest=True),
         lambda: scan.resample("1h", {"note": "last"}, by=["host"], fill="linear"),
         lambda: scan.last(n=0),
         lambda: scan.last(n=True),
@@ -299,6 +369,26 @@ def test_other_arguments_that_make_no_sense_are_refused(cpu):
 def test_filling_more_than_memory_holds_is_refused(cpu):
     with pytest.raises(LimitExceededError, match="rows"):
         cpu.scan(start="1000-01-01").resample("1ms", {"load": "mean"}, fill="null")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pl.col("host") == "a",
+        pl.col("host") != "a",
+        pl.col("host").is_in(["a", "b"]),
+        (pl.col("host") == "a") | (pl.col("note").is_in(["n1"])),
+        pl.col("load") > 1,
+    ],
+    ids=["equal", "unequal", "among", "either", "number"],
+)
+def test_plain_conditions_say_what_polars_would_make_of_them(cpu, monkeypatch, where):
+    monkeypatch.setattr(verbs, "plain_predicate", lambda *_: None)
+    pushed_down = verbs.exact_predicate(where, cpu.schema)
+    monkeypatch.undo()
+    monkeypatch.setattr(verbs, "lazy_frame", None)  # Polars is not asked.
+
+    assert verbs.exact_predicate(where, cpu.schema) == pushed_down != verbs.ALWAYS
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,10 @@ class Mitoframe:
             return scan.last()
         if question.kind == "means":
             return scan.resample(question.every, dict.fromkeys(question.fields, "mean"), by=[HOST])
-        spans = scan.resample(question.every, dict.fromkeys(question.fields, "max"), by=[])
-        return spans.tail(LATEST_MINUTES).reverse() if question.kind == "latest" else spans
+        maxima = dict.fromkeys(question.fields, "max")
+        if question.kind == "latest":
+            return scan.resample(question.every, maxima, by=[], latest=LATEST_MINUTES).reverse()
+        return scan.resample(question.every, maxima, by=[])
 
     def close(self) -> None:
         self._database.close()

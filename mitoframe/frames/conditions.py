@@ -17,6 +17,8 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypeGuard
 
 import numpy as np
@@ -115,9 +117,9 @@ class _Reader:
         return Compare(name, "!=", math.nan) if part.is_not_nan().meta.eq(expr) else None
 
     def _binary(self, expr: pl.Expr, left: pl.Expr, right: pl.Expr) -> Predicate | None:
-        for operator, compare in _COMPARE.items():
-            if compare(left, right).meta.eq(expr):
-                return self._comparison(expr, left, operator, right)
+        operator = _operator(expr, left, right)
+        if operator is not None:
+            return self._comparison(expr, left, operator, right)
         # Arithmetic has two parts as well, and putting conditions together only makes sense for conditions.
         if (left & right).meta.eq(expr):
             return conjunction([self.read(left), self.read(right)])
@@ -203,6 +205,9 @@ class _Reader:
 
     def _value(self, name: str, literal: pl.Expr) -> Any:
         """Return one value in the column's terms, or None."""
+        known = _settled_value(literal, self.field(name).type)
+        if known is not None:
+            return known
         found = single_literal(literal)
         values = None if found is None else self._values(name, found)
         return values[0] if values is not None and len(values) == 1 else None
@@ -233,6 +238,14 @@ class _Reader:
         if names and _is_row_wise(expr):
             return RowWise(names, evaluate, str(expr))
         return Opaque(str(expr), names, evaluate)
+
+
+def _operator(expr: pl.Expr, left: pl.Expr, right: pl.Expr) -> Operator | None:
+    """Return how an expression compares its two parts, if it does."""
+    for operator, compare in _COMPARE.items():
+        if compare(left, right).meta.eq(expr):
+            return operator
+    return None
 
 
 def _column(expr: pl.Expr) -> str | None:
@@ -284,6 +297,138 @@ def _plain_pattern(name: str, pattern: str) -> Predicate | None:
             return Compare(name, "==", letters)
         case _:
             return None
+
+
+# --- literals, as Polars writes them down ----------------------------------------------------------------
+
+# Evaluating a literal takes ten times as long as reading it. Only what is written in just this way is read; whatever is
+# not, or not any more, is evaluated. Floats that are not finite are written as null, and small ones not exactly.
+_KINDS: dict[pa.DataType, str] = {
+    pa.string(): "String",
+    pa.large_string(): "String",
+    pa.bool_(): "Boolean",
+    pa.float64(): "Float64",
+    pa.date32(): "Date",
+    pa.int8(): "Int8",
+    pa.int16(): "Int16",
+    pa.int32(): "Int32",
+    pa.int64(): "Int64",
+    pa.uint8(): "UInt8",
+    pa.uint16(): "UInt16",
+    pa.uint32(): "UInt32",
+    pa.uint64(): "UInt64",
+}
+_UNITS = {"ms": "Milliseconds", "us": "Microseconds", "ns": "Nanoseconds"}
+_FIRST_DAY = date(1970, 1, 1)
+_DAYS = range((date.min - _FIRST_DAY).days, (date.max - _FIRST_DAY).days + 1)
+
+
+def _settled_value(expr: pl.Expr, data_type: pa.DataType) -> Any:
+    """Return the value of a literal of the very type, in the column's terms; None if it is not known."""
+    match _written(expr):
+        case {"Literal": {"Scalar": scalar}}:
+            return _scalar_value(scalar, data_type)
+        case _:
+            return None
+
+
+def _written(expr: pl.Expr) -> Any:
+    """Return how Polars writes a literal down. Of another expression nothing is said: it may be huge."""
+    if not expr.meta.is_literal():
+        return None
+    try:
+        return json.loads(expr.meta.serialize(format="json"))
+    except (PolarsError, ValueError):
+        return None
+
+
+def _scalar_value(scalar: Any, data_type: pa.DataType) -> Any:
+    kind, type_options = _kind(data_type)
+    value = scalar.get(kind) if isinstance(scalar, dict) else None
+    if kind == "Datetime":
+        match value:
+            case [int(ticks), *options] if options == type_options:
+                return ticks
+            case _:
+                return None
+    if kind == "Date":
+        return _FIRST_DAY + timedelta(value) if isinstance(value, int) and value in _DAYS else None
+    return value
+
+
+@lru_cache(maxsize=256)
+def _kind(data_type: pa.DataType) -> tuple[str, list[Any]]:
+    """Return the word for a type of literals, and what else is written of it."""
+    if not pa.types.is_timestamp(data_type):
+        return _KINDS.get(data_type, ""), []
+    zone = None if data_type.tz is None else {"inner": data_type.tz}
+    return "Datetime", [_UNITS.get(data_type.unit), zone]
+
+
+def plain_predicate(condition: pl.Expr, schema: pa.Schema) -> Predicate | None:
+    """Read a condition as a user wrote it, if it only compares columns with values of their types, and joins that.
+
+    What is read so needs no check, and Polars would push down the same. None for all else.
+    """
+    if condition.meta.is_literal() or condition.meta.is_column():
+        return None
+    match condition.meta.pop():
+        case [right, left]:
+            pass
+        case _:
+            return None
+    operator = _operator(condition, left, right)
+    if operator is not None:
+        return _plain_comparison(left, operator, right, schema)
+    if (left & right).meta.eq(condition):
+        both = _plain_parts(left, right, schema)
+        return None if both is None else conjunction(both)
+    if (left | right).meta.eq(condition):
+        both = _plain_parts(left, right, schema)
+        return None if both is None else Or(tuple(both))
+    # Of sets, those of texts: numbers may yet be brought to the column's type, or the column to theirs.
+    name = _column(left)
+    is_text = name in schema.names and _is_text(schema.field(name).type)
+    return _Reader(schema.field)._set(condition, left, right) if is_text else None
+
+
+def _plain_parts(left: pl.Expr, right: pl.Expr, schema: pa.Schema) -> list[Predicate] | None:
+    first = plain_predicate(left, schema)
+    second = None if first is None else plain_predicate(right, schema)
+    return None if first is None or second is None else [first, second]
+
+
+def _plain_comparison(left: pl.Expr, operator: Operator, right: pl.Expr, schema: pa.Schema) -> Predicate | None:
+    name = _column(left)
+    if name is None or name not in schema.names:
+        return None
+    data_type = schema.field(name).type
+    match _written(right):
+        case {"Literal": {"Scalar": scalar}}:
+            value = _scalar_value(scalar, data_type)
+        case {"Literal": {"Dyn": {"Int": int(number)}}} if abs(number) <= _EXACT_MAX:
+            value = _number(number, data_type)
+        case {"Literal": {"Dyn": {"Float": float(number)}}} if data_type == pa.float64():
+            value = number
+        case _:
+            value = None
+    return None if value is None else Compare(name, operator, value)
+
+
+_EXACT_MAX = 2**53
+
+
+def _number(number: int, data_type: pa.DataType) -> int | float | None:
+    """Return an integer as a column has it, if it can have it."""
+    if data_type == pa.float64():
+        return float(number)
+    if not pa.types.is_integer(data_type):
+        return None
+    bits = data_type.bit_width
+    least, most = (
+        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if pa.types.is_signed_integer(data_type) else (0, 2**bits - 1)
+    )
+    return number if least <= number <= most else None
 
 
 # --- what Polars evaluates -------------------------------------------------------------------------------
@@ -436,6 +581,8 @@ def check_condition(condition: object, schema: pa.Schema) -> None:
     if not isinstance(condition, pl.Expr):
         example = 'pl.col("host") == "a"'
         raise InvalidInputError(f"where is a {type(condition).__name__}; give a Polars expression, such as {example}.")
+    if plain_predicate(condition, schema) is not None:
+        return
     frame = pl.from_arrow(schema.empty_table())
     assert isinstance(frame, pl.DataFrame)
     try:

@@ -43,6 +43,9 @@ class Resolved(Protocol):
     def files_are_new(self) -> bool:
         """Tell whether the files have all columns of today, as they are today."""
 
+    def without_nan(self) -> frozenset[str]:
+        """Return columns of floats that hold no NaN in any of the files, where saying so lets Polars skip rows."""
+
     def merges(self) -> Sequence[Merge]:
         """Return what must be merged: each takes column names and yields rows with these columns, in this order."""
 
@@ -99,6 +102,11 @@ def from_table(table: pa.Table) -> pl.DataFrame:
     return made
 
 
+def _from_batch(rows: pa.RecordBatch) -> pl.DataFrame:
+    """Make a frame of few rows without a hop to Polars' threads, for which a busy machine makes a query wait."""
+    return pl.DataFrame([pl.Series(name, column) for name, column in zip(rows.schema.names, rows.columns, strict=True)])
+
+
 def to_arrow_schema(schema: Any) -> pa.Schema:
     """Convert a mapping of names to Polars types."""
     try:
@@ -112,6 +120,7 @@ def lazy_frame(source: ScanSource, schema: pa.Schema) -> pl.LazyFrame:
     return _Resolver(source, schema).lazy()
 
 
+@lru_cache(maxsize=64)
 def _polars_schema(schema: pa.Schema) -> pl.Schema:
     return from_table(schema.empty_table()).schema
 
@@ -146,28 +155,30 @@ class _Resolver(LazyFrameResolver):
         columns = projection if projection is not None else list(self._schema)
         rows = found.rows(columns or [next(iter(self._schema))])
         frame = self._lazy(found, predicate) if rows is None else self._frame(rows, columns).lazy()
+        if rows is None or not columns:  # Few rows come with just the columns that are asked for.
+            frame = frame.select(columns)
         # Only now: a plan whose files have gone meanwhile is made anew, and has another key.
-        return frame.select(columns), ResolvedLazyFrameProps(version_key=found.key)
+        return frame, ResolvedLazyFrameProps(version_key=found.key)
 
     def _frame(self, rows: Sequence[pa.RecordBatch], columns: Sequence[str]) -> pl.DataFrame:
         if not rows:
             return pl.DataFrame(schema={name: self._schema[name] for name in columns})
-        return from_table(pa.Table.from_batches(rows))
+        return _from_batch(rows[0]) if len(rows) == 1 else from_table(pa.Table.from_batches(rows))
 
     def _lazy(self, found: Resolved, predicate: Predicate) -> pl.LazyFrame:
         parts = [_merge_scan(merge, self._schema) for merge in found.merges()]
         files = found.files()
         if files:
             schema = None if found.files_are_new() else self._schema
-            parts.append(self._pruned(_file_scan(files, schema), predicate))
+            parts.append(self._pruned(_file_scan(files, schema), predicate, found.without_nan()))
         if len(parts) == 1:
             return parts[0]
         names = list(self._schema)
         return pl.concat([part.select(names) for part in parts]) if parts else pl.LazyFrame(schema=self._schema)
 
-    def _pruned(self, rows: pl.LazyFrame, predicate: Predicate) -> pl.LazyFrame:
+    def _pruned(self, rows: pl.LazyFrame, predicate: Predicate, without_nan: frozenset[str]) -> pl.LazyFrame:
         """Add what Polars can skip by, where it cannot by the conditions themselves."""
-        conditions = implied(predicate, self._arrow_schema)
+        conditions = implied(predicate, self._arrow_schema, without_nan)
         return rows.filter(*conditions) if conditions else rows
 
 

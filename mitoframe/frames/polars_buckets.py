@@ -13,6 +13,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 TIMES_TRIED_MAX = 1_000_000
 """Of so many, or more, times Polars is rather asked when they come."""
+
+WIDTHS_KEPT_MAX = 64
+"""Of so many widths it is remembered what Polars said of them."""
 
 _CALENDAR = re.compile(r"\d(mo|q|y)")
 _LOCAL_DAYS = re.compile(r"\d(d|w|mo|q|y)")
@@ -59,8 +63,7 @@ class Every:
         text = _text(value)
         dtype = pl.Datetime(metadata.time_unit, metadata.time_zone)
         try:
-            _ticks_series([_SETTLED_SECONDS * PER_SECOND[metadata.time_unit]], dtype).dt.truncate(text)
-            width = int(_ticks_series([0], pl.Datetime(metadata.time_unit)).dt.offset_by(text).to_physical()[0])
+            width = _width(text, dtype)
         except (PolarsError, OverflowError) as error:
             raise InvalidInputError(f"every={value!r} is no width of buckets: {_first_line(error)}") from error
         if width < 1:
@@ -78,8 +81,7 @@ class Every:
     def buckets(self, first: int, last: int) -> Buckets | None:
         """Return the buckets of the times from ``first`` to ``last``, or None where Polars had better be asked."""
         if self._is_even(first):
-            origin = int(_ticks_series([0], pl.Datetime(self.dtype.time_unit)).dt.truncate(self.text).to_physical()[0])
-            return EvenBuckets(width=self.width, origin=origin % self.width)
+            return EvenBuckets(width=self.width, origin=_origin(self.text, self.dtype) % self.width)
         tried = self._edges_of_calendar(first, last) if self._is_plain_zone() else self._times_tried(first, last)
         if tried is None:
             return None
@@ -131,6 +133,19 @@ class Every:
         minutes = [np.arange(low - low % minute, high, minute) for low, high in _spans(tried, jumps)]
         edges: Times = np.unique(np.concatenate([tried, *(some[some >= start] for some in minutes)]))
         return edges
+
+
+@lru_cache(maxsize=WIDTHS_KEPT_MAX)
+def _width(text: str, dtype: pl.Datetime) -> int:
+    """Ask Polars how long a bucket is, and whether there are such buckets."""
+    _ticks_series([_SETTLED_SECONDS * PER_SECOND[dtype.time_unit]], dtype).dt.truncate(text)
+    return int(_ticks_series([0], pl.Datetime(dtype.time_unit)).dt.offset_by(text).to_physical()[0])
+
+
+@lru_cache(maxsize=WIDTHS_KEPT_MAX)
+def _origin(text: str, dtype: pl.Datetime) -> int:
+    """Ask Polars where the bucket begins that 1970 begins in."""
+    return int(_ticks_series([0], pl.Datetime(dtype.time_unit)).dt.truncate(text).to_physical()[0])
 
 
 def _spans(tried: Times, jumps: Times) -> list[tuple[int, int]]:

@@ -207,15 +207,18 @@ def slices_of(fields: pa.RecordBatch, starts: Take, stops: Take) -> pa.RecordBat
     """Put stretches of rows after each other: where they are long, that is much faster than to gather rows."""
     if not fields.num_columns:
         return fields_without_columns(int((stops - starts).sum()))
-    bounds = list(zip(starts.tolist(), (stops - starts).tolist(), strict=True))
-    columns = [_slices_of(column, bounds) for column in fields.columns]
+    stretches = [slice(start, stop) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    columns = [_slices_of(column, stretches) for column in fields.columns]
     return pa.RecordBatch.from_arrays(columns, names=fields.schema.names)
 
 
-def _slices_of(column: pa.Array, bounds: list[tuple[int, int]]) -> pa.Array:
+def _slices_of(column: pa.Array, stretches: list[slice]) -> pa.Array:
     if pa.types.is_dictionary(column.type):
-        return pa.DictionaryArray.from_arrays(_slices_of(column.indices, bounds), column.dictionary, safe=False)
-    return pa.concat_arrays([column.slice(start, length) for start, length in bounds], memory_pool=POOL)
+        return pa.DictionaryArray.from_arrays(_slices_of(column.indices, stretches), column.dictionary, safe=False)
+    if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and not column.null_count:
+        values = column.to_numpy()  # Whose slices cost a tenth of Arrow's.
+        return pa.array(np.concatenate([values[rows] for rows in stretches]), column.type)
+    return pa.concat_arrays([column[rows] for rows in stretches], memory_pool=POOL)
 
 
 def joined(batches: Many[Batch]) -> Batch:

@@ -55,9 +55,12 @@ class ListedBuckets:
         return len(self.starts(first, last))
 
     def starts(self, first: int, last: int) -> Times:
-        """Return the starts of the buckets that the times from ``first`` to ``last`` touch."""
+        """Return the starts of the buckets that the times from ``first`` to ``last`` touch.
+
+        Times may be starts themselves, and that of the first bucket may lie before the first edge.
+        """
         low, high = np.searchsorted(self.edges, [first, last], side="right")
-        starts: Times = np.unique(self.labels[max(int(low) - 1, 0) : int(high)])
+        starts: Times = np.unique(self.labels[max(int(low) - 1, 0) : max(int(high), 1)])
         return starts
 
 

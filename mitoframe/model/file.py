@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from mitoframe.model.ids import FIRST_VERSION, NO_SEQUENCE, FileId, ManifestVersion, Sequence
 from mitoframe.model.index import IndexMeta
+from mitoframe.model.predicate import ColumnStats
 from mitoframe.model.timerange import TIME_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mitoframe.model.batch import Times
+    from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
 
 LEVEL_HISTORY = -1
@@ -42,6 +46,12 @@ class FileMeta:
 
     ``derived_version`` is the manifest version in which the file took the place of others, or was listed again; 0 if
     its rows were in no file before.
+
+    ``leading_tags`` says what values the first tags have in the file, counted in series: up to the first of which there
+    are several, because files are sorted by tags, so that those after it hardly tell files apart. Bounds of long texts
+    are wider than need be. Empty if it is not known.
+
+    ``nan_columns`` are the ids of those columns in the file that hold a NaN; None if it is not known.
     """
 
     file_id: FileId
@@ -62,6 +72,8 @@ class FileMeta:
     derived_version: ManifestVersion = FIRST_VERSION
     index: IndexMeta | None = None
     blocks: tuple[int, ...] = ()
+    leading_tags: tuple[ColumnStats, ...] = ()
+    nan_columns: tuple[int, ...] | None = None
 
     def at_sequence(self, base: int) -> FileMeta:
         """Place a file whose sequences begin at 1 after sequence ``base``. Requires: it has no place yet."""
@@ -74,7 +86,7 @@ class FileMeta:
         )
 
     def to_json(self) -> dict[str, Any]:
-        value = asdict(self)
+        value = {each.name: getattr(self, each.name) for each in fields(self)}
         if not self.sequence_base:
             del value["sequence_base"]
         if not self.derived_version:
@@ -86,6 +98,11 @@ class FileMeta:
         del value["blocks"]
         if self.blocks:
             value["blocks"] = b64encode(np.array(self.blocks, dtype="<u4").tobytes()).decode()
+        del value["leading_tags"], value["nan_columns"]
+        if self.leading_tags:
+            value["leading_tags"] = [_stats_to_json(stats) for stats in self.leading_tags]
+        if self.nan_columns is not None:
+            value["nan_columns"] = list(self.nan_columns)
         return value
 
     @staticmethod
@@ -94,7 +111,48 @@ class FileMeta:
             value = value | {"index": IndexMeta.from_json(value["index"])}
         if "blocks" in value:
             value = value | {"blocks": tuple(np.frombuffer(b64decode(value["blocks"]), dtype="<u4").tolist())}
+        if "leading_tags" in value:
+            count = value["series_count"]
+            value = value | {"leading_tags": tuple(_stats_from_json(stats, count) for stats in value["leading_tags"])}
+        if "nan_columns" in value:
+            value = value | {"nan_columns": tuple(value["nan_columns"])}
         return FileMeta(**value)
+
+
+def _stats_to_json(stats: ColumnStats) -> list[Any]:
+    return [_value_to_json(stats.minimum), _value_to_json(stats.maximum), stats.null_count]
+
+
+def _stats_from_json(value: list[Any], series_count: int) -> ColumnStats:
+    minimum, maximum, null_count = value
+    return ColumnStats(
+        minimum=_value_from_json(minimum),
+        maximum=_value_from_json(maximum),
+        null_count=null_count,
+        row_count=series_count,
+    )
+
+
+def _value_to_json(value: Any) -> Any:
+    return {"date": value.isoformat()} if isinstance(value, date) else value
+
+
+def _value_from_json(value: Any) -> Any:
+    return date.fromisoformat(value["date"]) if isinstance(value, dict) else value
+
+
+def columns_without_nan(metadata: RegionMetadata, files: Iterable[FileMeta]) -> frozenset[str]:
+    """Return the columns of floats of which it is known that they hold no NaN in any of some files.
+
+    A column is known by its id: widening floats makes no NaN of a number. Of rows that are older than a column nothing
+    is said: its initial value may be one.
+    """
+    known = [file.nan_columns for file in files]
+    found = {column_id for ids in known if ids is not None for column_id in ids}
+    if None in known:
+        return frozenset()
+    floats = (column for column in metadata.fields if pa.types.is_floating(column.type))
+    return frozenset(column.name for column in floats if column.column_id not in found)
 
 
 class Timeline:

@@ -204,6 +204,8 @@ _NEGATED: dict[Operator, Operator] = {"==": "!=", "!=": "==", "<": ">=", "<=": "
 
 def _inward(predicate: Predicate, *, negated: bool = False) -> Predicate:
     """Push negations down to where they meet a condition. A comparison takes them up; the truth stays the same."""
+    if not negated and not isinstance(predicate, And | Or | Not | Implied):
+        return predicate
     match predicate:
         case Not(part=part):
             return _inward(part, negated=not negated)
@@ -338,34 +340,35 @@ def series_mask(predicate: Predicate, series: pa.RecordBatch) -> npt.NDArray[np.
 
     A condition on tags alone is decided exactly. ``series`` has a column per tag.
     """
-    kept = _may_keep(_inward(predicate), series)
+    kept = _may_keep(_inward(predicate), series, frozenset(series.schema.names))
     if kept is None:
         return None
     mask: npt.NDArray[np.bool_] = kept.to_numpy(zero_copy_only=False)
     return mask
 
 
-def _may_keep(predicate: Predicate, series: pa.RecordBatch) -> pa.BooleanArray | None:
+def _may_keep(predicate: Predicate, series: pa.RecordBatch, names: frozenset[str]) -> pa.BooleanArray | None:
     """Null counts as no match. Requires: negations are pushed inward, so that this may forget what is null."""
     match predicate:
         case And(parts=parts):
-            known = [kept for part in parts if (kept := _may_keep(part, series)) is not None]
+            known = [kept for part in parts if (kept := _may_keep(part, series, names)) is not None]
             return reduce(pc.and_, known) if known else None
         case Or(parts=parts):
-            found = [_may_keep(part, series) for part in parts]
+            found = [_may_keep(part, series, names) for part in parts]
             if any(kept is None for kept in found):
                 return None
             return reduce(pc.or_, found, pa.repeat(pa.scalar(False), len(series)))
         case Implied(part=part, implied=implied):
-            return _may_keep(And((part, implied)), series)
+            return _may_keep(And((part, implied)), series, names)
         case _:
-            if not _is_decided_by(predicate, frozenset(series.schema.names)):
+            if not _is_decided_by(predicate, names):
                 return None
-            return pc.fill_null(matching(predicate, series), False)
+            found = matching(predicate, series)
+            return pc.fill_null(found, False) if found.null_count else found
 
 
 def _is_decided_by(predicate: Predicate, names: frozenset[str]) -> bool:
-    return not has_opaque(predicate) and columns_of(predicate) <= names
+    return columns_of(predicate) <= names and not has_opaque(predicate)
 
 
 def residual(predicate: Predicate, tag_names: frozenset[str], time_name: str) -> Predicate:

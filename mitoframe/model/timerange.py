@@ -33,6 +33,11 @@ class TimeRange:
     start: int = TIME_MIN
     end: int = TIME_MAX
 
+    @property
+    def last(self) -> int:
+        """The last time in it. Requires: there is one."""
+        return TIME_MAX if self.end == TIME_MAX else max(self.end - 1, TIME_MIN)
+
     def is_empty(self) -> bool:
         return self.start >= self.end
 

@@ -1,6 +1,7 @@
 """What a scan will read, decided without reading a row.
 
-1. Files and memtables whose time range cannot match are left out.
+1. Files and memtables whose time range cannot match are left out, and files whose first tags cannot. Tags are part of
+   the key: what such a file holds are no other versions of rows that are asked for.
 2. What is left is grouped: sources that have a time in common may hold the same key and must be merged; a file that
    stands alone, holds no delete markers, is wholly visible and has the columns of today can be read as it is
    (*direct*). Where every row is kept (``dedup="none"``) nothing is merged, and every source stands alone.
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mitoframe.model.file import LEVEL_HISTORY
-from mitoframe.model.predicate import Compare, conjunction, describe, key_part, time_range
+from mitoframe.model.predicate import ALWAYS, Compare, conjunction, describe, key_part, may_match, time_range
 from mitoframe.model.schema import SEQUENCE_COLUMN
 from mitoframe.model.timerange import EVERYTHING, TimeRange, connected
 from mitoframe.storage.compat import reads_as_it_is
@@ -54,7 +55,7 @@ class ScanPlan:
     """``direct`` and ``groups`` together hold every row that may match. Holding the plan pins its files.
 
     ``predicate`` is all that is asked for, with the range of times; ``time_range`` what follows from it for times.
-    ``listed`` are the files that there are.
+    ``listed`` are the files that there are, ``off_keys`` so many of those that hold times asked for, but no such tags.
     """
 
     version: Version
@@ -65,6 +66,7 @@ class ScanPlan:
     direct: tuple[FileMeta, ...]
     groups: tuple[MergeGroup, ...]
     listed: Timeline
+    off_keys: int = 0
 
     @property
     def pruned(self) -> tuple[FileMeta, ...]:
@@ -113,11 +115,9 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
     predicate = _with_range(request, metadata)
     wanted = time_range(predicate, metadata.time.name)
     listed = version.timeline
-    sources = [
-        _Source(first=file.min_time, last=file.max_time, file=file)
-        for file in listed.touching(wanted)
-        if file.min_sequence <= visible
-    ]
+    touched = [file for file in listed.touching(wanted) if file.min_sequence <= visible]
+    files = with_tags(touched, metadata, predicate)
+    sources = [_Source(first=file.min_time, last=file.max_time, file=file) for file in files]
     sources += _memtable_sources(version.memtables, wanted, visible)
     key_predicate = key_part(predicate, metadata.key_names)
     direct: list[FileMeta] = []
@@ -137,7 +137,18 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
         direct=tuple(direct),
         groups=tuple(groups),
         listed=listed,
+        off_keys=len(touched) - len(files),
     )
+
+
+def with_tags(files: Many[FileMeta], metadata: RegionMetadata, predicate: Predicate) -> Many[FileMeta]:
+    """Return the files that may hold tags as asked for, by what the manifest knows of their first tags."""
+    asked = key_part(predicate, metadata.tag_names)
+    if asked == ALWAYS:
+        return files
+    # Tags are never altered: those of a file of any time are those of today.
+    names = [tag.name for tag in metadata.tags]
+    return [file for file in files if may_match(asked, dict(zip(names, file.leading_tags, strict=False)))]
 
 
 def _groups(sources: list[_Source], dedup: Dedup) -> list[list[_Source]]:
@@ -192,10 +203,11 @@ def explain(plan: ScanPlan) -> str:
     show = show_values(plan.metadata)
     read = len(plan.direct) + sum(len(group.files) for group in plan.groups)
     total = len(plan.listed.files)
+    by_tags = f", {plan.off_keys} by key range" if plan.off_keys else ""
     lines = [
         f"scan at manifest version {plan.manifest_version}, sequence {plan.visible}",
         f"  where       {describe(plan.predicate, show)}",
-        f"  files       {read} of {total} to read, {total - read} pruned by time",
+        f"  files       {read} of {total} to read, {total - read - plan.off_keys} pruned by time{by_tags}",
     ]
     if plan.direct:
         lines.append(f"  as they are {_count(len(plan.direct), 'file')} without overlap, {_rows(plan.direct)} rows")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mitoframe.model.predicate import ALWAYS, conjuncts, describe, key_part, series_mask, time_range
 from mitoframe.read.counts import NO_COUNTS
-from mitoframe.read.plan import explain, show_values
+from mitoframe.read.plan import explain, show_values, with_tags
 from mitoframe.read.sources import select_rows
 
 if TYPE_CHECKING:
@@ -144,21 +144,26 @@ def _allowed(plan: ScanPlan, predicate: Predicate, *, alone: bool) -> Predicate:
 def _rungs(plan: ScanPlan, reader: SstReader) -> Iterator[Rung]:
     show = show_values(plan.metadata)
     for part in conjuncts(plan.predicate):
-        for unit, skipped, of in (
-            ("files", *_skipped_files(plan, part)),
-            ("series", *_skipped_series(plan, reader, part)),
-            ("row groups", *_skipped_row_groups(plan, reader, part)),
-            ("rows", *_skipped_by_index(plan, reader, part)),
+        for unit, how, skipped, of in (
+            ("files", "", *_skipped_by_times(plan, part)),
+            ("files", ", by key range", *_skipped_by_tags(plan, part)),
+            ("series", "", *_skipped_series(plan, reader, part)),
+            ("row groups", "", *_skipped_row_groups(plan, reader, part)),
+            ("rows", ", by its index", *_skipped_by_index(plan, reader, part)),
         ):
             if skipped:
-                condition = describe(part, show) + (", by its index" if unit == "rows" else "")
-                yield Rung(condition=condition, skipped=skipped, of=of, unit=unit)
+                yield Rung(condition=describe(part, show) + how, skipped=skipped, of=of, unit=unit)
 
 
-def _skipped_files(plan: ScanPlan, part: Predicate) -> tuple[int, int]:
+def _skipped_by_times(plan: ScanPlan, part: Predicate) -> tuple[int, int]:
     files = plan.listed.files
     wanted = time_range(part, plan.metadata.time.name)
     return sum(not wanted.touches(file.min_time, file.max_time) for file in files), len(files)
+
+
+def _skipped_by_tags(plan: ScanPlan, part: Predicate) -> tuple[int, int]:
+    files = plan.listed.files
+    return len(files) - len(with_tags(files, plan.metadata, part)), len(files)
 
 
 def _skipped_series(plan: ScanPlan, reader: SstReader, part: Predicate) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 Of each batch one pass makes *cells*: what is known of a (group, bucket) so far, such as a count, a sum, the earliest
 row. Cells of several batches are put together by adding, comparing and picking, so it does not matter how the rows of
 a series are spread over batches, nor in which order these come. Batches are worked on apart from each other: whoever
-calls says with ``run``, a function like ``map``, on how many threads.
+calls says with ``run``, a function like ``map``, on how many threads. Rows may also come as `Stretches`, and are then
+counted where they lie, packed as they are kept.
 
 What a function means is what Polars means by it:
 
@@ -39,18 +40,24 @@ from mitoframe.kernels.aggregate import (
     extreme_integers,
     first_of_runs,
     last_of_runs,
+    pieces_of_codes,
     range_of_floats,
     range_of_integers,
+    range_of_places,
     runs_between,
     runs_of_width,
     squares_of_floats,
     sum_floats,
     sum_integers,
+    sum_packed_floats,
+    sum_packed_integers,
 )
 from mitoframe.kernels.sort import sort_rows
 from mitoframe.model.buckets import EvenBuckets
 from mitoframe.model.memory import POOL
 from mitoframe.read.grouping import Grouping, merged_groups
+from mitoframe.read.stretches import Stretches
+from mitoframe.storage.sst_reader import unpacked
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -58,16 +65,18 @@ if TYPE_CHECKING:
     from mitoframe.model.batch import Batch, Codes, Sequences, Take, Times
     from mitoframe.model.buckets import Buckets
     from mitoframe.model.schema import RegionMetadata
+    from mitoframe.read.stretches import Look
 
     Numbers: TypeAlias = npt.NDArray[Any]
 
-Read: TypeAlias = "Callable[[], Batch | None]"
-"""Reads some rows of a scan: a sorted batch, or None if there are none."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 CELLS_APART_MAX = 1 << 21
 """So many cells may wait before they are put together with those of other batches."""
+
+CELLS_REDUCED_MIN = 4096
+"""So many cells are put together before others come to them: they are still near the processor."""
 
 _TABLE_PER_CELL = 4
 _NO_NULLS = np.empty(0, dtype=np.bool_)
@@ -99,7 +108,7 @@ def is_supported(data_type: pa.DataType, function: str) -> bool:
 
 
 def resample(
-    reads: Iterable[Read],
+    looks: Iterable[Look],
     metadata: RegionMetadata,
     *,
     by: Sequence[str],
@@ -109,15 +118,15 @@ def resample(
 ) -> pa.RecordBatch:
     """Return a row for each group and bucket that has rows: the tags ``by``, the bucket's start, the aggregates.
 
-    Each of ``reads`` returns a sorted batch with the fields that are aggregated, or None; it is called where ``run``
-    runs it, so that reading goes on side by side with counting. Rows come in order of group, then time.
+    Each of ``looks`` returns sorted rows with the fields that are aggregated; it is called where ``run`` runs it, so
+    that reading goes on side by side with counting. Rows come in order of group, then time.
 
     Requires: every aggregation `is_supported`.
     """
     grouping = Grouping(by, [tag.name for tag in metadata.tags])
     numbering = _numbering(buckets)
     work = partial(_cells_of, grouping=grouping, numbering=numbering, needs=_needs(metadata, aggregations))
-    cells = _put_together(part for part in run(work, reads) if part is not None)
+    cells = _put_together(part for part in run(work, looks) if part is not None)
     types = {field.name: field.type for field in metadata.fields}
     if cells is None:
         return _empty(
@@ -133,11 +142,22 @@ def resample(
 # --- buckets by number -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """Rows ``starts[i] <= row < stops[i]`` are of the series ``codes[i]`` and the bucket number ``buckets[i]``."""
+
+    starts: Take
+    stops: Take
+    lengths: Take
+    codes: Codes
+    buckets: Times
+
+
 class _Numbering(Protocol):
     """Buckets as numbers in their order, close to each other."""
 
-    def runs(self, batch: Batch) -> tuple[Take, Times]:
-        """Return where each run of rows of one series and bucket starts, last the number of rows, and its bucket."""
+    def runs(self, codes: Codes, starts: Take, stops: Take, times: Times) -> _Runs:
+        """Cut pieces, each of the rows of one series, where buckets begin."""
 
     def starts(self, buckets: Times) -> Times: ...
 
@@ -146,8 +166,10 @@ class _Numbering(Protocol):
 class _Even:
     buckets: EvenBuckets
 
-    def runs(self, batch: Batch) -> tuple[Take, Times]:
-        return runs_of_width(batch.codes, batch.times, self.buckets.width, self.buckets.origin)
+    def runs(self, codes: Codes, starts: Take, stops: Take, times: Times) -> _Runs:
+        width, origin = self.buckets.width, self.buckets.origin
+        starts, stops, buckets, pieces = runs_of_width(starts, stops, times, width, origin)
+        return _Runs(starts=starts, stops=stops, lengths=stops - starts, codes=codes[pieces], buckets=buckets)
 
     def starts(self, buckets: Times) -> Times:
         return buckets * self.buckets.width + self.buckets.origin
@@ -159,9 +181,10 @@ class _Listed:
     numbers: Times
     labels: Times
 
-    def runs(self, batch: Batch) -> tuple[Take, Times]:
-        starts, stretches = runs_between(batch.codes, batch.times, self.edges)
-        return starts, self.numbers[stretches]
+    def runs(self, codes: Codes, starts: Take, stops: Take, times: Times) -> _Runs:
+        starts, stops, stretches, pieces = runs_between(starts, stops, times, self.edges)
+        buckets = self.numbers[stretches]
+        return _Runs(starts=starts, stops=stops, lengths=stops - starts, codes=codes[pieces], buckets=buckets)
 
     def starts(self, buckets: Times) -> Times:
         return self.labels[buckets]
@@ -180,6 +203,7 @@ Kind: TypeAlias = Literal["count", "integers", "floats", "least", "greatest", "s
 """What is kept of a field: how many values, their sum as integers or as floats, the least and the greatest of them,
 the squared distances from their mean, and the value of the first and of the last row.
 """
+_Numbers: TypeAlias = "dict[tuple[str, Kind], Numbers]"
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "count": ("count",),
     "mean": ("count", "floats"),
@@ -222,7 +246,7 @@ class _Cells:
     series: pa.RecordBatch
     codes: Codes
     buckets: Times
-    numbers: dict[tuple[str, Kind], Numbers]
+    numbers: _Numbers
     picks: dict[tuple[str, Kind], _Pick]
 
     def __len__(self) -> int:
@@ -244,60 +268,119 @@ def _needs(metadata: RegionMetadata, aggregations: Sequence[Aggregation]) -> dic
 # --- from rows to cells ----------------------------------------------------------------------------------
 
 
-def _cells_of(read: Read, *, grouping: Grouping, numbering: _Numbering, needs: dict[str, _Need]) -> _Cells | None:
-    batch = read()
-    if batch is None or not len(batch):
-        return None
-    groups, numbers_of_groups = grouping.of(batch.series)
-    starts, numbers_of_buckets = numbering.runs(batch)
-    numbers: dict[tuple[str, Kind], Numbers] = {}
+def _cells_of(look: Look, *, grouping: Grouping, numbering: _Numbering, needs: dict[str, _Need]) -> _Cells | None:
+    return _put_together(_cells_of_rows(rows, grouping, numbering, needs) for rows in look())
+
+
+def _cells_of_rows(
+    rows: Batch | Stretches, grouping: Grouping, numbering: _Numbering, needs: dict[str, _Need]
+) -> _Cells:
+    groups, numbers_of_groups = grouping.of(rows.series)
+    runs = _runs(rows, numbering)
+    numbers: _Numbers = {}
     picks: dict[tuple[str, Kind], _Pick] = {}
     for name, need in needs.items():
-        column = batch.fields.column(name)
-        for kind, found in _numbers(column, need, starts):
+        column = rows.fields.column(name)
+        for kind, found in _numbers(column, need, runs):
             numbers[name, kind] = found
         for kind in need.kinds & {"first", "last"}:
-            rows = (first_of_runs if kind == "first" else last_of_runs)(batch.times, starts)
-            picks[name, kind] = _Pick(
-                times=batch.times, codes=batch.codes, sequences=batch.sequences, values=column
-            ).take(rows)
+            picks[name, kind] = _picked(rows, runs, column, kind)
     cells = _Cells(
         groups=groups,
-        series=batch.series,
-        codes=numbers_of_groups[batch.codes[starts[:-1]]],
-        buckets=numbers_of_buckets,
+        series=rows.series,
+        codes=numbers_of_groups[runs.codes],
+        buckets=runs.buckets,
         numbers=numbers,
         picks=picks,
     )
-    return _reduced(cells)
+    return _reduced(cells) if len(cells) >= CELLS_REDUCED_MIN else cells
 
 
-def _numbers(column: pa.Array, need: _Need, starts: Take) -> Iterator[tuple[Kind, Numbers]]:
+def _runs(rows: Batch | Stretches, numbering: _Numbering) -> _Runs:
+    if isinstance(rows, Stretches):
+        return numbering.runs(rows.pieces.codes, rows.pieces.starts, rows.pieces.stops, rows.times)
+    bounds = pieces_of_codes(rows.codes)
+    return numbering.runs(rows.codes[bounds[:-1]], bounds[:-1], bounds[1:], rows.times)
+
+
+def _picked(rows: Batch | Stretches, runs: _Runs, column: pa.Array, kind: Kind) -> _Pick:
+    """Choose the first or the last row of each run."""
+    chosen = (first_of_runs if kind == "first" else last_of_runs)(rows.times, runs.starts, runs.stops)
+    values = pc.take(column, pa.array(chosen), boundscheck=False, memory_pool=POOL)
+    if isinstance(rows, Stretches):
+        sequences = np.full(len(chosen), rows.sequence, dtype=np.uint64)
+    else:
+        sequences = rows.sequences[chosen]
+    return _Pick(times=rows.times[chosen], codes=runs.codes, sequences=sequences, values=unpacked(values))
+
+
+def _numbers(column: pa.Array, need: _Need, runs: _Runs) -> Iterator[tuple[Kind, Numbers]]:
     """Yield what is to be kept of the values of each run."""
     kinds = need.kinds - {"first", "last"}
     if not kinds:
         return
+    if pa.types.is_dictionary(column.type):
+        if _is_counted_packed(column, kinds):
+            yield from _numbers_of_packed(column, kinds, runs)
+            return
+        column = unpacked(column)
+    starts, stops = runs.starts, runs.stops
     valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else _NO_NULLS
-    count = count_valid(valid, starts) if len(valid) else np.diff(starts)
+    count = count_valid(valid, starts, stops) if len(valid) else runs.lengths
     if "count" in kinds:
         yield "count", count
     if "integers" in kinds:
-        yield "integers", sum_integers(_words(column), valid, starts)
+        yield "integers", sum_integers(_words(column), valid, starts, stops)
     if kinds & {"least", "greatest"}:
         if need.is_float:
-            extremes: tuple[Numbers, Numbers] = range_of_floats(_float_bits(column), valid, starts)
+            extremes: tuple[Numbers, Numbers] = range_of_floats(_float_bits(column), valid, starts, stops)
         else:
-            extremes = range_of_integers(_ordered_words(column), valid, starts)
+            extremes = range_of_integers(_ordered_words(column), valid, starts, stops)
         if "least" in kinds:
             yield "least", extremes[0]
         if "greatest" in kinds:
             yield "greatest", extremes[1]
     if "floats" in kinds:
         bits = _float_bits(column)
-        sums = sum_floats(bits, valid, starts)
+        sums = sum_floats(bits, valid, starts, stops)
         yield "floats", sums
         if "squares" in kinds:
-            yield "squares", squares_of_floats(bits, valid, starts, _mean(sums, count).view(np.int64))
+            yield "squares", squares_of_floats(bits, valid, starts, stops, _mean(sums, count).view(np.int64))
+
+
+# --- from packed columns to numbers ------------------------------------------------------------------------
+
+
+def _is_counted_packed(column: pa.DictionaryArray, kinds: frozenset[Kind]) -> bool:
+    """Tell whether a packed column need not be unpacked: it has no nulls, and extremes are those of places."""
+    if column.indices.null_count or "squares" in kinds:
+        return False
+    if not kinds & {"least", "greatest"}:
+        return True
+    values = _raw(column.dictionary)
+    return bool((values[1:] >= values[:-1]).all())
+
+
+def _numbers_of_packed(
+    column: pa.DictionaryArray, kinds: frozenset[Kind], runs: _Runs
+) -> Iterator[tuple[Kind, Numbers]]:
+    values, places, starts, stops = column.dictionary, _raw(column.indices), runs.starts, runs.stops
+    if "count" in kinds:
+        yield "count", runs.lengths
+    if "integers" in kinds:
+        yield "integers", sum_packed_integers(places, _words(values), starts, stops)
+    if "floats" in kinds:
+        yield "floats", sum_packed_floats(places, _float_bits(values), starts, stops)
+    if kinds & {"least", "greatest"}:
+        ordered = _raw(values) if pa.types.is_floating(values.type) else _ordered_words(values)
+        least, greatest = range_of_places(places, starts, stops)
+        if "least" in kinds:
+            yield "least", ordered[least]
+        if "greatest" in kinds:
+            yield "greatest", ordered[greatest]
+
+
+# --- columns as words ----------------------------------------------------------------------------------------
 
 
 def _raw(column: pa.Array) -> Numbers:
@@ -347,20 +430,40 @@ def _put_together(parts: Iterable[_Cells]) -> _Cells | None:
 
 def _combined(parts: Sequence[_Cells]) -> _Cells:
     if len(parts) == 1:
-        return parts[0]
-    groups, numbers_of_groups = merged_groups([part.groups for part in parts])
+        return _reduced(parts[0])
+    groups, numbers_of_groups = _in_one_order([part.groups for part in parts])
     series, ranks = groups, numbers_of_groups
     if parts[0].picks and any(part.series is not part.groups for part in parts):
-        series, ranks = merged_groups([part.series for part in parts])
+        series, ranks = _in_one_order([part.series for part in parts])
     together = _Cells(
         groups=groups,
         series=series,
         codes=np.concatenate([numbers[part.codes] for numbers, part in zip(numbers_of_groups, parts, strict=True)]),
         buckets=np.concatenate([part.buckets for part in parts]),
-        numbers={key: np.concatenate([part.numbers[key] for part in parts]) for key in parts[0].numbers},
+        numbers=_numbers_together([part.numbers for part in parts]),
         picks={key: _joined([part.picks[key] for part in parts], ranks) for key in parts[0].picks},
     )
     return _reduced(together)
+
+
+def _numbers_together(parts: Sequence[_Numbers]) -> _Numbers:
+    """Put arrays after each other. Fields without nulls share their counts, before and after."""
+    made: dict[tuple[int, ...], Numbers] = {}
+    together: _Numbers = {}
+    for key in parts[0]:
+        found = [part[key] for part in parts]
+        identity = tuple(map(id, found))
+        if identity not in made:
+            made[identity] = np.concatenate(found)
+        together[key] = made[identity]
+    return together
+
+
+def _in_one_order(tables: Sequence[pa.RecordBatch]) -> tuple[pa.RecordBatch, list[Codes]]:
+    """Do as `merged_groups` for tables that are each in order; the parts of a file have one and the same."""
+    if all(table is tables[0] for table in tables):
+        return tables[0], [np.arange(len(tables[0]), dtype=np.int32)] * len(tables)
+    return merged_groups(tables)
 
 
 def _joined(picks: Sequence[_Pick], ranks: Sequence[Codes]) -> _Pick:
@@ -378,9 +481,14 @@ def _reduced(cells: _Cells) -> _Cells:
         return cells
     places, first = _places(cells.codes, cells.buckets, len(cells.groups))
     count = len(first)
-    numbers: dict[tuple[str, Kind], Numbers] = {}
+    numbers: _Numbers = {}
+    counts_made: dict[int, Numbers] = {}
     for key, found in cells.numbers.items():
-        if key[1] != "squares":
+        if key[1] == "count":
+            if id(found) not in counts_made:
+                counts_made[id(found)] = _added("count", found, places, count)
+            numbers[key] = counts_made[id(found)]
+        elif key[1] != "squares":
             numbers[key] = _added(key[1], found, places, count)
     for (name, kind), found in cells.numbers.items():
         if kind == "squares":

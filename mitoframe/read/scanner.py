@@ -6,26 +6,30 @@ Jobs may be done in any order, side by side (engine/reading.py). What is counted
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from mitoframe.model.batch import gather
 from mitoframe.model.file import LEVEL_FLUSHED
 from mitoframe.model.predicate import ALWAYS, columns_of, conjunction, conjuncts, has_foreign, matching, residual
 from mitoframe.read.counts import Counts, Found
 from mitoframe.read.shares import cut_group, divide, few_shares, sources_of
+from mitoframe.storage.sst_reader import unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from collections.abc import Sequence as Many
 
-    import pyarrow as pa
+    import numpy.typing as npt
 
-    from mitoframe.model.batch import Batch, TagsAs
+    from mitoframe.model.batch import Batch, TagsAs, Take
     from mitoframe.model.file import FileMeta
     from mitoframe.model.predicate import Predicate
+    from mitoframe.model.schema import RegionMetadata
     from mitoframe.read.plan import MergeGroup, ScanPlan
     from mitoframe.read.shares import Share
     from mitoframe.storage.memtable import RangeStats
@@ -56,15 +60,54 @@ class Filter:
         kept = conjunction([part for part in conjuncts(self.predicate) if not has_foreign(part)])
         return Filter(predicate=kept, columns=tuple(sorted(columns_of(kept))))
 
+    def of(self, metadata: RegionMetadata) -> _Matching | None:
+        """Return what a share applies to its rows, None if there is nothing left to apply."""
+        return None if self.predicate == ALWAYS else _Matching(filter=self, metadata=metadata)
+
     def apply(self, plan: ScanPlan, rows: Batch | None) -> Batch | None:
         """Return the rows that match, None if none does."""
-        if rows is None or self.predicate == ALWAYS:
+        condition = self.of(plan.metadata)
+        if rows is None or condition is None:
             return rows
-        kept = matching(self.predicate, rows.to_arrow(plan.metadata, self.columns))
-        chosen = np.flatnonzero(pc.fill_null(kept, False).to_numpy(zero_copy_only=False))
-        if len(chosen) == len(rows):
+        chosen = condition.matching(rows)
+        if chosen is None:
             return rows
         return rows.take(chosen) if len(chosen) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Matching:
+    """A filter of rows of one schema, as `Condition`."""
+
+    filter: Filter
+    metadata: RegionMetadata
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.filter.columns
+
+    def matching(self, rows: Batch) -> Take | None:
+        looked_at = rows.to_arrow(self.metadata, self.columns)
+        masks = [_mask(part, looked_at) for part in conjuncts(self.filter.predicate)]
+        chosen = np.flatnonzero(reduce(np.logical_and, masks))
+        return None if len(chosen) == len(rows) else chosen
+
+
+def _mask(part: Predicate, rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    """Tell which rows match. Of a column that is packed, each value is looked at once and not each row."""
+    names = columns_of(part)
+    rows = rows.select(sorted(names))
+    column = rows.column(0) if len(names) == 1 else None
+    if column is not None and pa.types.is_dictionary(column.type) and not column.null_count and not has_foreign(part):
+        of_values = _truth(part, pa.RecordBatch.from_arrays([column.dictionary], names=rows.schema.names))
+        # Bytes, because Arrow takes bits one by one.
+        return gather(of_values.view(np.uint8), column.indices).view(np.bool_)
+    return _truth(part, pa.RecordBatch.from_arrays(list(map(unpacked, rows.columns)), names=rows.schema.names))
+
+
+def _truth(part: Predicate, rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    truth: npt.NDArray[np.bool_] = pc.fill_null(matching(part, rows), False).to_numpy(zero_copy_only=False)
+    return truth
 
 
 def filter_of(plan: ScanPlan) -> Filter:
@@ -133,8 +176,8 @@ def known_bounds(plan: ScanPlan) -> tuple[int, int] | None:
 
 
 def _filtered(plan: ScanPlan, share: Share, condition: Filter) -> Found:
-    found = share.read()
-    rows = condition.apply(plan, found.rows)
+    found = share.read(condition.of(plan.metadata))
+    rows = found.rows
     return Found(rows=rows, counts=found.counts + Counts(rows_returned=0 if rows is None else len(rows)))
 
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from mitoframe.model.batch import concat_batches
 from mitoframe.model.file import LEVEL_FLUSHED
 from mitoframe.model.predicate import ALWAYS, columns_of, key_part
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
@@ -26,8 +25,9 @@ from mitoframe.model.timerange import TimeRange
 from mitoframe.read.counts import NO_COUNTS, Counts, Found
 from mitoframe.read.plan import MergeGroup
 from mitoframe.read.sources import FileSource, Source, buffer_source, can_order, select_rows
-from mitoframe.storage.runs import merge_coded_parts
+from mitoframe.storage.runs import joined_parts, merge_coded_parts
 from mitoframe.storage.series import unify
+from mitoframe.storage.sst_reader import packed, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,20 +35,33 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mitoframe.model.batch import Codes
+    from mitoframe.model.batch import Batch, Codes, Take
     from mitoframe.model.file import FileMeta
     from mitoframe.model.options import Dedup
     from mitoframe.read.counts import Read
     from mitoframe.read.pieces import Pieces
     from mitoframe.read.plan import ScanPlan
+    from mitoframe.storage.runs import SortedRows
     from mitoframe.storage.sst_reader import SstReader
 
 SHARE_ROWS = 262_144
 """About how many rows a share reads, of all its sources together."""
+BUFFERED_PACKED_MIN = 65_536
+"""From so many rows on, those of a memtable are packed for a merge with files."""
 FEW_ROWS = 1_048_576
 """So many rows are handed over in memory."""
-FEW_CELLS = 100_000
-"""More values than this are found faster by Polars, which decodes no whole row groups, unless they are kept."""
+FEW_CELLS = 500_000
+"""Where more values than this must be decoded, Polars is faster, if it can read the files as they are."""
+
+
+class Condition(Protocol):
+    """What rows must meet, and the columns that it looks at."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    def matching(self, rows: Batch) -> Take | None:
+        """Return which rows match, None if all do. Fields may be packed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +87,36 @@ class Share:
         """An upper bound of its rows, before anything but tags was looked at."""
         return sum(part.pieces.row_count for part in self.parts)
 
-    def read(self) -> Found:
-        """Return the rows, sorted, one per key, none deleted."""
+    def read(self, condition: Condition | None = None, *, as_kept: bool = False) -> Found:
+        """Return the rows that meet a condition, sorted, one per key, none deleted.
+
+        What the condition looks at is put together first, and the rest for the rows that meet it alone. Which version
+        of a key counts is settled before. Fields ``as_kept`` may be packed (storage/sst_reader.py).
+        """
+        found = self._read(condition)
+        return found if as_kept or found.rows is None else replace(found, rows=_unpacked(found.rows))
+
+    def _read(self, condition: Condition | None) -> Found:
         read = [part.source.read(part.pieces, self.wanted, self.series) for part in self.parts]
         counts = sum((each.counts for each in read), NO_COUNTS)
         runs = [each.batches for each in read if each.batches]
         if not runs:
             return Found(rows=None, counts=counts)
         if len(runs) == 1 and self._is_clean(read):
-            return Found(rows=runs[0][0] if len(runs[0]) == 1 else concat_batches(runs[0]), counts=counts)
+            return Found(rows=_chosen(joined_parts(runs[0]), condition), counts=counts)
         merged = merge_coded_parts(runs, self.dedup, drop_deletes=True)
         shadowed = Counts(rows_shadowed=counts.rows_read - len(merged))
+        if condition is not None and len(merged):
+            merged = self._matching(merged, condition)
         rows = merged.gather(versions=self.versions) if len(merged) else None
         return Found(rows=rows, counts=counts + shadowed)
+
+    def _matching(self, merged: SortedRows, condition: Condition) -> SortedRows:
+        fields = [name for name in condition.columns if name in merged.pile.field_names]
+        looked_at = merged.select_fields(fields)
+        keys = len(fields) < len(condition.columns)
+        matching = condition.matching(looked_at.gather(versions=self.versions and keys, keys=keys))
+        return merged if matching is None else merged.chosen(matching)
 
     def _is_clean(self, read: Many[Read]) -> bool:
         return all(part.source.is_clean for part, each in zip(self.parts, read, strict=True) if each.batches)
@@ -106,43 +136,53 @@ class Share:
         return part.pieces.row_count if within else None
 
 
-def divide(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Share]:
-    """Divide a plan into shares that read the named columns. Opens footers, reads no rows of files."""
+def _chosen(rows: Batch, condition: Condition | None) -> Batch | None:
+    matching = None if condition is None else condition.matching(rows)
+    if matching is None:
+        return rows
+    return rows.take(matching) if len(matching) else None
+
+
+def _packed(rows: Batch) -> Batch:
+    return _with_columns(rows, list(map(packed, rows.fields.columns)))
+
+
+def _unpacked(rows: Batch) -> Batch:
+    if not any(pa.types.is_dictionary(column.type) for column in rows.fields.columns):
+        return rows
+    return _with_columns(rows, list(map(unpacked, rows.fields.columns)))
+
+
+def _with_columns(rows: Batch, columns: list[pa.Array]) -> Batch:
+    if not columns:
+        return rows
+    return replace(rows, fields=pa.RecordBatch.from_arrays(columns, names=rows.fields.schema.names))
+
+
+def divide(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> Iterator[Share]:
+    """Yield the shares of a plan, which read the named columns. Opens footers on the way, reads no rows of files.
+
+    Nobody should hold those that are done: what a share has read may be kept in it for the next.
+    """
     fields, internal = field_names(plan, columns), internal_names(columns)
     if plan.request.distribution == "series":
-        return list(cut_group(plan, _all_sources(plan, reader, columns), columns))
-    found: list[Share] = []
+        yield from cut_group(plan, _all_sources(plan, reader, columns), columns)
+        return
     for group in plan.groups:
-        found += cut_group(plan, sources_of(plan, group, reader, columns), columns)
+        yield from cut_group(plan, sources_of(plan, group, reader, columns), columns)
     for file in plan.direct:
         pieces = select_rows(reader, plan.metadata, file, plan.predicate)
-        found += cut_file(plan, file_source(plan, file, reader, fields, pieces, internal))
-    return found
+        yield from cut_file(plan, file_source(plan, file, reader, fields, pieces, internal))
 
 
 def few_shares(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> list[Share] | None:
     """Return the shares of a plan if they hold few rows, else None."""
     if _row_count(plan) > FEW_ROWS and not _may_choose(plan):
         return None
-    if not plan.groups and all(_is_large_and_unread(file, reader) for file in plan.direct):
-        return None  # Whatever is asked for, a whole row group would have to be decoded for it.
-    found = divide(plan, reader, columns)
+    found = list(divide(plan, reader, columns))
     if sum(share.row_count for share in found) > FEW_ROWS:
         return None
     return found if plan.groups or _is_worth_decoding(found) else None
-
-
-def _is_large_and_unread(file: FileMeta, reader: SstReader) -> bool:
-    rows_each = file.row_count // file.row_group_count
-    return rows_each > FEW_CELLS and not reader.cache.holds_any("chunks", file.file_id)
-
-
-def is_much_for_few(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> bool:
-    """Tell whether much would have to be decoded for few rows of files that Polars can read as they are."""
-    if plan.groups or (_row_count(plan) > FEW_ROWS and not _may_choose(plan)):
-        return False
-    found = divide(plan, reader, columns)
-    return sum(share.row_count for share in found) <= FEW_ROWS and not _is_worth_decoding(found)
 
 
 def _is_worth_decoding(found: Many[Share]) -> bool:
@@ -209,7 +249,10 @@ def buffer_sources(plan: ScanPlan, group: MergeGroup, columns: Many[str]) -> Ite
     for part in group.buffered:
         rows = part.sorted(plan.visible)
         if rows is not None:
-            yield buffer_source(rows.select_fields(field_names(plan, columns)), group.key_predicate)
+            source = buffer_source(rows.select_fields(field_names(plan, columns)), group.key_predicate)
+            # Packed once, as files are, where most of it is merged with these.
+            is_packed = group.files and 2 * source.pieces.row_count > len(rows) > BUFFERED_PACKED_MIN
+            yield replace(source, rows=_packed(source.rows)) if is_packed else source
 
 
 def are_in_order(group: MergeGroup, columns: Many[str]) -> bool:
@@ -243,7 +286,8 @@ def cut_file(plan: ScanPlan, source: FileSource) -> Iterator[Share]:
     decoded_max = SHARE_ROWS if pieces.row_count <= FEW_ROWS else 0
     begun, held = None, 0
     for number in source.row_groups(pieces):
-        count = int(starts[number + 1] - starts[number])  # Decoded, that is, however few are kept.
+        # However few of them are kept.
+        count = source.rows_to_decode(number, pieces) if decoded_max else int(starts[number + 1] - starts[number])
         if begun is not None and held + count > decoded_max:
             yield _share(plan, source, _rows_between(pieces, int(starts[begun]), int(starts[number])))
             begun, held = None, 0

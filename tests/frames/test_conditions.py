@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
+from itertools import cycle, islice, product
+from operator import and_, or_
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from polars.exceptions import ComputeError, PolarsError
 from polars.lazyframe.resolver import FilterExpr, LazyFrameResolver, ResolvedLazyFrameProps
 
-from mitoframe.frames.conditions import check_condition, implied, to_predicate
+from mitoframe.frames.conditions import _settled_value, check_condition, implied, plain_predicate, to_predicate
 from mitoframe.frames.conditions_time import polars_type, time_part
 from mitoframe.model.errors import InvalidInputError, SchemaMismatchError
 from mitoframe.model.predicate import (
@@ -55,6 +57,7 @@ TAGS = ("host", "rack", "day")
 FRAME = pl.from_arrow(SCHEMA.empty_table())
 C = pl.col
 EPOCH = datetime(1970, 1, 1)
+OPERATORS = ["==", "!=", "<", "<=", ">", ">="]
 
 
 class Listener(LazyFrameResolver):
@@ -636,6 +639,154 @@ def test_a_time_beyond_all_calendars_is_no_trouble():
     (start,) = part.range_of(">=", beyond)
 
     assert start == Compare("ts", ">=", 10**17 - 52 * 3_600_000)
+
+
+# --- literals and conditions that are read as they are written -------------------------------------------
+
+LITERALS = [
+    (pa.large_string(), ["", 'ü\0"\\', "\U0001f40d"]),
+    (pa.bool_(), [True, False]),
+    (pa.float64(), [0.0, -0.0, 0.1, 5e-324, 1.7976931348623157e308, -1 / 3, math.inf, -math.inf, math.nan]),
+    (pa.float32(), [0.5, 0.1]),
+    (pa.int8(), [-128, 127]),
+    (pa.uint64(), [0, 2**64 - 1]),
+    (pa.int64(), [-(2**63), 2**63 - 1]),
+    (pa.date32(), [date.min, date(1969, 12, 31), date.max]),
+    (pa.large_binary(), [b"a"]),
+    *[(pa.timestamp(unit), [EPOCH - timedelta(days=9), datetime(2024, 1, 1, 1, 2, 3)]) for unit in ("ms", "us", "ns")],
+    (pa.timestamp("ms", "Europe/Berlin"), [datetime(2024, 1, 1, tzinfo=BERLIN)]),
+]
+
+
+@pytest.mark.parametrize("data_type", [kind for kind, _ in LITERALS], ids=str)
+@pytest.mark.parametrize(
+    ("written_as", "values"), LITERALS, ids=lambda each: str(each) if isinstance(each, pa.DataType) else ""
+)
+def test_a_literal_has_the_value_that_polars_finds_or_none(data_type, written_as, values):
+    for value in values:
+        literal = pl.lit(value, dtype=polars_type(written_as))
+
+        found = _settled_value(literal, data_type)
+
+        if found is None:
+            continue
+        assert written_as == data_type
+        evaluated = pl.select(literal).to_series()
+        expected = evaluated.to_physical().item() if pa.types.is_timestamp(data_type) else evaluated.item()
+        assert (type(found), repr(found)) == (type(expected), repr(expected))
+
+
+@pytest.mark.parametrize(
+    ("expr", "data_type", "value"),
+    [
+        (pl.lit("a"), pa.large_string(), "a"),
+        (pl.lit(False), pa.bool_(), False),
+        (pl.lit(-0.5, dtype=pl.Float64), pa.float64(), -0.5),
+        (pl.lit(7, dtype=pl.Int8), pa.int8(), 7),
+        (pl.lit(date(2024, 1, 2)), pa.date32(), date(2024, 1, 2)),
+        (pl.lit(EPOCH + timedelta(seconds=1)), pa.timestamp("us"), 1_000_000),
+        (pl.lit(datetime(1970, 1, 1, 1, 0, 1, tzinfo=BERLIN)), pa.timestamp("us", "Europe/Berlin"), 1_000_000),
+    ],
+    ids=str,
+)
+def test_the_usual_literals_are_read_without_being_evaluated(expr, data_type, value):
+    assert _settled_value(expr, data_type) == value
+
+
+USER_VALUES = [
+    *("a", "", "b", 1, 0, -1, 200, 2**60, 1.5, -0.0, math.inf, math.nan, True, b"a"),
+    *(date(2024, 1, 1), EPOCH, datetime(1970, 1, 1, 1, tzinfo=BERLIN)),
+    *(pl.lit(1, dtype=pl.Int64), pl.lit(1, dtype=pl.Int8), pl.lit("a"), pl.lit(EPOCH, dtype=pl.Datetime("ns"))),
+]
+
+
+def compared(name: str, operator: str, value: Any) -> pl.Expr:
+    return {
+        "==": C(name) == value,
+        "!=": C(name) != value,
+        "<": C(name) < value,
+        "<=": C(name) <= value,
+        ">": C(name) > value,
+        ">=": C(name) >= value,
+    }[operator]
+
+
+USER_COMPARISONS = [
+    compared(name, operator, value) for name, operator, value in product([*SCHEMA.names, "?"], OPERATORS, USER_VALUES)
+]
+PLAIN = [condition for condition in USER_COMPARISONS if plain_predicate(condition, SCHEMA) is not None]
+joined = st.recursive(
+    st.sampled_from(PLAIN) | st.lists(st.sampled_from(["a", "b", ""]), min_size=1).map(C("host").is_in),
+    lambda parts: st.builds(lambda left, right, join: join(left, right), parts, parts, st.sampled_from([and_, or_])),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(joined, row_lists)
+def test_a_condition_that_is_read_as_the_user_wrote_it_is_as_true_as_polars_finds_it(condition, rows):
+    frame = as_frame(rows)
+
+    predicate = plain_predicate(condition, SCHEMA)
+
+    assert predicate is not None
+    assert matching(predicate, as_batch(frame)).to_pylist() == truth_of(frame, condition)
+
+
+def test_each_comparison_that_is_read_as_the_user_wrote_it_can_be_asked_and_says_the_same():
+    frame = as_frame([dict(zip(VALUES, row, strict=True)) for row in zip(*map(cycle_of, VALUES.values()), strict=True)])
+
+    assert len(PLAIN) > 60
+    for condition in PLAIN:
+        found = matching(plain_predicate(condition, SCHEMA), as_batch(frame)).to_pylist()
+        assert found == truth_of(frame, condition), condition
+
+
+def cycle_of(values: list[Any]) -> list[Any]:
+    return list(islice(cycle(values), 30))
+
+
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        (C("host") == "a", "host == 'a'"),
+        (C("cpu") > 90, "cpu > 90.0"),
+        ((C("rack") >= 3) & (C("small") != -128) & (C("up") == True), "rack >= 3 and small != -128 and up == True"),  # noqa: E712
+        ((C("host") == "a") | (C("ts") < EPOCH), None),
+        ((C("host") == "a") | (C("day") < date(2024, 1, 1)), "(host == 'a' or day < datetime.date(2024, 1, 1))"),
+        (C("seen") < datetime(1970, 1, 1, 1, tzinfo=BERLIN), None),
+        (C("host").is_in(["a", "b"]), "host in ['a', 'b']"),
+        (C("rack").is_in([1, 2]), None),
+        (C("cpu") > math.inf, None),
+        (C("cpu") > 2**60, None),
+        (C("load") > 1, None),
+        (C("small") > 200, None),
+        (C("rack") > 1.5, None),
+        (C("rack") == C("small"), None),
+        (C("host") > 1, None),
+        (C("hots") == "a", None),
+        (C("^host$") == "a", None),
+        (C("up"), None),
+        (pl.lit(True), None),
+        ((C("host") == "a") & C("up"), None),
+        (C("host").str.to_lowercase() == "a", None),
+        ((C("host") == "a").alias("x"), None),
+        (C("rack").sum() == 5, None),
+    ],
+    ids=str,
+)
+def test_only_what_is_plain_is_read_as_the_user_wrote_it(condition, text):
+    found = plain_predicate(condition, SCHEMA)
+
+    assert (None if found is None else describe(found)) == text
+
+
+def test_a_column_whose_name_is_a_pattern_is_not_read_as_the_user_wrote_it():
+    schema = pa.schema({"^host$": pa.large_string(), "host": pa.large_string(), "*": pa.large_string()})
+
+    assert plain_predicate(C("^host$") == "a", schema) is None
+    assert plain_predicate(C("*") == "a", schema) is None
+    assert plain_predicate(C("^host$").is_in(["a"]), schema) is None
 
 
 # --- what Polars can prune with --------------------------------------------------------------------------

@@ -13,10 +13,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
+from values import COLUMNS
 
 import mitoframe as mito
 from mitoframe.frames.arrow import to_batch
-from mitoframe.frames.polars import _merge_scan, _path_scan
+from mitoframe.frames.polars import _from_batch, _merge_scan, _path_scan, from_table
 from mitoframe.model.batch import OpType
 from mitoframe.model.request import ScanRequest
 from mitoframe.read import shares
@@ -321,3 +322,13 @@ def test_a_merged_source_cuts_before_it_filters(engine: str) -> None:
     assert source.head(10).filter(pl.col("number") >= 5).collect(engine=engine)["number"].to_list() == [5, 6, 7, 8, 9]
     assert source.filter(pl.col("number") >= 5).head(3).collect(engine=engine)["number"].to_list() == [5, 6, 7]
     assert source.filter(pl.col("other") > 97).select("number").collect(engine=engine).columns == ["number"]
+
+
+def test_few_rows_become_the_frame_that_any_rows_become():
+    with_views = {"tag": pa.array(["a", None, "b" * 20] * 2, pa.string_view())}
+    rows = pa.RecordBatch.from_pydict(with_views | COLUMNS)
+
+    for some in (rows, rows.slice(3, 5), rows.slice(0, 0)):
+        expected = from_table(pa.Table.from_batches([some]))
+        assert _from_batch(some).schema == expected.schema
+        assert_frame_equal(_from_batch(some), expected)

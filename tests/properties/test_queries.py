@@ -31,7 +31,7 @@ from mitoframe.drivers.meta_sqlite import SqliteMetaStore
 from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.parts import LANES
-from mitoframe.read import scanner, shares
+from mitoframe.read import scanner, shares, sources
 from mitoframe.registry import Connection
 
 NIGHTLY = bool(os.environ.get("MITOFRAME_NIGHTLY"))
@@ -285,13 +285,25 @@ configs = st.fixed_dictionaries(
         "gc_grace_ms": st.sampled_from([0, 10_000]),
     }
 )
+ROOMS_OF_LIMITS = {"BATCH_ROWS": scanner, "PAGES_TIMES": sources, "are_ready": sources}
 limits = st.fixed_dictionaries(
     {
         "SHARE_ROWS": st.sampled_from([6, 15, shares.SHARE_ROWS]),
         "FEW_ROWS": st.sampled_from([0, 12, shares.FEW_ROWS, shares.FEW_ROWS]),
         "FEW_CELLS": st.sampled_from([0, shares.FEW_CELLS]),
+        "are_ready": st.just(lambda: True),
+        "PAGES_TIMES": st.sampled_from([0, sources.PAGES_TIMES]),
         "BATCH_ROWS": st.sampled_from([3, scanner.BATCH_ROWS]),
     }
+)
+
+indexes_of_numbers = st.dictionaries(
+    st.sampled_from(["host", "rack", "load"]), st.sampled_from([["inverted"], ["skipping"], ["inverted", "skipping"]])
+)
+indexes = st.builds(
+    lambda numbers, texts: numbers | texts,
+    indexes_of_numbers,
+    st.sampled_from([{}, {"note": ["fulltext"]}, {"note": ["inverted", "skipping", "fulltext"]}]),
 )
 
 
@@ -304,19 +316,31 @@ class QueryMachine(RuleBasedStateMachine):
         config=configs,
         small=limits,
         threads=st.sampled_from([0, 0, 2]),
+        index_mode=st.sampled_from(["background", "sync", "manual"]),
+        indexes=indexes,
         first_writes=st.lists(seeds, max_size=4),
     )
-    def open_store(self, config: dict[str, Any], small: dict[str, int], threads: int, first_writes: list[int]) -> None:
+    def open_store(
+        self,
+        config: dict[str, Any],
+        small: dict[str, int],
+        threads: int,
+        index_mode: str,
+        indexes: dict[str, list[str]],
+        first_writes: list[int],
+    ) -> None:
         self.patch = pytest.MonkeyPatch()
         for name, value in small.items():
-            self.patch.setattr(scanner if name == "BATCH_ROWS" else shares, name, value)
+            self.patch.setattr(ROOMS_OF_LIMITS.get(name, shares), name, value)
         scheduler = ThreadScheduler(dict.fromkeys(LANES, threads)) if threads else InlineScheduler()
         engine = open_engine(scheduler=scheduler, **config)
         self.meta = SqliteMetaStore(":memory:")
         connection = Connection(engine=engine, catalog=Catalog(self.meta), close=engine.close)
         self.db = Database(_Shared(url="", connection=connection, mode="rw", handles=1), "rw")
-        options = {"dedup": self.dedup, "compaction_window": "1h"}
+        options = {"dedup": self.dedup, "compaction_window": "1h", "index_mode": index_mode}
         self.table = self.db.create_table("cpu", SCHEMA, time="ts", tags=["host", "rack"], options=options)
+        if indexes:
+            self.table.alter(indexes=indexes)
         self.model = TableModel(self.dedup)
         self.changed()
         self.lazy = self.table.scan().to_polars()
@@ -390,6 +414,16 @@ class QueryMachine(RuleBasedStateMachine):
                 self.table.vacuum()
             case _:
                 self.table.vacuum(older_than="0s")
+
+    @rule(indexes=indexes, step=st.sampled_from(["set", "set", "drop", "build", "build"]))
+    def index(self, indexes: dict[str, list[str]], step: str) -> None:
+        match step:
+            case "set" if indexes:
+                self.table.alter(indexes=indexes)
+            case "drop" if indexes:
+                self.table.alter(drop_indexes=list(indexes))
+            case "build":
+                self.table.build_index()
 
     @rule(default=st.sampled_from([None, 3]), step=st.sampled_from(["add", "widen", "drop", "drop"]))
     def alter(self, default: int | None, step: str) -> None:

@@ -16,10 +16,14 @@ from polars.testing import assert_frame_equal
 
 from mitoframe.model.batch import Batch
 from mitoframe.model.buckets import Buckets, EvenBuckets, ListedBuckets
+from mitoframe.model.ids import Sequence
 from mitoframe.model.schema import RegionMetadata
 from mitoframe.read import resample as module
-from mitoframe.read.resample import Aggregation, Read, is_supported, resample
+from mitoframe.read.pieces import pieces_of
+from mitoframe.read.resample import Aggregation, is_supported, resample
+from mitoframe.read.stretches import Look, Looked, Stretches
 from mitoframe.storage.runs import sort_rows_of
+from mitoframe.storage.sst_reader import packed
 
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "first", "last", "var", "std")
 TAGS = {"host": pa.string(), "rack": pa.int64()}
@@ -80,20 +84,39 @@ def by_hand(frame: pl.DataFrame, by: list[str], bucket: pl.Expr, functions: Iter
     return frame.group_by(*by, bucket).agg(*made).sort(*by, "ts")
 
 
-def reads_of(batches: Iterable[Batch]) -> list[Read]:
-    return [partial(_itself, batch) for batch in batches]
+def looks_at(batches: Iterable[Batch]) -> list[Look]:
+    return [partial(_itself, (batch,)) for batch in batches]
 
 
-def _itself(batch: Batch) -> Batch:
-    return batch
+def _itself(rows: Looked) -> Looked:
+    return rows
+
+
+def lying(batch: Batch) -> Stretches:
+    """Keep rows as a cache would, between others that are not looked at."""
+    batch = batch.take(np.array([0, *range(len(batch)), len(batch) - 1]))
+    offsets = np.searchsorted(batch.codes[1:-1], np.arange(len(batch.series) + 1)) + 1
+    kept = [packed(column) for column in batch.fields.columns]
+    return Stretches(
+        series=batch.series,
+        pieces=pieces_of(offsets, None),
+        times=batch.times,
+        fields=pa.RecordBatch.from_arrays(kept, names=batch.fields.schema.names),
+        sequence=Sequence(1),
+    )
 
 
 def by_kernels(
-    metadata: RegionMetadata, batches: Iterable[Batch], by: list[str], buckets: Buckets, functions: Iterable[str], **how
+    metadata: RegionMetadata, batches: Iterable[Batch], by: list[str], buckets: Buckets, functions: Iterable[str]
+) -> pl.DataFrame:
+    return as_frame(metadata, looks_at(batches), by, buckets, functions)
+
+
+def as_frame(
+    metadata: RegionMetadata, looks: Iterable[Look], by: list[str], buckets: Buckets, functions: Iterable[str]
 ) -> pl.DataFrame:
     wanted = [Aggregation(field="x", function=function, name=function) for function in functions]
-    made = resample(reads_of(batches), metadata, by=by, buckets=buckets, aggregations=wanted, **how)
-    return pl.DataFrame(pa.Table.from_batches([made]))
+    return pl.DataFrame(resample(looks, metadata, by=by, buckets=buckets, aggregations=wanted))
 
 
 def supported(metadata: RegionMetadata, parts: Iterable[list[Row]]) -> list[str]:
@@ -119,6 +142,43 @@ def test_it_is_what_polars_makes_of_the_same_rows(by, region, width):
     assert_frame_equal(made, expected, rel_tol=1e-6, abs_tol=1e-6)
 
 
+@pytest.mark.parametrize("by", [["host", "rack"], ["rack"], []], ids=str)
+@given(
+    regions(("double", "double", "int64", "uint64", "bool", "string")),
+    st.integers(1, 30),
+    st.sampled_from([("count", "sum", "mean"), ("count", "min", "max", "first", "last"), FUNCTIONS]),
+)
+@settings(deadline=None, max_examples=100)
+def test_packed_rows_that_are_counted_where_they_lie_make_the_same(by, region, width, wanted):
+    metadata, parts = region
+    functions = [function for function in supported(metadata, parts) if function in wanted]
+    looks = [partial(_itself, (lying(batch),)) for batch in batches_of(metadata, parts)]
+
+    made = as_frame(metadata, looks, by, EvenBuckets(width=width, origin=0), functions)
+
+    expected = by_hand(
+        frame_of(metadata, [row for part in parts for row in part]),
+        by,
+        pl.col("ts").dt.truncate(f"{width}ms"),
+        functions,
+    )
+    assert_frame_equal(made, expected, rel_tol=1e-6, abs_tol=1e-6)
+
+
+def test_the_greatest_of_packed_numbers_is_a_number():
+    metadata = metadata_of(TAGS, {"x": pa.float64()})
+    rows = [Row(time + 1, time, ("a", 1), (value,)) for time, value in enumerate([1.0, math.nan, -math.inf, 0.5])]
+    [batch] = batches_of(metadata, [rows])
+
+    made = as_frame(
+        metadata, [lambda: (lying(batch),)], [], EvenBuckets(width=9, origin=0), ["min", "max", "sum", "count"]
+    )
+
+    assert made.row(0)[1:3] == (-math.inf, 1.0)
+    assert math.isnan(made["sum"][0])
+    assert made["count"].to_list() == [4]
+
+
 @given(regions(("double", "int64")), st.integers(1, 9), st.integers(1, 4), st.integers(0, 5))
 @settings(deadline=None, max_examples=100)
 def test_neither_the_size_of_the_parts_nor_when_they_are_combined_matters(region, width, rows_at_once, cells_max):
@@ -132,6 +192,7 @@ def test_neither_the_size_of_the_parts_nor_when_they_are_combined_matters(region
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CELLS_APART_MAX", cells_max)
+        patch.setattr(module, "CELLS_REDUCED_MIN", cells_max)
         parts_of_batches = [part for batch in batches for part in batch.slices(rows_at_once)]
         pieces = by_kernels(metadata, parts_of_batches, ["host"], buckets, functions)
 
@@ -164,7 +225,7 @@ def test_stretches_with_one_label_are_one_bucket():
     buckets = ListedBuckets(edges=np.array([0, 1, 2, 3], np.int64), labels=np.array([7, 9, 7, 9], np.int64))
     wanted = [Aggregation(field="cpu", function="sum", name="sum")]
 
-    made = resample(reads_of([batch]), metadata, by=["host"], buckets=buckets, aggregations=wanted)
+    made = resample(looks_at([batch]), metadata, by=["host"], buckets=buckets, aggregations=wanted)
 
     assert made.column("sum").to_pylist() == [101, 1010]
     assert made.column("ts").cast(pa.int64()).to_pylist() == [7, 9]
@@ -178,7 +239,7 @@ def test_of_rows_with_one_key_the_newest_is_the_last():
     wanted = [Aggregation(field="cpu", function=function, name=function) for function in ("first", "last")]
 
     one, both = (
-        resample(reads_of(some), metadata, by=["host"], buckets=EvenBuckets(width=100, origin=0), aggregations=wanted)
+        resample(looks_at(some), metadata, by=["host"], buckets=EvenBuckets(width=100, origin=0), aggregations=wanted)
         for some in (batches[:1], batches)
     )
 
@@ -198,16 +259,16 @@ def test_without_rows_the_columns_are_those_that_rows_would_make():
 
 def test_rows_are_read_by_whoever_the_caller_says():
     metadata = metadata_of()
-    reads: list[Read] = [*reads_of(batches_of(metadata, [[Row(1, 1)], [Row(2, 2)]])), lambda: None]
-    asked: list[Read] = []
+    looks: list[Look] = [*looks_at(batches_of(metadata, [[Row(1, 1)], [Row(2, 2)]])), tuple]
+    asked: list[Look] = []
 
-    def run(work: Callable[[Read], Any], items: Iterable[Read]) -> Iterator[Any]:
+    def run(work: Callable[[Look], Any], items: Iterable[Look]) -> Iterator[Any]:
         for item in items:
             asked.append(item)
             yield work(item)
 
     wanted = [Aggregation(field="cpu", function="count", name="n")]
-    made = resample(reads, metadata, by=[], buckets=EvenBuckets(width=5, origin=0), aggregations=wanted, run=run)
+    made = resample(looks, metadata, by=[], buckets=EvenBuckets(width=5, origin=0), aggregations=wanted, run=run)
 
-    assert asked == reads
+    assert asked == looks
     assert made.column("n").to_pylist() == [2]

@@ -241,7 +241,7 @@ def test_what_a_scan_holds_of_a_file_does_not_grow_with_the_file_nor_with_their_
         engine.flush(REGION)
 
     with limits(share_rows=8):
-        found = shares.divide(engine.plan(REGION, ScanRequest()), engine.reader, ["cpu"])
+        found = list(shares.divide(engine.plan(REGION, ScanRequest()), engine.reader, ["cpu"]))
         assert len(found) > 6
         for share in found:
             share.read()
@@ -268,7 +268,7 @@ def test_shares_are_read_in_any_order_and_hold_every_row_once(
 
     with limits(share_rows=share_rows):
         plan = region.engine.plan(REGION, request)
-        found = shares.divide(plan, region.engine.reader, (*names, "__sequence"))
+        found = list(shares.divide(plan, region.engine.reader, (*names, "__sequence")))
     read_in_order = {number: found[number].read() for number in order if number < len(found)}
     read_in_order |= {number: found[number].read() for number in range(50, len(found))}
 
@@ -340,7 +340,7 @@ def test_a_long_series_is_cut_by_time_where_row_groups_begin(dedup):
 
     with limits(share_rows=20):
         plan = region.engine.plan(REGION, ScanRequest())
-        found = shares.divide(plan, region.engine.reader, ("cpu", "note"))
+        found = list(shares.divide(plan, region.engine.reader, ("cpu", "note")))
 
     assert len(plan.groups) == 1
     assert len(found) > 8
@@ -359,7 +359,7 @@ def test_of_a_series_that_is_cut_by_time_no_row_group_is_read_that_a_share_does_
         region.flush()
 
     with limits(share_rows=40):
-        found = shares.divide(region.engine.plan(REGION, ScanRequest()), region.engine.reader, ("cpu",))
+        found = list(shares.divide(region.engine.plan(REGION, ScanRequest()), region.engine.reader, ("cpu",)))
     counts = [share.read().counts for share in found]
 
     assert len(found) >= 8
@@ -534,4 +534,4 @@ def test_row_groups_that_are_read_are_counted_without_reading_rows(engine):
     one_host = engine.plan(REGION, ScanRequest(predicate=Compare("host", "==", "h0")))
 
     assert report_on(everything, engine.reader).row_groups == (6, 6)
-    assert report_on(one_host, engine.reader).row_groups == (1, 6)
+    assert report_on(one_host, engine.reader).row_groups == (1, 3), "of the files that may have that host"
