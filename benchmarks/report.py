@@ -23,7 +23,19 @@ FOLDER = Path(__file__).parent
 RESULTS_MARKDOWN = FOLDER / "RESULTS.md"
 RESULTS_JSON = FOLDER / "RESULTS.json"
 KERNELS = FOLDER / "kernels.py"
-ORDER = ("queries", "overlapping", "first", "points", "ingest", "scale", "writers", "compaction", "startup", "kernels")
+ORDER = (
+    "queries",
+    "overlapping",
+    "first",
+    "points",
+    "ingest",
+    "scale",
+    "writers",
+    "compaction",
+    "compactor",
+    "startup",
+    "kernels",
+)
 PACKAGES = ("mitoframe", "numba", "numpy", "pandas", "polars", "pyarrow")
 
 

@@ -22,8 +22,28 @@ from mitoframe.model.alter import (
 from mitoframe.model.errors import ConfigError, InvalidInputError, unknown_name
 from mitoframe.model.timerange import parse_duration_ms
 
-_DURATIONS = {"compaction_window": "compaction_window_ms", "auto_flush_interval": "auto_flush_interval_ms"}
-_PLAIN = ("dedup", "wal", "write_buffer_size_bytes", "row_group_rows", "index_mode")
+FOREVER = "forever"
+"""The time to live of a table that has none."""
+_DURATIONS = {
+    "compaction_window": "compaction_window_ms",
+    "auto_flush_interval": "auto_flush_interval_ms",
+    "ttl": "ttl_ms",
+    "compaction_settle": "compaction_settle_ms",
+}
+_PLAIN = (
+    "dedup",
+    "wal",
+    "write_buffer_size_bytes",
+    "row_group_rows",
+    "index_mode",
+    "sst_size_bytes",
+    "compaction_mode",
+    "compaction_policy",
+    "compaction_trigger_files",
+    "compaction_settled_trigger_files",
+    "compaction_input_files_max",
+    "compaction_input_size_max_bytes",
+)
 OPTIONS = (*_PLAIN, *_DURATIONS)
 
 
@@ -36,10 +56,13 @@ def region_options(options: Mapping[str, Any]) -> dict[str, Any]:
     >>> region_options({"compaction_window": "1h", "dedup": "merge"})
     {'compaction_window_ms': 3600000, 'dedup': 'merge'}
     """
-    return {
-        option_name(name): parse_duration_ms(value, name) if name in _DURATIONS else value
-        for name, value in options.items()
-    }
+    return {option_name(name): _value(name, value) for name, value in options.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "ttl" and value == FOREVER:
+        return None
+    return parse_duration_ms(value, name) if name in _DURATIONS else value
 
 
 def option_name(name: str) -> str:

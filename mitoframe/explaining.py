@@ -115,8 +115,12 @@ def explain_write(
         casts=tuple(_casts(metadata, given)),
         windows=_windows(metadata, batch, width, repeated, replaced, late),
         path="files" if is_large else "memory",
-        files=_files(batch, width, engine.config.sst_size_bytes if is_large else None),
+        files=_files(batch, width, _file_bytes(engine, version) if is_large else None),
     )
+
+
+def _file_bytes(engine: MitoEngine, version: Version) -> int:
+    return version.state.options.sst_size_bytes or engine.config.sst_size_bytes
 
 
 def _marks(

@@ -18,9 +18,12 @@ from mitoframe.frames import pandas
 from mitoframe.frames.numpy import to_arrays
 from mitoframe.frames.polars import from_table, stream, to_table
 from mitoframe.model.errors import InvalidInputError, TableNotFoundError, unknown_name
+from mitoframe.model.ids import NO_ENTRY
 from mitoframe.model.predicate import ALWAYS, Compare, Predicate, conjunction
 from mitoframe.model.request import ScanRequest
-from mitoframe.model.timerange import EVERYTHING, TimeRange
+from mitoframe.model.timerange import EVERYTHING, TIME_MIN, TimeRange
+from mitoframe.read.plan import plan_scan
+from mitoframe.region.control import Snapshot
 from mitoframe.storage.paths import sst_key
 
 if TYPE_CHECKING:
@@ -333,7 +336,7 @@ def eject(scan: Scan) -> Ejected:
     scan.check_open()
     if scan.where is not None:
         raise InvalidInputError("a condition has no form as code; leave where= out, and filter what eject() gives.")
-    plan = _plan(scan)
+    plan, kept = _plan_of_files(scan)
     schema = _schema(scan, plan.metadata)
     if plan.groups:
         raise InvalidInputError(_why_merged(scan, plan))
@@ -346,15 +349,23 @@ def eject(scan: Scan) -> Ejected:
     )
     time = plan.metadata.time.name
     frame = _scan_files(places, None if is_complete else dtypes)
-    for condition in _filters(time, dtypes[time], scan.time_range):
+    for condition in _filters(time, dtypes[time], kept):
         frame = frame.filter(condition)
     return Ejected(
         table=scan.table,
         files=places,
-        code=_code(places, None if is_complete else dtypes, scan.time_range, plan.metadata, schema.names),
+        code=_code(places, None if is_complete else dtypes, kept, plan.metadata, schema.names),
         _frame=frame.select(schema.names),
         _plan=plan,
     )
+
+
+def _plan_of_files(scan: Scan) -> tuple[ScanPlan, TimeRange]:
+    """Return a plan that may read whole files that hold expired rows, and the times to be kept of them."""
+    plan = _plan(scan)
+    kept = scan.time_range.intersect(TimeRange(plan.request.kept_from))
+    snapshot = Snapshot(version=plan.version, visible=plan.visible, last_entry_id=NO_ENTRY)
+    return plan_scan(snapshot, replace(plan.request, kept_from=TIME_MIN, time_range=kept)), kept
 
 
 def _one_per_schema(files: Sequence[FileMeta]) -> list[FileMeta]:

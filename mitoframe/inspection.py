@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mitoframe.engine.engine import Health
+    from mitoframe.jobs.tasks import CompactionPlan
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import RegionId
+    from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.version import Version
     from mitoframe.storage.cache import CacheUse
     from mitoframe.storage.journal import JournalEntry
@@ -55,6 +57,23 @@ def history(entries: Iterable[JournalEntry]) -> pa.Table:
             "bytes_in": pa.array([entry.bytes_in for entry in found], pa.uint64()),
             "bytes_out": pa.array([entry.bytes_out for entry in found], pa.uint64()),
             "starts_anew": pa.array([entry.starts_anew for entry in found], pa.bool_()),
+        }
+    )
+
+
+def compaction_plan(plan: CompactionPlan, metadata: RegionMetadata) -> pa.Table:
+    """Return one row per time window, the newest first; see `Table.compaction_plan`."""
+    windows, time_type = plan.windows, metadata.time.type
+    return pa.table(
+        {
+            "window_start": pa.array([window.times.start for window in windows], pa.int64()).view(time_type),
+            "window_end": pa.array([window.times.end for window in windows], pa.int64()).view(time_type),
+            "files": pa.array([window.file_count for window in windows], pa.uint64()),
+            "size_bytes": pa.array([window.size_bytes for window in windows], pa.uint64()),
+            "runs": pa.array([window.run_count for window in windows], pa.uint64()),
+            "is_active": pa.array([window.is_active for window in windows], pa.bool_()),
+            "merges": pa.array([window.task_count for window in windows], pa.uint64()),
+            "reason": pa.array([window.reason for window in windows], pa.string()),
         }
     )
 

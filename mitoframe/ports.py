@@ -15,7 +15,7 @@ class of contract tests in `mitoframe.testing.contracts`; give it a fixture and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
@@ -141,6 +141,12 @@ class ObjectStore(Protocol):
 
     def put_if_absent(self, key: str, data: Bytes) -> None:
         """Store ``data`` durably under ``key``; ``FileExistsError`` if the key is taken."""
+
+    def put_parts_if_absent(self, key: str, parts: Iterable[Bytes]) -> None:
+        """Store parts after each other as `put_if_absent` would the whole, which need never be in memory.
+
+        A part is done with when the next is asked for. What the iterable raises is raised here, and nothing is stored.
+        """
 
     def head(self, key: str) -> ObjectMeta: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
@@ -19,11 +19,12 @@ from mitoframe.jobs.twcs import window_ms
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED
 from mitoframe.model.errors import DamageWarning, InvalidInputError, ReadOnlyError, unknown_name
-from mitoframe.model.request import AlterRequest, BuildIndexRequest, TruncateRequest
+from mitoframe.model.request import AlterRequest, BuildIndexRequest, CompactRequest, TruncateRequest
 from mitoframe.model.result import (
     AlterResult,
     CompactResult,
     DeleteResult,
+    ExpireResult,
     FlushResult,
     IndexResult,
     ReplaceResult,
@@ -36,6 +37,7 @@ from mitoframe.model.result import (
 )
 from mitoframe.model.timerange import EVERYTHING, DurationLike, TimeLike, TimeRange, parse_duration_ms, parse_time
 from mitoframe.plotting import Plot
+from mitoframe.progress import progress
 from mitoframe.scan import Scan
 
 if TYPE_CHECKING:
@@ -334,7 +336,11 @@ class Table:
                 "none": every row is kept; only "none" can be switched on later), ``compaction_window``, ``wal`` ("log"
                 or "noop"), ``write_buffer_size_bytes``, ``auto_flush_interval``, ``row_group_rows``, ``index_mode``
                 ("background": indexes are built soon after a file is there; "sync": with it; "manual": by
-                `build_index`).
+                `build_index`), ``ttl`` (rows that are older than the newest by this are not read any more, and go; it
+                is counted from the clock where that is earlier; "forever" is none), ``compaction_mode`` ("automatic"
+                or "manual"), ``compaction_policy`` ("count" or "runs"), ``compaction_trigger_files``,
+                ``compaction_settled_trigger_files``, ``compaction_settle``, ``compaction_input_files_max``,
+                ``compaction_input_size_max_bytes``, ``sst_size_bytes``: see `MitoConfig`.
             unset: options to put back to what the store says.
 
         Raises:
@@ -580,10 +586,142 @@ class Table:
         self._check_writable()
         return self._engine.flush(self.region_id)
 
-    def compact(self) -> CompactResult:
-        """Merge the files that overlap within a time window."""
-        self._check_writable()
-        return self._engine.compact(self.region_id)
+    def compact(
+        self,
+        *,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        window: DurationLike | None = None,
+        strict: bool = False,
+        dry_run: bool = False,
+    ) -> CompactResult:
+        """Merge the files that overlap within a time window, and small ones beside each other, now and not when due.
+
+        Files in which all rows have expired go (see ``ttl`` in `alter`).
+
+        Args:
+            start: the first time to look at: windows are merged whole that have a time from here on.
+            end: the first time not to look at any more.
+            window: how long a window is, for this once: ``"1d"``; else as ever.
+            strict: rewrite files that reach into several windows too, so that afterwards none does.
+            dry_run: say what would be merged first, and do nothing.
+
+        Raises:
+            BusyError: what somebody else asked for is under way.
+            CorruptionError: files that cannot be read were left out; everything else was merged.
+            LimitExceededError: the windows are so short that there would be too many.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     for cpu in (0.5, 0.7):
+            ...         _ = db.write(frame.with_columns(cpu=cpu), "cpu", time="ts", tags=["host"])
+            ...         _ = db["cpu"].flush()
+            ...     result = db["cpu"].compact()
+            ...     len(result.removed), len(result.added), db["cpu"].compact()
+            (2, 1, nothing to compact: no files overlap)
+
+        """
+        check = self._check_open if dry_run else self._check_writable
+        check()
+        request = self._compact_request("strict" if strict else "all", start, end, window, dry_run=dry_run)
+        with progress(f"compact {self.name}", "rows") as told:
+            return self._engine.compact(self.region_id, request, told=told)
+
+    def compaction_plan(
+        self,
+        *,
+        mode: Literal["due", "all", "strict"] = "due",
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        window: DurationLike | None = None,
+    ) -> pl.DataFrame:
+        """Return one row per time window that holds files: what would be merged now, and why not more.
+
+        Columns: window_start, window_end (the first time that is not in it any more), files, size_bytes, runs (how many
+        files one time is in at most), is_active (rows came a short while ago), merges, reason. A file counts for the
+        window of its newest row.
+
+        Args:
+            mode: ``"due"``: what is merged by itself; ``"all"``: by `compact`; ``"strict"``: with its ``strict=True``.
+            start: as in `compact`.
+            end: as in `compact`.
+            window: as in `compact`.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     for cpu in (0.5, 0.7):
+            ...         _ = db.write(frame.with_columns(cpu=cpu), "cpu", time="ts", tags=["host"])
+            ...         _ = db["cpu"].flush()
+            ...     db["cpu"].compaction_plan().select("files", "runs", "merges", "reason").row(0)
+            (2, 2, 0, '2 sorted runs of 2 files: waits until there are 4, or until nothing comes for a while')
+
+        """
+        self._check_open()
+        request = self._compact_request(mode, start, end, window)
+        plan = self._engine.compaction_plan(self.region_id, request)
+        return from_table(inspection.compaction_plan(plan, self._metadata))
+
+    def _compact_request(
+        self,
+        mode: Literal["due", "all", "strict"],
+        start: TimeLike | None,
+        end: TimeLike | None,
+        window: DurationLike | None,
+        *,
+        dry_run: bool = False,
+    ) -> CompactRequest:
+        return CompactRequest(
+            mode=mode,
+            time_range=_time_range(self._metadata, start, end),
+            window_ms=None if window is None else parse_duration_ms(window, "window"),
+            dry_run=dry_run,
+        )
+
+    def expire(self, *, ttl: DurationLike | None = None, dry_run: bool = False) -> ExpireResult:
+        """Let the files go in which all rows have expired, now and not in a while.
+
+        Rows that have expired are not read anyway, whatever file they are in.
+
+        Args:
+            ttl: another time to live than the table's (see `alter`), to see what it would do: only for a dry run.
+            dry_run: say what would go, and do nothing.
+
+        Raises:
+            InvalidInputError: another time to live was given, and not for a dry run.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     for day in (1, 1, 2, 2, 9, 9):
+            ...         frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, day)] * 2, "host": ["a", "b"]})
+            ...         _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...         _ = db["cpu"].flush()
+            ...     len(db["cpu"].expire(ttl="3d", dry_run=True).files)
+            4
+
+        """
+        if ttl is not None and not dry_run:
+            raise InvalidInputError(
+                f"expire(ttl={ttl!r}) would remove rows that the table keeps; give dry_run=True to see which, or set "
+                "the option ttl with alter()."
+            )
+        check = self._check_open if dry_run else self._check_writable
+        check()
+        found = self._engine.expiry(self.region_id, None if ttl is None else parse_duration_ms(ttl, "ttl"))
+        if found is None:
+            return ExpireResult(table=self.name, dry_run=dry_run)
+        return ExpireResult(
+            table=self.name,
+            files=found.files if dry_run else self._engine.expire(self.region_id),
+            before=found.cutoff,
+            waiting=found.waiting,
+            is_guarded=found.is_guarded,
+            dry_run=dry_run,
+        )
 
     def build_index(self, *, kinds: Sequence[str] | None = None) -> IndexResult:
         """Build the indexes that columns ask for (see `alter`) and files do not have; by default it happens by itself.

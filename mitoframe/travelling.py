@@ -44,7 +44,6 @@ from mitoframe.read.history import (
     moment_of_version,
     travel,
 )
-from mitoframe.read.plan import plan_scan
 from mitoframe.read.provenance import Copy, Key, KeyVersion, trace
 from mitoframe.storage.paths import parse_sst_key
 
@@ -208,7 +207,7 @@ class EngineAt:
         wanted = replace(request, min_sequence=max(request.min_sequence, self._min_sequence))
         if self._snapshot is None:
             return self._engine.plan(region_id, wanted)
-        return plan_scan(self._snapshot, wanted)
+        return self._engine.plan_at(self._snapshot, wanted)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)

@@ -94,6 +94,7 @@ def plain(db: mito.Database) -> Store:
     store = Store(db)
     for hour in range(4):
         store.write(rows(60 * hour, 60 * hour + 20, 100.0 * hour))
+        store.table.alter(options={"compaction_mode": "manual"})
     assert store.places() == (4, 0, 0)
     return store
 

@@ -16,7 +16,7 @@ folder: what can be read is then not yet durable, and must become so before anyt
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from mitoframe.drivers.clock import SystemRandomness
@@ -61,6 +61,9 @@ class LocalObjectStore:
         return found
 
     def put_if_absent(self, key: str, data: Bytes) -> None:
+        self.put_parts_if_absent(key, (data,))
+
+    def put_parts_if_absent(self, key: str, parts: Iterable[Bytes]) -> None:
         assert_inside(key)
         assert not key.endswith(_TEMPORARY_SUFFIX), f"{key!r} would be taken for a temporary file"
         folder = key.rpartition("/")[0]
@@ -68,7 +71,7 @@ class LocalObjectStore:
         try:
             with _writing(f"storing object {key}"):
                 self._make_folder(folder)
-                self._write(temporary, data)
+            self._write(temporary, parts, f"storing object {key}")
             self._link(temporary, key)
         finally:
             self._discard(temporary)
@@ -109,13 +112,18 @@ class LocalObjectStore:
             self._vfs.make_dirs(folder)
             self._folders_made.add(folder)
 
-    def _write(self, temporary: str, data: Bytes) -> None:
-        file = self._vfs.create(temporary)
+    def _write(self, temporary: str, parts: Iterable[Bytes], doing: str) -> None:
+        with _writing(doing):
+            file = self._vfs.create(temporary)
         try:
-            file.write(data)
-            file.sync()
+            for part in parts:  # What it raises is not of this store's making.
+                with _writing(doing):
+                    file.write(part)
+            with _writing(doing):
+                file.sync()
         finally:
-            file.close()
+            with _writing(doing):
+                file.close()
 
     def _link(self, temporary: str, key: str) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mitoframe.drivers.clock import SystemClock
 from mitoframe.drivers.vfs_os import assert_inside
@@ -43,6 +43,12 @@ class MemoryObjectStore:
             if key in self._objects:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), key)
             self._objects[key] = content, meta
+
+    def put_parts_if_absent(self, key: str, parts: Iterable[Bytes]) -> None:
+        whole = bytearray()
+        for part in parts:
+            whole += memoryview(part)  # type: ignore[arg-type]  # the buffer protocol
+        self.put_if_absent(key, whole)
 
     def head(self, key: str) -> ObjectMeta:
         return self._find(key)[1]

@@ -1,6 +1,8 @@
-"""Which job runs when: flushes, compactions, tidying and garbage collection, and the commit of the edits they return.
+"""Which job runs when: flushes, tidying and garbage collection, and the commit of the edits they return.
 
-One flush and one compaction per region at a time. A flush takes every memtable that is frozen when it starts, so that
+Compactions are in engine/compaction.py, indexes in engine/indexing.py.
+
+One flush per region at a time. A flush takes every memtable that is frozen when it starts, so that
 requests that come meanwhile are served by one more run at most; the SSTs of one flush are written side by side. A job
 whose rows were truncated meanwhile finds its edit refused (`ConflictError`) and removes what it wrote.
 """
@@ -17,26 +19,24 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from mitoframe.engine.compaction import Compactions
 from mitoframe.engine.errand import Errand, send
 from mitoframe.engine.indexing import Indexing, Urgency
-from mitoframe.engine.parts import COMPACT_LANE, FLUSH_LANE, PURGE_LANE, TIDY_LANE, WRITE_LANE
+from mitoframe.engine.parts import FLUSH_LANE, PURGE_LANE, TIDY_LANE, WRITE_LANE
 from mitoframe.failpoints import reached
-from mitoframe.jobs.compact import compact_files
 from mitoframe.jobs.flush import FlushedMemtable, flush_memtable, flushed
 from mitoframe.jobs.gc import collectable, delete_files, expires, forgettable, unpinned
-from mitoframe.jobs.twcs import CompactionTask, pick_overlapping, window_ms
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import ClosedError, ConflictError, MitoError
 from mitoframe.model.ids import FileId
 from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
-from mitoframe.model.timerange import PER_SECOND, connected
 from mitoframe.ports import RegionGcInfo
 from mitoframe.storage.paths import sst_folder, sst_key
 
 if TYPE_CHECKING:
     from mitoframe.engine.parts import Parts
+    from mitoframe.engine.retention import Retention
     from mitoframe.model.edit import RegionState
-    from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import ManifestVersion
     from mitoframe.model.request import BuildIndexRequest
     from mitoframe.region.region import Region
@@ -126,23 +126,27 @@ class _Lanes:
     """
 
     flush_lock: Lock = field(default_factory=Lock)
-    compact_lock: Lock = field(default_factory=Lock)
     write_lock: Lock = field(default_factory=Lock)
     writes: dict[int, _SstWrite] = field(default_factory=dict)
     drafts: set[Draft] = field(default_factory=set)
     flush: Errand[FlushResult] | None = None
     next_flush: tuple[Errand[FlushResult], str] | None = None
-    compaction: Errand[CompactResult] | None = None
     tidying: Future[None] | None = None
     vacuumed_ms: int = 0
     failures: dict[str, BaseException] = field(default_factory=dict)
 
 
 class Background:
-    """The jobs of an engine. ``quietly`` runs what exchanges a region's memtable, while no write is under way."""
+    """The jobs of an engine. ``quietly`` runs what exchanges a region's memtable, while no write is under way.
+
+    ``compactions`` are those of its regions.
+    """
 
     def __init__(
-        self, parts: Parts, quietly: Callable[[Callable[[], Errand[FlushResult]]], Errand[FlushResult]]
+        self,
+        parts: Parts,
+        retention: Retention,
+        quietly: Callable[[Callable[[], Errand[FlushResult]]], Errand[FlushResult]],
     ) -> None:
         self._parts, self._quietly = parts, quietly
         self._keeps_history = parts.config.gc_grace_ms > 0
@@ -150,10 +154,19 @@ class Background:
         self._all: WeakKeyDictionary[Region, _Lanes] = WeakKeyDictionary()
         self._indexing = Indexing(parts)
         self._lock = Lock()
+        self.compactions = Compactions(
+            parts,
+            self._indexing,
+            retention,
+            drafting=self.drafting,
+            remembering=self._remembering,
+            after=self._after_compaction,
+        )
 
     def failures(self, region: Region) -> dict[str, BaseException]:
         """Return the last error of each kind of job whose latest run failed."""
-        return self._lanes_of(region).failures | self._indexing.failures(region)
+        of_files = self._indexing.failures(region) | self.compactions.failures(region)
+        return self._lanes_of(region).failures | of_files
 
     # --- flush ------------------------------------------------------------------------------------------
 
@@ -315,95 +328,16 @@ class Background:
 
     # --- compaction -------------------------------------------------------------------------------------
 
-    def start_compaction(self, region: Region, *, reason: str, is_automatic: bool = False) -> Errand[CompactResult]:
-        """Merge overlapping files in the background: all, or automatically those that are due."""
-
-        def job() -> CompactResult:
-            with self._remembering(region, "compaction"):
-                result = self.compact(region, reason=reason, is_automatic=is_automatic)
-            self.index_if_due(region, Urgency.COMPACTED)
-            return result
-
-        return send(self._parts.scheduler, COMPACT_LANE, job)
-
-    def compact(self, region: Region, *, reason: str, is_automatic: bool = False) -> CompactResult:
-        """Merge overlapping files window by window; automatically, until nothing is due any more."""
-        removed: dict[FileId, FileMeta] = {}
-        added: dict[FileId, FileMeta] = {}
-        with self._lanes_of(region).compact_lock:
-            width_ms = window_ms(region.state)
-            tasks = self._tasks(region, is_automatic=is_automatic)
-            while tasks:
-                for task in tasks:
-                    removed |= {file.file_id: file for file in task.inputs}
-                    added |= {file.file_id: file for file in self._merge(region, task, width_ms, reason).added}
-                tasks = self._tasks(region, is_automatic=True) if is_automatic else ()
-        if removed:
-            self.vacuum(region, grace_ms=self._parts.config.gc_grace_ms)
-        passing = removed.keys() & added.keys()
-        return CompactResult(
-            removed=tuple(file for file_id, file in removed.items() if file_id not in passing),
-            added=tuple(file for file_id, file in added.items() if file_id not in passing),
-        )
-
-    def _tasks(self, region: Region, *, is_automatic: bool) -> tuple[CompactionTask, ...]:
-        version, config = region.control.current().version, self._parts.config
-        state = version.state
-        return pick_overlapping(
-            state.files.values(),
-            window_ms(state) * PER_SECOND[state.metadata.time_unit] // 1000,
-            config.compaction_trigger_files if is_automatic else 2,
-            dedup=state.options.dedup,
-            buffered=[part.stats for memtable in version.memtables for part in memtable.ranges()],
-            size_max_bytes=config.sst_size_bytes if is_automatic else None,
-        )
-
-    def _merge(self, region: Region, task: CompactionTask, width_ms: int, reason: str) -> FileEdit:
-        region.check_writable()
-        state = region.state
-        with self.drafting(region) as draft:
-            edit = compact_files(
-                state.metadata,
-                task,
-                dedup=state.options.dedup,
-                store=self._parts.store,
-                reader=self._parts.reader,
-                new_file_id=draft.new_file_id,
-                row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
-                now_ms=self._parts.clock.now_ms(),
-                window_ms=width_ms,
-                reason=reason,
-            )
-            with self._indexing.with_files(region, edit) as indexed:
-                self._parts.hooks.sst_files_written(state.metadata, indexed.added)
-                draft.commit(indexed)
-            return edit
-
-    def settle(self, region: Region, reason: str) -> None:
-        """Merge every file that shares a time with another, or holds a delete marker, whatever its window.
-
-        Afterwards each key is in one row of one file, and nothing is deleted but not gone.
-        """
-        with self._lanes_of(region).compact_lock:
-            files = region.state.files.values()
-            for group in connected(files, lambda file: file.min_time, lambda file: file.max_time):
-                if len(group) > 1 or group[0].delete_count:
-                    task = CompactionTask(window_start=group[0].min_time, inputs=tuple(group), drop_deletes=True)
-                    self._merge(region, task, window_ms(region.state), reason)
-
     def compact_if_due(self, region: Region) -> Errand[CompactResult] | None:
-        """Start what is due, if it is not under way; return what is under way now."""
-        if not self._tasks(region, is_automatic=True):
-            return None
-        lanes = self._lanes_of(region)
-        with self._lock:
-            running = lanes.compaction
-            if running is not None and not running.is_ended and not running.is_lost:
-                return running
-        errand = self.start_compaction(region, reason="automatic", is_automatic=True)
-        with self._lock:
-            lanes.compaction = errand
-        return errand
+        """Start what is due, or have what is under way look once more; return what is under way now.
+
+        Others may wait for the same errand: nobody withdraws it.
+        """
+        return self.compactions.start_if_due(region)
+
+    def _after_compaction(self, region: Region) -> None:
+        self.vacuum(region, grace_ms=self._parts.config.gc_grace_ms)
+        self.index_if_due(region, Urgency.COMPACTED)
 
     # --- indexes ----------------------------------------------------------------------------------------
 

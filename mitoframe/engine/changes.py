@@ -98,7 +98,7 @@ class Changes:
             new_file_id=draft.new_file_id,
             submit=draft.submit,
             buffer_bytes=config.backfill_buffer_bytes,
-            file_bytes=config.sst_size_bytes,
+            file_bytes=state.options.sst_size_bytes or config.sst_size_bytes,
             row_group_rows=state.options.row_group_rows or config.row_group_rows,
             now_ms=self._parts.clock.now_ms(),
         )

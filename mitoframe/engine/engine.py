@@ -27,10 +27,12 @@ from mitoframe.engine.moments import Moments
 from mitoframe.engine.parts import CHANGE_LANE, PURGE_LANE, Parts
 from mitoframe.engine.patience import Patience
 from mitoframe.engine.reading import Reading
+from mitoframe.engine.retention import Retention
 from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
 from mitoframe.engine.waiting import wait
 from mitoframe.jobs.rewrite import RowsInTime
+from mitoframe.jobs.tasks import planned
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED, WRITTEN
 from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, ReadOnlyError
@@ -72,18 +74,24 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from mitoframe.jobs.retention import Expiry
+    from mitoframe.jobs.tasks import CompactionPlan
     from mitoframe.model.batch import Batch
     from mitoframe.model.edit import RegionState
+    from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import ManifestVersion, RegionId, Sequence
     from mitoframe.model.past import Moment, NamedSnapshot
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
     from mitoframe.ports import Clock, LaneHealth, LogStore, ObjectStore, Randomness, RegionHook, Scheduler
+    from mitoframe.region.control import Snapshot
     from mitoframe.region.region import Region
     from mitoframe.storage.journal import History
 
 Result = TypeVar("Result")
 _CACHE_BYTES = 512 * MIB
+CYCLES_MAX = 3
+"""How many compactions of a region are waited for one after the other: others may go on bringing rows for ever."""
 
 
 class MitoEngine:
@@ -147,7 +155,8 @@ class MitoEngine:
         self.reading = Reading(self._parts)
         self._sync = make_sync_policy(self.config)
         self._committer = Committer(self._parts, self._sync.after_append)
-        self._background = Background(self._parts, self._committer.quietly)
+        self._retention = Retention(clock)
+        self._background = Background(self._parts, self._retention, self._committer.quietly)
         self._regions = Regions(self._parts, self._committer, self._background, read_only=read_only)
         self._changes = Changes(self._parts, self._regions, self._background)
         self._moments = Moments(self._parts, self._regions, self._background, self._changes)
@@ -193,7 +202,7 @@ class MitoEngine:
             case FlushRequest():
                 return sum(file.row_count for file in self.flush(region_id, request.reason).files)
             case CompactRequest():
-                return sum(file.row_count for file in self.compact(region_id, request.reason).added)
+                return sum(file.row_count for file in self.compact(region_id, request).added)
             case BuildIndexRequest():
                 return sum(file.row_count for file in self.build_index(region_id, request).files)
             case TruncateRequest():
@@ -426,10 +435,43 @@ class MitoEngine:
         self._check_writable()
         return self._background.start_flush(self.region(region_id), reason).result(withdraw=False)
 
-    def compact(self, region_id: RegionId, reason: str = "manual") -> CompactResult:
-        """Merge the overlapping files of each time window into one."""
+    def compact(
+        self,
+        region_id: RegionId,
+        request: CompactRequest | None = None,
+        *,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> CompactResult:
+        """Merge files as a request says, all that overlap if none is given, and wait for it.
+
+        ``told`` gets how many rows have been merged so far, from another thread.
+
+        Raises:
+            BusyError: what somebody else asked for is under way.
+            ConflictError: it was cancelled, or a newer request took its place. Nothing was lost.
+            CorruptionError: files that cannot be read were left out; everything else was merged.
+
+        """
+        wanted = request or CompactRequest()
+        if wanted.dry_run:
+            return planned(self._background.compactions.plan(self.newest(region_id), wanted, is_explained=False))
         self._check_writable()
-        return self._background.start_compaction(self.region(region_id), reason=reason).result()
+        region = self.region(region_id)
+        return self._background.compactions.ask(region, wanted, told).result()
+
+    def compaction_plan(self, region_id: RegionId, request: CompactRequest) -> CompactionPlan:
+        """Say what a request would do now, window by window, and why not more."""
+        return self._background.compactions.plan(self.newest(region_id), request)
+
+    def expire(self, region_id: RegionId) -> tuple[FileMeta, ...]:
+        """List the files no more in which all rows have expired, and return them. It happens by itself now and then."""
+        self._check_writable()
+        region = self.region(region_id)
+        return done(self._parts.scheduler, PURGE_LANE, lambda: self._retention.drop_expired(region))
+
+    def expiry(self, region_id: RegionId, ttl_ms: int | None = None) -> Expiry | None:
+        """Say what has expired by a region's time to live, or by another; None if there is none."""
+        return self._retention.expiry(self.newest(region_id), ttl_ms)
 
     def build_index(self, region_id: RegionId, request: BuildIndexRequest | None = None) -> IndexResult:
         """Build the indexes that are asked for and not there, and wait for it. Others that wait go on doing so.
@@ -455,8 +497,10 @@ class MitoEngine:
         for flush in done(self._parts.scheduler, PURGE_LANE, self._upkeep):
             flush.result(withdraw=False)
         for region in self._regions.opened():
-            compaction = self._background.compact_if_due(region)
-            if compaction is not None:
+            for _ in range(CYCLES_MAX):
+                compaction = self._background.compact_if_due(region)
+                if compaction is None:
+                    break
                 compaction.result(withdraw=False)
 
     def _upkeep(self) -> list[Errand[FlushResult]]:
@@ -476,8 +520,10 @@ class MitoEngine:
     def _keep_up(self, region: Region) -> list[Errand[FlushResult]]:
         if region.is_poisoned():
             return []
+        self._retention.drop_expired(region)
         self._background.vacuum_if_due(region)
         self._background.index_if_due(region, Urgency.COMPACTED)
+        self._background.compact_if_due(region)  # Windows settle without a flush.
         now_ms = self._parts.clock.now_ms()
         stats = [memtable.stats for memtable in region.control.current().version.memtables]
         first_ms = min((item.first_at_ms for item in stats if item.first_at_ms is not None), default=now_ms)
@@ -513,10 +559,14 @@ class MitoEngine:
         control = self.newest(region_id).control
         current = control.current()
         if request.version is not None:
-            return plan_scan(travel(control, moment_of_version(current, request.version)), request)
+            return self.plan_at(travel(control, moment_of_version(current, request.version)), request)
         if request.sequence is not None and request.sequence < current.visible:
-            return plan_scan(travel(control, moment_of_sequence(current, request.sequence)), request)
-        return plan_scan(current, request)
+            return self.plan_at(travel(control, moment_of_sequence(current, request.sequence)), request)
+        return plan_scan(current, self._retention.kept(current, request))
+
+    def plan_at(self, snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
+        """Decide what to read of an earlier moment, as it was: also what had expired then is left out."""
+        return plan_scan(snapshot, self._retention.kept_then(snapshot, request))
 
     def newest(self, region_id: RegionId) -> Region:
         """Return a region as it is now, also if another process writes."""

@@ -244,7 +244,7 @@ class Regions:
                 self.flush_now(region, "alter")
             if options.dedup == "none" != state.options.dedup:
                 # What was overwritten or deleted and is still in some file would come back otherwise.
-                self._background.settle(region, "alter")
+                self._background.compactions.settle(region, "alter")
                 self._end_history(region)
             region.commit_edit(Change(metadata=metadata, options=options, at_ms=self._parts.clock.now_ms()))
             self._committer.quietly(region.renew_memtable)
@@ -274,6 +274,8 @@ class Regions:
                 with suppress(DiskFullError):
                     self.flush_now(region, "truncate")
             _refuse_if_named(region)
+            if not unflushed_only:
+                self._background.compactions.cancel(region)
             self._committer.quietly(region.freeze)
             with region.editing():
                 snapshot = region.control.current()

@@ -18,6 +18,7 @@ CHANGE_LANE = "change"
 FLUSH_LANE = "flush"
 WRITE_LANE = "write"
 COMPACT_LANE = "compact"
+MERGE_LANE = "merge"
 INDEX_LANE = "index"
 SCAN_LANE = "scan"
 TIDY_LANE = "tidy"
@@ -29,6 +30,7 @@ LANES = (
     FLUSH_LANE,
     WRITE_LANE,
     COMPACT_LANE,
+    MERGE_LANE,
     INDEX_LANE,
     SCAN_LANE,
     TIDY_LANE,
@@ -41,7 +43,8 @@ commit    the log and the memtables: every acknowledged row goes through here
 change    alter, truncate, replace, undo, drop: they wait for writes, and writes for them
 flush     frozen memtables, one region after the other, in the order they were frozen
 write     the SSTs of flushes and backfills, side by side
-compact   merging SSTs
+compact   merging SSTs, one region after the other
+merge     helping with a merge that somebody waits for
 index     building indexes
 scan      reading and merging what scans ask for
 tidy      sorting and merging inside memtables

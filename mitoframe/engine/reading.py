@@ -12,11 +12,14 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from mitoframe.engine.errand import send
 from mitoframe.engine.parts import SCAN_LANE
 from mitoframe.engine.warming import Warming
 from mitoframe.read.ends import are_told_by_ends, end_jobs
 from mitoframe.read.latest import last_rows
+from mitoframe.read.plan import with_expired
 from mitoframe.read.scanner import counting_jobs, few_jobs, group_jobs, jobs, known_bounds, laid_out, wanted_of
 
 if TYPE_CHECKING:
@@ -77,7 +80,8 @@ class Reading:
 
     def last_rows(self, plan: ScanPlan, columns: Many[str], count: int, told: Told = _nobody) -> Iterator[Batch]:
         """Yield batches as `sorted_batches` does, with the last ``count`` rows of each series and few others."""
-        if not are_told_by_ends(plan):
+        everything = with_expired(plan)  # The last rows of what is kept are what is kept of the last rows.
+        if not are_told_by_ends(everything):
             yield from (last_rows(rows, count) for rows in self.sorted_batches(plan, columns, told))
             return
 
@@ -86,9 +90,10 @@ class Reading:
                 told(found.counts)
                 yield found
 
-        for found in run(end_jobs(plan, self._parts.reader, columns, count, run)):
-            if found.rows is not None:
-                yield found.rows
+        for found in run(end_jobs(everything, self._parts.reader, columns, count, run)):
+            rows = None if found.rows is None else _not_before(found.rows, plan.request.kept_from)
+            if rows is not None:
+                yield rows
 
     def count(self, plan: ScanPlan, told: Told = _nobody) -> int:
         """Return how many rows there are, all conditions applied. What metadata tells is not read."""
@@ -143,6 +148,13 @@ class Reading:
 
     def _send(self, job: Callable[[], Result]) -> Errand[Result]:
         return send(self._parts.scheduler, SCAN_LANE, job)
+
+
+def _not_before(rows: Batch, time: int) -> Batch | None:
+    kept = np.flatnonzero(rows.times >= time)
+    if len(kept) == len(rows):
+        return rows
+    return rows.take(kept) if len(kept) else None
 
 
 def _viewed(plan: ScanPlan, job: Callable[[], Found], columns: Many[str]) -> tuple[list[pa.RecordBatch], Counts]:

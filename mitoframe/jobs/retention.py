@@ -99,8 +99,9 @@ def expiry_in(
     everything = _Spans.of(table, tuple(buffered))
     now, ttl = (milliseconds * PER_SECOND[unit] // 1000 for milliseconds in (now_ms, ttl_ms))
     newest = int(everything.last.max()) if len(everything.last) else None
-    measured_at = min(now, _supported_time(everything))
-    cutoff = max(measured_at - ttl, TIME_MIN)
+    supported = _supported_time(everything)
+    measured_at = min(now, supported)
+    cutoff = cutoff_at(supported, ttl_ms, now_ms, unit)
     expired = np.flatnonzero(table.last < cutoff)
     expired = expired[np.argsort(table.last[expired], kind="stable")]
     waits = np.zeros(len(expired), dtype=np.bool_) if dedup == "none" else _hides_something(expired, everything)
@@ -112,6 +113,21 @@ def expiry_in(
         files=tuple(table.files[k] for k in expired[~waits].tolist()),
         waiting=tuple(table.files[k] for k in expired[waits].tolist()),
     )
+
+
+def newest_time(table: FileTable, buffered: Iterable[RangeStats] = ()) -> int:
+    """Return how new the data is by what a time to live is measured against; `TIME_MIN` if nothing tells."""
+    return _supported_time(_Spans.of(table, tuple(buffered)))
+
+
+def cutoff_at(newest: int, ttl_ms: int, now_ms: int, unit: TimeUnit) -> int:
+    """Return the oldest time that is kept where the data is so new.
+
+    >>> cutoff_at(5_000, 1_000, 9_000, "ms"), cutoff_at(5_000, 1_000, 3_000, "ms")
+    (4000, 2000)
+    """
+    now, ttl = (milliseconds * PER_SECOND[unit] // 1000 for milliseconds in (now_ms, ttl_ms))
+    return max(min(now, newest) - ttl, TIME_MIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mitoframe.model.result import CompactResult
 from mitoframe.model.timerange import EVERYTHING, TimeRange
 
 if TYPE_CHECKING:
@@ -112,3 +113,13 @@ class CompactionPlan:
     def is_empty(self) -> bool:
         """Tell whether there is nothing to do."""
         return not self.tasks and (self.expiry is None or not self.expiry.files)
+
+
+def planned(plan: CompactionPlan) -> CompactResult:
+    """Return a plan as what a compaction would do."""
+    return CompactResult(
+        removed=tuple(file for task in plan.tasks for file in task.inputs),
+        expired=plan.expiry.files if plan.expiry is not None else (),
+        merges=len(plan.tasks),
+        dry_run=True,
+    )

@@ -8,7 +8,8 @@ rows are filled from older ones, no version is left outside that lies between tw
 has one sequence for all its values. Everywhere else a row keeps its sequence through any merge, and which files are
 merged together decides nothing but costs.
 
-`pick_overlapping` is the picker of the engine.
+A plan may be out of date when its turn comes: `is_current` tells. `pick_overlapping` is a simpler picker, of what
+overlaps and nothing else; nobody but tests asks it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from mitoframe.jobs.windows import (
 from mitoframe.model.timerange import PER_SECOND, TIME_MAX, TIME_MIN, TimeRange, connected
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from collections.abc import Sequence as Many
 
     from mitoframe.jobs.windows import Ints
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from mitoframe.storage.memtable import RangeStats
 
 __all__ = (
-    "WINDOW_CHOICES_MS", "CompactionTask", "infer_window_ms", "pick_overlapping", "plan_compaction", "window_for_span",
-    "window_ms",
+    "WINDOW_CHOICES_MS", "CompactionTask", "infer_window_ms", "is_current", "pick_overlapping", "plan_compaction",
+    "window_for_span", "window_ms",
 )  # fmt: skip
 
 WINDOWS_AT_ONCE = 64
@@ -296,8 +297,29 @@ class _Builder:
                 return f"more than {CLOSURE_FILES_MAX} files hold versions between each other"
 
 
-def _lies_between(part: RangeStats, oldest: int, newest: int) -> bool:
+def _lies_between(part: FileMeta | RangeStats, oldest: int, newest: int) -> bool:
     return part.min_sequence <= newest and part.max_sequence >= oldest
+
+
+def is_current(
+    task: CompactionTask, files: Mapping[FileId, FileMeta], *, dedup: Dedup, buffered: Iterable[RangeStats] = ()
+) -> bool:
+    """Tell whether a task still holds for the files there are now: its inputs are among them, and nothing came since
+    that it would bring back to sight, or hide.
+    """
+    if any(file.file_id not in files for file in task.inputs):
+        return False
+    if not task.drop_deletes and dedup != "merge":
+        return True
+    first, last = _times_of(task.inputs)
+    oldest = min(file.min_sequence for file in task.inputs)
+    newest = max(file.max_sequence for file in task.inputs)
+    inside = {file.file_id for file in task.inputs}
+    others: list[FileMeta | RangeStats] = [file for file in files.values() if file.file_id not in inside]
+    touching = [each for each in (*others, *buffered) if each.min_time <= last and each.max_time >= first]
+    if task.drop_deletes and any(each.min_sequence < newest for each in touching):
+        return False
+    return dedup != "merge" or not any(_lies_between(each, oldest, newest) for each in touching)
 
 
 # --- why, and why not -----------------------------------------------------------------------------------
@@ -353,7 +375,7 @@ def _why_not(
     return f"{what}: no {trigger} neighbours fit into one file, none larger than the others together{until}"
 
 
-# --- the engine's picker --------------------------------------------------------------------------------
+# --- what overlaps --------------------------------------------------------------------------------------
 
 
 def pick_overlapping(

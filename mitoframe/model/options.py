@@ -16,6 +16,9 @@ Dedup = Literal["last", "merge", "none"]
 WalMode = Literal["log", "noop"]
 IndexMode = Literal["background", "sync", "manual"]
 CompactionPolicy = Literal["runs", "count"]
+CompactionMode = Literal["automatic", "manual"]
+OnExhausted = Literal["wait", "fail"]
+INPUT_FILES_MAX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +46,24 @@ class MitoConfig:
         backfill_size_bytes: a single write of at least this many bytes is sorted into SSTs at once, without passing
             through log and memtable.
         backfill_buffer_bytes: how much of such a write is sorted in memory at a time.
-        sst_size_bytes: about how large an SST made of such a write, or by an automatic compaction, becomes.
+        sst_size_bytes: about how large an SST made of such a write, or by a compaction, becomes.
         checkpoint_distance: manifest deltas between two checkpoints.
         row_group_rows: rows per Parquet row group.
-        compaction_trigger_files: as many files of similar size that hold the same time start an automatic compaction.
-            Fewer make for faster scans, more for faster ingest of rows that come in no order of time.
+        compaction_mode: ``"automatic"``: files are merged as soon as they are due. ``"manual"``: when asked.
+        compaction_policy: ``"count"``: files of a time window are merged once there are enough of similar size, and one
+            to which nothing comes any more becomes one sorted run. ``"runs"``: as soon as two files of it overlap.
+        compaction_trigger_files: how many files start a merge in a window to which rows come. Fewer make for faster
+            scans, more for faster ingest of rows that come in no order of time.
+        compaction_settled_trigger_files: how many files without overlap are joined in a window to which nothing comes
+            any more.
+        compaction_settle_ms: how long nothing must have come to a window for that.
+        compaction_input_files_max: how many files one merge takes; None is 32, or as many as start one.
+        compaction_input_size_max_bytes: how many bytes; None is any number: a merge takes the same memory for all.
+        compaction_memory_limit_bytes: how much memory all merges may take together; None is no limit. A merge that
+            would take more alone is skipped.
+        compaction_on_exhausted: what becomes of a merge for which others leave too little. ``"wait"``: it waits for
+            ``compaction_memory_wait_ms`` before it fails. ``"fail"``: it fails, and is tried again later.
+        compaction_memory_wait_ms: the longest such wait.
         gc_grace_ms: how long files and row versions stay after the last version that needs them, for readers in other
             processes and for taking a write back.
         journal_entries_max: how many entries of a table's journal are kept; the oldest are rolled up into one.
@@ -80,26 +96,39 @@ class MitoConfig:
     sst_size_bytes: int = 128 * MIB
     checkpoint_distance: int = 10
     row_group_rows: int = 102_400
+    compaction_mode: CompactionMode = "automatic"
+    compaction_policy: CompactionPolicy = "count"
     compaction_trigger_files: int = 4
+    compaction_settled_trigger_files: int = 4
+    compaction_settle_ms: int = HOUR_MS
+    compaction_input_files_max: int | None = None
+    compaction_input_size_max_bytes: int | None = None
+    compaction_memory_limit_bytes: int | None = None
+    compaction_on_exhausted: OnExhausted = "wait"
+    compaction_memory_wait_ms: int = 10_000
     gc_grace_ms: int = HOUR_MS
     journal_entries_max: int = 10_000
     cache_size_bytes: int | None = None
     flush_on_close: bool = True
 
     def __post_init__(self) -> None:
-        _check_choice("sync", self.sync, ("always", "interval", "never"))
-        _check_choice("wal_recovery", self.wal_recovery, ("tolerate_torn_tail", "point_in_time", "strict"))
-        _check_choice("flush_on_close", self.flush_on_close, (True, False))
+        check_choice("sync", self.sync, ("always", "interval", "never"))
+        check_choice("wal_recovery", self.wal_recovery, ("tolerate_torn_tail", "point_in_time", "strict"))
+        check_choice("flush_on_close", self.flush_on_close, (True, False))
+        check_choice("compaction_on_exhausted", self.compaction_on_exhausted, ("wait", "fail"))
+        if self.compaction_memory_limit_bytes is not None:
+            check_at_least("compaction_memory_limit_bytes", self.compaction_memory_limit_bytes, 1)
+        check_at_least("compaction_memory_wait_ms", self.compaction_memory_wait_ms, 0)
         for name in _AT_LEAST_ONE:
-            _check_at_least(name, getattr(self, name), 1)
-        _check_at_least("gc_grace_ms", self.gc_grace_ms, 0)
-        _check_at_least("journal_entries_max", self.journal_entries_max, JOURNAL_ENTRIES_LEAST)
+            check_at_least(name, getattr(self, name), 1)
+        check_at_least("gc_grace_ms", self.gc_grace_ms, 0)
+        check_at_least("journal_entries_max", self.journal_entries_max, JOURNAL_ENTRIES_LEAST)
         if self.cache_size_bytes is not None:
-            _check_at_least("cache_size_bytes", self.cache_size_bytes, 0)
-        _check_at_least("compaction_trigger_files", self.compaction_trigger_files, 2)
+            check_at_least("cache_size_bytes", self.cache_size_bytes, 0)
         for lower, upper in _ORDERED:
             if getattr(self, upper) < getattr(self, lower):
                 raise ConfigError(f"{upper} is below {lower}; raise it, or lower the other.")
+        _check_compaction(self)
 
 
 _AT_LEAST_ONE = (
@@ -141,6 +170,15 @@ class RegionOptions:
         row_group_rows: rows per Parquet row group.
         index_mode: when the indexes that columns ask for are built. ``"background"``: soon after a file is there.
             ``"sync"``: with each file that is flushed or compacted, which takes longer. ``"manual"``: when asked.
+        ttl_ms: rows that are older than the newest by this are not read any more, and go; None keeps them for ever.
+        sst_size_bytes: about how large an SST that is not flushed becomes.
+        compaction_mode: as in `MitoConfig`, and so the others whose names begin like this.
+        compaction_policy: see there.
+        compaction_trigger_files: see there.
+        compaction_settled_trigger_files: see there.
+        compaction_settle_ms: see there.
+        compaction_input_files_max: see there.
+        compaction_input_size_max_bytes: see there.
 
     """
 
@@ -151,16 +189,26 @@ class RegionOptions:
     auto_flush_interval_ms: int | None = None
     row_group_rows: int | None = None
     index_mode: IndexMode = "background"
+    ttl_ms: int | None = None
+    sst_size_bytes: int | None = None
+    compaction_mode: CompactionMode | None = None
+    compaction_policy: CompactionPolicy | None = None
+    compaction_trigger_files: int | None = None
+    compaction_settled_trigger_files: int | None = None
+    compaction_settle_ms: int | None = None
+    compaction_input_files_max: int | None = None
+    compaction_input_size_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("index_mode", self.index_mode, ("background", "sync", "manual"))
-        _check_choice("dedup", self.dedup, ("last", "merge", "none"))
-        _check_choice("wal", self.wal, ("log", "noop"))
+        check_choice("index_mode", self.index_mode, ("background", "sync", "manual"))
+        check_choice("dedup", self.dedup, ("last", "merge", "none"))
+        check_choice("wal", self.wal, ("log", "noop"))
         for name, least in _REGION_LEAST.items():
             if getattr(self, name) is not None:
-                _check_at_least(name, getattr(self, name), least)
+                check_at_least(name, getattr(self, name), least)
         if self.row_group_rows is not None and self.row_group_rows > ROW_GROUP_ROWS_MAX:
             raise ConfigError(f"row_group_rows={self.row_group_rows} is above {ROW_GROUP_ROWS_MAX}; lower it.")
+        _check_compaction(self)
 
     def to_json(self) -> dict[str, Any]:
         """Write what differs from the default, so that an older mitoframe reads a table that uses nothing newer."""
@@ -211,11 +259,11 @@ class CompactionOptions:
     dedup: Dedup = "last"
 
     def __post_init__(self) -> None:
-        _check_choice("policy", self.policy, ("runs", "count"))
-        _check_choice("dedup", self.dedup, ("last", "merge", "none"))
+        check_choice("policy", self.policy, ("runs", "count"))
+        check_choice("dedup", self.dedup, ("last", "merge", "none"))
         for name, least in _COMPACTION_LEAST.items():
             if getattr(self, name) is not None:
-                _check_at_least(name, getattr(self, name), least)
+                check_at_least(name, getattr(self, name), least)
         for name in ("trigger_files", "settled_trigger_files"):
             if getattr(self, name) > self.input_files_max:
                 raise ConfigError(
@@ -242,18 +290,88 @@ _REGION_LEAST = {
     "write_buffer_size_bytes": 1,
     "auto_flush_interval_ms": 1,
     "row_group_rows": 1,
+    "ttl_ms": 1,
+    "sst_size_bytes": 1,
 }
+_COMPACTION_NUMBERS = {
+    "compaction_trigger_files": 2,
+    "compaction_settled_trigger_files": 2,
+    "compaction_settle_ms": 0,
+    "compaction_input_files_max": 2,
+    "compaction_input_size_max_bytes": 1,
+}
+
+
+def compaction_options(config: MitoConfig, options: RegionOptions) -> CompactionOptions:
+    """Return what decides which files of a table are merged: what the table says, and else what the store does.
+
+    What the table says counts: where a limit of the store contradicts it, the store's gives way.
+
+    >>> compaction_options(MitoConfig(), RegionOptions(compaction_trigger_files=50)).input_files_max
+    50
+    """
+    known = {name: _first(getattr(options, name), getattr(config, name)) for name in _COMPACTION_NUMBERS}
+    triggers = ("compaction_trigger_files", "compaction_settled_trigger_files")
+    if options.compaction_input_files_max is not None:
+        known |= {name: min(known[name], options.compaction_input_files_max) for name in triggers}
+    files_max = max(known["compaction_input_files_max"] or INPUT_FILES_MAX, *(known[name] for name in triggers))
+    output_bytes = options.sst_size_bytes or config.sst_size_bytes
+    input_bytes = known["compaction_input_size_max_bytes"]
+    if input_bytes is not None and input_bytes < output_bytes:
+        if options.sst_size_bytes is None:
+            output_bytes = input_bytes
+        else:
+            input_bytes = output_bytes
+    return CompactionOptions(
+        policy=options.compaction_policy or config.compaction_policy,
+        window_ms=options.compaction_window_ms,
+        trigger_files=known["compaction_trigger_files"],
+        settled_trigger_files=known["compaction_settled_trigger_files"],
+        settle_ms=known["compaction_settle_ms"],
+        input_files_max=files_max,
+        input_size_max_bytes=input_bytes,
+        output_size_max_bytes=output_bytes,
+        ttl_ms=options.ttl_ms,
+        dedup=options.dedup,
+    )
+
+
+def _check_compaction(options: MitoConfig | RegionOptions) -> None:
+    """Refuse what is out of range, or contradicts what is given beside it."""
+    optional = (None,) if isinstance(options, RegionOptions) else ()
+    check_choice("compaction_mode", options.compaction_mode, ("automatic", "manual", *optional))
+    check_choice("compaction_policy", options.compaction_policy, ("runs", "count", *optional))
+    for name, least in _COMPACTION_NUMBERS.items():
+        if getattr(options, name) is not None:
+            check_at_least(name, getattr(options, name), least)
+    files_max = options.compaction_input_files_max
+    for name in ("compaction_trigger_files", "compaction_settled_trigger_files"):
+        given = getattr(options, name)
+        if given is not None and files_max is not None and given > files_max:
+            raise ConfigError(
+                f"{name}={given} is above compaction_input_files_max={files_max}: no merge could take as many; lower "
+                "it, or raise the other."
+            )
+    input_bytes, output_bytes = options.compaction_input_size_max_bytes, options.sst_size_bytes
+    if input_bytes is not None and output_bytes is not None and input_bytes < output_bytes:
+        raise ConfigError("sst_size_bytes is above compaction_input_size_max_bytes; lower it, or raise the other.")
+
+
+def _first(given: Any, default: Any) -> Any:
+    return default if given is None else given
 
 
 def _differs(options: RegionOptions, field: Field[Any]) -> bool:
     return bool(getattr(options, field.name) != field.default)
 
 
-def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise `ConfigError` unless a value is one of some."""
     if value not in choices:
         raise ConfigError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
 
 
-def _check_at_least(name: str, value: object, least: int) -> None:
+def check_at_least(name: str, value: object, least: int) -> None:
+    """Raise `ConfigError` unless a value is an integer that is large enough."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name}={value!r} must be an integer of at least {least}.")

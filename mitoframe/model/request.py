@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mitoframe.model.ids import NO_SEQUENCE
+from mitoframe.model.options import check_at_least, check_choice
 from mitoframe.model.predicate import ALWAYS, Predicate
-from mitoframe.model.timerange import EVERYTHING, TimeRange
+from mitoframe.model.timerange import EVERYTHING, TIME_MIN, TimeRange
 
 if TYPE_CHECKING:
     from mitoframe.model.alter import Alteration
@@ -31,6 +32,7 @@ class ScanRequest:
         min_sequence: of the rows that are seen, only those with a sequence above this.
         distribution: how rows are dealt to the parts in which they come. ``"any"``: as they lie. ``"series"``: a part
             has all rows of each of its series, unless these are very many.
+        kept_from: rows with earlier times have expired.
 
     """
 
@@ -41,6 +43,7 @@ class ScanRequest:
     version: ManifestVersion | None = None
     min_sequence: Sequence = NO_SEQUENCE
     distribution: Literal["any", "series"] = "any"
+    kept_from: int = TIME_MIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +141,28 @@ class FlushRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactRequest:
-    """Merge overlapping files."""
+    """Merge files, and let those go that have expired.
 
+    Attributes:
+        mode: ``"due"``: what the policy finds due. ``"all"``: whatever overlaps, and small neighbours. ``"strict"``:
+            whatever overlaps or reaches into several windows; no file reaches into two afterwards.
+        time_range: only windows that have a time in it.
+        window_ms: how long a window is, for this request; None is as always.
+        dry_run: say what would be done, and do nothing.
+        reason: for the journal.
+
+    """
+
+    mode: Literal["due", "all", "strict"] = "all"
+    time_range: TimeRange = EVERYTHING
+    window_ms: int | None = None
+    dry_run: bool = False
     reason: str = "manual"
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, ("due", "all", "strict"))
+        if self.window_ms is not None:
+            check_at_least("window_ms", self.window_ms, 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

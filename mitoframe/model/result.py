@@ -209,11 +209,14 @@ class FlushResult(_Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactResult(_Shown):
-    """What a compaction did.
+    """What a compaction did, or would do.
 
     Attributes:
         removed: the SSTs that were merged.
-        added: the SSTs that hold their rows now.
+        added: the SSTs that hold their rows now; none in a dry run.
+        expired: SSTs that are not listed any more because all their rows have expired.
+        merges: how many merges it took.
+        dry_run: nothing was done; of what takes several rounds, this is the first.
 
     Example:
         >>> CompactResult()
@@ -223,11 +226,52 @@ class CompactResult(_Shown):
 
     removed: tuple[FileMeta, ...] = ()
     added: tuple[FileMeta, ...] = ()
+    expired: tuple[FileMeta, ...] = ()
+    merges: int = 0
+    dry_run: bool = False
 
     def __repr__(self) -> str:
-        if not self.removed:
-            return "nothing to compact: no files overlap"
-        return f"merged {_files(self.removed)} into {_files(self.added)}"
+        would = "would have " if self.dry_run else ""
+        told = [f"{would}let {_files(self.expired)} go that had expired"] if self.expired else []
+        if self.removed and self.dry_run:
+            merges = f"{self.merges:,} {_plural(self.merges, 'merge')}"
+            told.append(f"would have merged {_files(self.removed)} in {merges}")
+        elif self.removed:
+            told.append(f"merged {_files(self.removed)} into {_files(self.added)}")
+        return "; ".join(told) or "nothing to compact: no files overlap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireResult(_Shown):
+    """Which files went, or would go, because all their rows have expired.
+
+    Attributes:
+        table: the table's name.
+        files: the SSTs, none if there were none. Expired rows of others are not read either.
+        before: the time up to which rows have expired, in the time column's unit; None without a time to live.
+        waiting: SSTs that have expired too, and stay for now: they hide older rows of files that stay.
+        is_guarded: a few rows are newer by more than a time to live, too few to be believed.
+        dry_run: nothing was done.
+
+    Example:
+        >>> ExpireResult(table="cpu")
+        nothing of 'cpu' to let go
+
+    """
+
+    table: str
+    files: tuple[FileMeta, ...] = ()
+    before: int | None = None
+    waiting: tuple[FileMeta, ...] = ()
+    is_guarded: bool = False
+    dry_run: bool = False
+
+    def __repr__(self) -> str:
+        would = "would have " if self.dry_run else ""
+        guarded = "; a few newer times were not believed" if self.is_guarded else ""
+        if not self.files:
+            return f"nothing of {self.table!r} to let go{guarded}"
+        return f"{would}let {_files(self.files)} of {self.table!r} go{guarded}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

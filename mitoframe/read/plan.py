@@ -1,8 +1,10 @@
 """What a scan will read, decided without reading a row.
 
 1. Files and memtables whose time range cannot match are left out, and files whose first tags cannot. Tags are part of
-   the key: what such a file holds are no other versions of rows that are asked for.
-2. What is left is grouped: sources that have a time in common may hold the same key and must be merged; a file that
+   the key: what such a file holds are no other versions of rows that are asked for. What has expired is one more
+   condition on the time; a file that holds such rows is never direct, because whoever reads it would see them.
+2. What is left is grouped: sources that have a time in common may hold the same key and must be merged, unless their
+   first tags say that no series is in both, as with the outputs of a merge that was cut between series; a file that
    stands alone, holds no delete markers, is wholly visible and has the columns of today can be read as it is
    (*direct*). Where every row is kept (``dedup="none"``) nothing is merged, and every source stands alone.
 3. Within a merged group only conditions on key columns may skip row groups. A condition on a field could skip the
@@ -14,16 +16,16 @@ Pruning only ever skips. The whole predicate is applied once, at the end, by who
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mitoframe.model.file import LEVEL_HISTORY
-from mitoframe.model.predicate import ALWAYS, Compare, conjunction, describe, key_part, may_match, time_range
+from mitoframe.model.predicate import ALWAYS, Compare, conjunction, conjuncts, describe, key_part, may_match, time_range
 from mitoframe.model.schema import SEQUENCE_COLUMN
-from mitoframe.model.timerange import EVERYTHING, TimeRange, connected
+from mitoframe.model.timerange import EVERYTHING, TIME_MIN, TimeRange, connected
 from mitoframe.storage.compat import reads_as_it_is
 
 if TYPE_CHECKING:
@@ -33,12 +35,16 @@ if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta, Timeline
     from mitoframe.model.ids import ManifestVersion, Sequence
     from mitoframe.model.options import Dedup
-    from mitoframe.model.predicate import Predicate
+    from mitoframe.model.predicate import ColumnStats, Predicate
     from mitoframe.model.request import ScanRequest
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.control import Snapshot
     from mitoframe.region.version import Version
     from mitoframe.storage.memtable import Memtable, MemtableRange
+
+
+SOURCES_COMPARED_MAX = 64
+"""Of how many sources with a time in common each pair is looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +93,8 @@ class ScanPlan:
     def key(self) -> str:
         """Equal keys mean equal rows."""
         since = f".{self.request.min_sequence}" if self.request.min_sequence else ""
-        return f"{self.manifest_version}.{self.visible}{since}"
+        kept = f".from{self.request.kept_from}" if self.request.kept_from != TIME_MIN else ""
+        return f"{self.manifest_version}.{self.visible}{since}{kept}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +131,7 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
     groups: list[MergeGroup] = []
     for group in _newer(_groups(sources, version.state.options.dedup), request.min_sequence):
         alone = group[0].file if len(group) == 1 else None
-        if alone is not None and _reads_as_it_is(alone, metadata, visible, request.min_sequence):
+        if alone is not None and _reads_as_it_is(alone, metadata, visible, request):
             direct.append(alone)
         else:
             groups.append(_merge_group(group, key_predicate))
@@ -141,6 +148,16 @@ def plan_scan(snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
     )
 
 
+def with_expired(plan: ScanPlan) -> ScanPlan:
+    """Return a plan that reads what has expired too, for whoever leaves it out by himself."""
+    if plan.request.kept_from == TIME_MIN:
+        return plan
+    time = plan.metadata.time.name
+    is_kept = Compare(time, ">=", plan.request.kept_from)
+    predicate = conjunction([part for part in conjuncts(plan.predicate) if part != is_kept])
+    return replace(plan, predicate=predicate, time_range=time_range(predicate, time))
+
+
 def with_tags(files: Many[FileMeta], metadata: RegionMetadata, predicate: Predicate) -> Many[FileMeta]:
     """Return the files that may hold tags as asked for, by what the manifest knows of their first tags."""
     asked = key_part(predicate, metadata.tag_names)
@@ -154,7 +171,37 @@ def with_tags(files: Many[FileMeta], metadata: RegionMetadata, predicate: Predic
 def _groups(sources: list[_Source], dedup: Dedup) -> list[list[_Source]]:
     if dedup == "none":
         return [[source] for source in sources]
-    return connected(sources, lambda source: source.first, lambda source: source.last)
+    groups = connected(sources, lambda source: source.first, lambda source: source.last)
+    return [part for group in groups for part in _apart(group)]
+
+
+def _apart(group: list[_Source]) -> list[list[_Source]]:
+    """Divide sources that have times in common by the series that they may have in common."""
+    files = [source.file for source in group if source.file is not None and source.file.leading_tags]
+    if not 1 < len(files) == len(group) <= SOURCES_COMPARED_MAX:
+        return [group]
+    left, parts = list(range(len(group))), []
+    while left:
+        part = [left.pop(0)]
+        for one in part:  # It grows meanwhile.
+            part += [other for other in left if _may_share_a_key(files[one], files[other])]
+            left = [other for other in left if other not in part]
+        parts.append([group[number] for number in sorted(part)])
+    return parts
+
+
+def _may_share_a_key(one: FileMeta, other: FileMeta) -> bool:
+    if one.min_time > other.max_time or other.min_time > one.max_time:
+        return False
+    return all(_may_share(*tags) for tags in zip(one.leading_tags, other.leading_tags, strict=False))
+
+
+def _may_share(one: ColumnStats, other: ColumnStats) -> bool:
+    if one.null_count != 0 and other.null_count != 0:
+        return True
+    if one.minimum is None or other.minimum is None or one.maximum is None or other.maximum is None:
+        return True
+    return bool(one.minimum <= other.maximum and other.minimum <= one.maximum)
 
 
 def _newer(groups: list[list[_Source]], min_sequence: Sequence) -> list[list[_Source]]:
@@ -162,10 +209,10 @@ def _newer(groups: list[list[_Source]], min_sequence: Sequence) -> list[list[_So
     return [group for group in groups if any(source.max_sequence > min_sequence for source in group)]
 
 
-def _reads_as_it_is(file: FileMeta, metadata: RegionMetadata, visible: Sequence, min_sequence: Sequence) -> bool:
-    if file.level == LEVEL_HISTORY or file.delete_count:
+def _reads_as_it_is(file: FileMeta, metadata: RegionMetadata, visible: Sequence, request: ScanRequest) -> bool:
+    if file.level == LEVEL_HISTORY or file.delete_count or file.min_time < request.kept_from:
         return False
-    if not min_sequence < file.min_sequence <= file.max_sequence <= visible:
+    if not request.min_sequence < file.min_sequence <= file.max_sequence <= visible:
         return False
     return reads_as_it_is(metadata, file.schema_version)
 
@@ -191,8 +238,9 @@ def _with_range(request: ScanRequest, metadata: RegionMetadata) -> Predicate:
     parts = [request.predicate]
     if request.min_sequence:
         parts.append(Compare(SEQUENCE_COLUMN, ">", request.min_sequence))
-    if request.time_range.start != EVERYTHING.start:
-        parts.append(Compare(metadata.time.name, ">=", request.time_range.start))
+    start = max(request.time_range.start, request.kept_from)
+    if start != EVERYTHING.start:
+        parts.append(Compare(metadata.time.name, ">=", start))
     if request.time_range.end != EVERYTHING.end:
         parts.append(Compare(metadata.time.name, "<", request.time_range.end))
     return conjunction(parts)

@@ -28,10 +28,11 @@ import pyarrow.parquet as pq
 
 from mitoframe.kernels.series import codes_from_offsets
 from mitoframe.model.batch import Batch, concat_numbers, fields_without_columns
-from mitoframe.model.errors import ConfigError, CorruptionError
+from mitoframe.model.errors import ConfigError, CorruptionError, MitoError
 from mitoframe.model.memory import POOL
 from mitoframe.model.predicate import ColumnStats, Predicate, columns_of, may_match
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetadata
+from mitoframe.model.timerange import EVERYTHING, TIME_MAX
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.compat import fit_fields, former_fields, is_unchanged
 from mitoframe.storage.pages import Asked, Found, PageReader, is_plain_number
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import FileId, RegionId
     from mitoframe.model.schema import Column
+    from mitoframe.model.timerange import TimeRange
     from mitoframe.ports import ObjectStore
     from mitoframe.storage.index_reader import IndexReader
 
@@ -57,6 +59,8 @@ IDLE_MAX = 4
 _UNFOLDED_TIMES, _FOOTER_BYTES = 8, 20_000
 """Parquet's metadata takes so many times the memory that it takes in a file; and what any footer takes."""
 _CACHE_BYTES = 128 * 1024 * 1024
+_LEAN_BYTES = 32 * 1024
+"""So much of a column is read at a time where many files are read side by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +169,8 @@ class SstReader:
         key = sst_key(metadata.region_id, file.file_id)
         try:
             footer = self._read_footer(metadata.region_id, key, file)
-        except (ConfigError, CorruptionError):
-            raise
+        except MitoError:
+            raise  # Some are also OSErrors, and say nothing about the file.
         except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
             raise CorruptionError(f"not an SST that this mitoframe can read: {error}", path=key) from error
         self.cache.put("footers", file.file_id, None, footer, footer.size_bytes)
@@ -196,9 +200,18 @@ class SstReader:
             nan_columns=file.nan_columns,
         )
 
-    def _open(self, region_id: RegionId, file: FileMeta, parquet: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    def _open(
+        self, region_id: RegionId, file: FileMeta, parquet: pq.FileMetaData | None = None, *, buffer_bytes: int = 0
+    ) -> pq.ParquetFile:
+        """Open a file that is read by row groups, of which all is asked for at once, or so much of a column."""
         source = pa.PythonFile(_SstFile(self._bytes, region_id, file), mode="r")
-        return pq.ParquetFile(source, metadata=parquet, page_checksum_verification=True, pre_buffer=True)
+        return pq.ParquetFile(
+            source,
+            metadata=parquet,
+            page_checksum_verification=True,
+            pre_buffer=not buffer_bytes,
+            buffer_size=buffer_bytes,
+        )
 
     def matching_row_groups(
         self, metadata: RegionMetadata, file: FileMeta, predicate: Predicate, among: Many[int] | None = None
@@ -407,22 +420,60 @@ class SstReader:
         return _batch(rows, found, footer, metadata, file, field_names)
 
     def stream(
-        self, metadata: RegionMetadata, file: FileMeta, field_names: Many[str], rows_max: int
+        self,
+        metadata: RegionMetadata,
+        file: FileMeta,
+        field_names: Many[str],
+        rows_max: int,
+        *,
+        rows: range | None = None,
+        times: TimeRange = EVERYTHING,
+        is_lean: bool = False,
     ) -> Iterator[Batch]:
-        """Read all rows in order, in sorted batches of up to ``rows_max``; of a row group no more is unpacked."""
+        """Read rows in order, in sorted batches of up to ``rows_max``; of a row group no more is unpacked.
+
+        They are all rows of the file, or those of some ``rows`` whose times are in a range. Whoever reads many files
+        side by side does it ``is_lean``: a little of each column at a time, instead of what a row group has of it.
+
+        Raises:
+            CorruptionError: what is stored cannot be read.
+
+        """
         footer = self.footer(metadata, file)
-        key = sst_key(metadata.region_id, file.file_id)
         wanted = _stored_columns(footer, metadata, field_names)
-        parquet = self._open(metadata.region_id, file, footer.parquet)
-        start = 0
+        asked = range(file.row_count) if rows is None else rows
+        buffer_bytes = _LEAN_BYTES if is_lean else 0
         try:
-            for number in range(footer.parquet.num_row_groups):
+            parquet = self._open(metadata.region_id, file, footer.parquet, buffer_bytes=buffer_bytes)
+            for number in self._row_groups_within(metadata, file, footer, asked, times):
+                start = int(footer.starts[number])
                 for some in parquet.iter_batches(rows_max, row_groups=[number], columns=wanted, use_threads=False):
-                    codes = codes_from_offsets(footer.offsets, start, start + len(some))
-                    yield _batch(pa.Table.from_batches([some]), codes, footer, metadata, file, field_names)
+                    first, stop = max(asked.start, start), min(asked.stop, start + len(some))
+                    if first < stop:
+                        cut = pa.Table.from_batches([some.slice(first - start, stop - first)])
+                        codes = codes_from_offsets(footer.offsets, first, stop)
+                        yield from _in_times(_batch(cut, codes, footer, metadata, file, field_names), times)
                     start += len(some)
+                    if start >= asked.stop:
+                        break
+        except MitoError:
+            raise  # Some are also OSErrors, and say nothing about the file.
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            key = sst_key(metadata.region_id, file.file_id)
             raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
+
+    def _row_groups_within(
+        self, metadata: RegionMetadata, file: FileMeta, footer: Footer, rows: range, times: TimeRange
+    ) -> Iterator[int]:
+        """Yield the row groups that may have one of some rows with a time in a range."""
+        first = int(np.searchsorted(footer.starts, rows.start, side="right")) - 1
+        stop = int(np.searchsorted(footer.starts, rows.stop, side="left"))
+        is_cut = not (times.holds(file.min_time) and times.holds(file.max_time))
+        bounds = footer.stats(metadata.time) if is_cut else ()
+        for number in range(first, stop if rows else first):
+            of = bounds[number] if bounds else None
+            if of is None or of.minimum is None or times.touches(of.minimum, of.maximum):
+                yield number
 
 
 _INTERNAL_TYPES = {SEQUENCE_COLUMN: pa.uint64(), OP_TYPE_COLUMN: pa.uint8()}
@@ -512,6 +563,18 @@ def _batch(
         op_types=_numpy(rows.column(OP_TYPE_COLUMN), pa.uint8()),
         fields=fit_fields(_fields(rows, stored), footer.metadata, metadata, field_names),
     )
+
+
+def _in_times(rows: Batch, times: TimeRange) -> Iterator[Batch]:
+    """Yield those of some rows that have a time in a range, if there are any."""
+    if times == EVERYTHING:
+        yield rows
+        return
+    wanted = (rows.times >= times.start) & ((rows.times < times.end) | (times.end == TIME_MAX))
+    if wanted.all():
+        yield rows
+    elif wanted.any():
+        yield rows.take(np.flatnonzero(wanted))
 
 
 def _placed(sequences: npt.NDArray[np.uint64], file: FileMeta) -> npt.NDArray[np.uint64]:

@@ -17,9 +17,10 @@ entries in the footer's key-value metadata:
 from __future__ import annotations
 
 import base64
+import io
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq
 
 from mitoframe.kernels.series import codes_from_offsets, series_offsets
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
-from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
+from mitoframe.model.file import BLOCK_BYTES, LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.memory import POOL
 from mitoframe.model.predicate import ColumnStats
@@ -41,7 +42,7 @@ from mitoframe.storage.series import decode_series, encode_series
 from mitoframe.storage.sst_bytes import block_checksums
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Iterator, Mapping, Set
 
     import numpy.typing as npt
 
@@ -60,6 +61,7 @@ _WORTHWHILE = 0.9
 """What packing leaves of a column's bytes, at most; else it is stored as it is."""
 _DICTIONARY, _PLAIN, _DELTA, _SPLIT = "DICTIONARY", "PLAIN", "DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"
 _SAMPLE_ROWS = 4096
+_WRITTEN_AT_ONCE_BYTES = 512 * 1024
 TAG_CHARACTERS_MAX = 64
 """So much of a tag's text is told to the manifest, which is read whole whenever a table is opened."""
 _SPLIT_TIMES = 2.0
@@ -96,30 +98,37 @@ def write_sst(
     row_group_rows: int,
     created_ms: int,
 ) -> FileMeta:
-    """Store sorted rows, at least one, and return what the manifest is to know of them."""
-    encoded = encode_sst(metadata, rows, row_group_rows, level=level)
-    return store_sst(store, metadata, encoded, file_id=file_id, level=level, created_ms=created_ms)
+    """Store sorted rows, at least one, and return what the manifest is to know of them.
+
+    They are encoded while they are stored, so that no more than a few row groups are in memory, of a file of any size.
+    What the rows raise is raised here, and nothing is stored.
+    """
+    facts, blocks = _Facts(metadata, len(rows.series)), _Blocks()
+    parts = _encoded_in_blocks(metadata, rows, row_group_rows, facts, level, blocks)
+    store.put_parts_if_absent(sst_key(metadata.region_id, file_id), parts)
+    return FileMeta(
+        file_id=file_id,
+        level=level,
+        size_bytes=blocks.size_bytes,
+        checksum=blocks.checksum,
+        blocks=tuple(blocks.checksums) if len(blocks.checksums) > 1 else (),
+        created_ms=created_ms,
+        **facts.told(metadata, rows.series),
+    )
 
 
 def encode_sst(metadata: RegionMetadata, rows: Rows, row_group_rows: int, *, level: int = LEVEL_FLUSHED) -> EncodedSst:
     """Turn sorted rows, at least one, into the bytes of an SST for that level."""
     facts = _Facts(metadata, len(rows.series))
-    data = _encode(metadata, rows, row_group_rows, facts, level)
+    sink = pa.BufferOutputStream(POOL)
+    for _ in _encode(metadata, rows, row_group_rows, facts, level, sink):
+        pass
+    data = sink.getvalue()
     return EncodedSst(
         data=data,
         checksum=google_crc32c.value(data),
         blocks=block_checksums(data),
-        row_count=facts.row_count,
-        delete_count=facts.delete_count,
-        series_count=len(rows.series),
-        row_group_count=facts.row_group_count,
-        min_time=facts.min_time,
-        max_time=facts.max_time,
-        min_sequence=Sequence(facts.min_sequence),
-        max_sequence=Sequence(facts.max_sequence),
-        schema_version=metadata.schema_version,
-        leading_tags=leading_tags(rows.series),
-        nan_columns=tuple(sorted(facts.nan_columns)),
+        **facts.told(metadata, rows.series),
     )
 
 
@@ -195,6 +204,22 @@ class _Facts:
             if column_id not in self.nan_columns and _holds_nan(batch.fields.column(name)):
                 self.nan_columns.add(column_id)
 
+    def told(self, metadata: RegionMetadata, series: pa.RecordBatch) -> dict[str, Any]:
+        """Return what is known when all rows have passed, as `EncodedSst` and `FileMeta` call it."""
+        return {
+            "row_count": self.row_count,
+            "delete_count": self.delete_count,
+            "series_count": len(series),
+            "row_group_count": self.row_group_count,
+            "min_time": self.min_time,
+            "max_time": self.max_time,
+            "min_sequence": Sequence(self.min_sequence),
+            "max_sequence": Sequence(self.max_sequence),
+            "schema_version": metadata.schema_version,
+            "leading_tags": leading_tags(series),
+            "nan_columns": tuple(sorted(self.nan_columns)),
+        }
+
     def offsets(self) -> npt.NDArray[np.int64]:
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.rows_per_series)])
 
@@ -249,18 +274,58 @@ _FOLLOWING = {"\ud7ff": "\ue000"}
 """What lies between is no character that a text may hold."""
 
 
-def _encode(metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _Facts, level: int) -> pa.Buffer:
+class _Blocks(io.RawIOBase):
+    """What was written and not taken yet, and what was taken: in blocks, because checksums are of blocks."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+        self.size_bytes = self.checksum = 0
+        self.checksums: list[int] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._waiting += data
+        return len(data)
+
+    def take(self, *, rest: bool = False) -> Iterator[bytes]:
+        """Yield the blocks that are full; with ``rest`` also what is left after them, which is the file's end."""
+        while len(self._waiting) >= BLOCK_BYTES or (rest and self._waiting):
+            block = bytes(memoryview(self._waiting)[:BLOCK_BYTES])
+            del self._waiting[:BLOCK_BYTES]
+            self.size_bytes += len(block)
+            self.checksum = google_crc32c.extend(self.checksum, block)
+            self.checksums.append(google_crc32c.value(block))
+            yield block
+
+
+def _encoded_in_blocks(
+    metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _Facts, level: int, blocks: _Blocks
+) -> Iterator[bytes]:
+    # Buffered, because Arrow writes page by page, and each would ask for Python's lock.
+    sink = pa.BufferedOutputStream(pa.PythonFile(blocks, mode="w"), _WRITTEN_AT_ONCE_BYTES, POOL)
+    for _ in _encode(metadata, rows, row_group_rows, facts, level, sink):
+        yield from blocks.take()
+    sink.flush()
+    yield from blocks.take(rest=True)
+
+
+def _encode(
+    metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _Facts, level: int, sink: pa.NativeFile
+) -> Iterator[None]:
+    """Write an SST, and come back after every row group and at the end."""
     names = [*metadata.names, SEQUENCE_COLUMN, OP_TYPE_COLUMN]
     nullable = {column.name for column in rows.series.schema if rows.series.column(column.name).null_count}
     nullable |= rows.fields_with_nulls()
-    sink = pa.BufferOutputStream(POOL)
     writer = None
     for batch in rows.slices(row_group_rows):
         facts.add(batch)
-        table = _as_stored(batch.to_arrow(metadata, names, tags_as="dictionary"), nullable)
+        table = _as_stored(_with_own_series(batch).to_arrow(metadata, names, tags_as="dictionary"), nullable)
         writer = writer or _open_writer(sink, table, metadata, row_group_rows, level)
         writer.write_table(table, row_group_size=row_group_rows)
         del batch, table  # What they hold is where the next rows are gathered.
+        yield
     assert writer is not None, "an SST holds at least one row"
     index = encode_series(rows.series, facts.offsets())
     index_offset = sink.tell()
@@ -273,16 +338,35 @@ def _encode(metadata: RegionMetadata, rows: Rows, row_group_rows: int, facts: _F
         }
     )
     writer.close()
-    return sink.getvalue()
+    yield
+
+
+def _with_own_series(batch: Batch) -> Batch:
+    """Leave out the series before and after those of sorted rows: a row group's dictionaries list what it was given."""
+    first, last = int(batch.codes[0]), int(batch.codes[-1])
+    return replace(batch, series=batch.series.slice(first, last - first + 1), codes=batch.codes - np.int32(first))
 
 
 def _as_stored(batch: pa.RecordBatch, nullable: Set[str]) -> pa.Table:
-    fields = [field.with_nullable(field.name in nullable) for field in batch.schema]
-    return pa.Table.from_arrays(batch.columns, schema=pa.schema(fields))
+    columns = [_evenly_indexed(column) for column in batch.columns]
+    fields = [
+        pa.field(name, column.type, nullable=name in nullable)
+        for name, column in zip(batch.schema.names, columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _evenly_indexed(column: pa.Array) -> pa.Array:
+    """Let the dictionaries of all row groups be of one type, however many values each lists."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    return pa.DictionaryArray.from_arrays(
+        pc.cast(column.indices, pa.int32(), memory_pool=POOL), column.dictionary, safe=False
+    )
 
 
 def _open_writer(
-    sink: pa.BufferOutputStream, first: pa.Table, metadata: RegionMetadata, row_group_rows: int, level: int
+    sink: pa.NativeFile, first: pa.Table, metadata: RegionMetadata, row_group_rows: int, level: int
 ) -> pq.ParquetWriter:
     encodings = {name: _encoding(first.column(name), level) for name in metadata.names}
     encodings |= {metadata.time.name: _DELTA, SEQUENCE_COLUMN: _DELTA, OP_TYPE_COLUMN: _DICTIONARY}

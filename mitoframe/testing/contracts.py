@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -244,6 +244,47 @@ class ObjectStoreContract:
 
         assert store.get("a/b/c.bin") == b"abc"
         assert store.head("a/b/c.bin").size_bytes == 3
+
+    @pytest.mark.parametrize("data", _BUFFERS, ids=_BUFFER_NAMES)
+    def test_an_object_may_come_in_parts(self, store: ObjectStore, data: Bytes) -> None:
+        store.put_parts_if_absent("a/whole", [b"", data, b"de", data])
+        store.put_parts_if_absent("a/empty", [])
+
+        assert store.get("a/whole") == b"abcdeabc"
+        assert store.get("a/empty") == b""
+
+    def test_a_part_may_lie_where_the_one_before_lay(self, store: ObjectStore) -> None:
+        memory = bytearray(3)
+
+        def parts() -> Iterator[Bytes]:
+            for text in (b"abc", b"def"):
+                memory[:] = text
+                yield memory
+
+        store.put_parts_if_absent("k", parts())
+
+        assert store.get("k") == b"abcdef"
+
+    @pytest.mark.parametrize("error", [OSError("not of the store"), ValueError("nor this"), KeyboardInterrupt()])
+    def test_parts_that_cannot_be_made_store_nothing(self, store: ObjectStore, error: BaseException) -> None:
+        def parts() -> Iterator[Bytes]:
+            yield b"abc"
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            store.put_parts_if_absent("k", parts())
+
+        assert caught.value is error
+        assert store.list("") == []
+        store.put_if_absent("k", b"later")
+
+    def test_parts_do_not_replace_an_object(self, store: ObjectStore) -> None:
+        store.put_if_absent("k", b"first")
+
+        with pytest.raises(FileExistsError):
+            store.put_parts_if_absent("k", [b"sec", b"ond"])
+
+        assert store.get("k") == b"first"
 
     def test_the_caller_may_reuse_its_buffer(self, store: ObjectStore) -> None:
         data = bytearray(b"abc")

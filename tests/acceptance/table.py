@@ -50,8 +50,6 @@ NO_PURGE_OF_CLOSED = Absent(
     "themselves after the grace period."
 )
 
-SCHEDULING = Later("compaction and hooks", "A region has one compaction at a time, and no follow-up or plan yet.")
-CANCELLING = Later("compaction and hooks", "A compaction cannot be cancelled yet; it finds its edit refused.")
 FILE_REFERENCES = Later("compaction and hooks", "Which files regions refer to cannot be asked for yet.")
 CATCHING_UP = Later("scale-out", "No follower becomes a leader yet; a reading process refreshes at each scan.")
 COPYING = Later("scale-out", "A region's files cannot be copied into another region yet.")
@@ -86,8 +84,7 @@ TABLE: dict[str, dict[str, Entry]] = {
             "acceptance/test_alter.py::test_an_index_that_is_set_or_unset_is_kept_by_the_manifest"
         ),
         "test_alter_region_ttl_options": Here(
-            "acceptance/test_alter.py::test_an_option_that_touches_no_row_takes_effect_at_once_and_flushes_nothing",
-            note="By the age of flushes: a time to live comes with retention.",
+            "engine/test_retention.py::test_nothing_expires_before_there_is_a_time_to_live_and_all_is_back_without_it"
         ),
         "test_mixed_region_options_are_published_after_flush": Here(
             "acceptance/test_alter.py::test_options_of_all_kinds_are_published_together_and_after_the_flush"
@@ -216,15 +213,29 @@ TABLE: dict[str, dict[str, Entry]] = {
         ),
     },
     "compaction_test.rs": {
-        "test_planning_followup_updates_schedule_time": SCHEDULING,
-        "test_execution_followup_updates_schedule_time": SCHEDULING,
-        "test_region_b_progresses_while_same_worker_region_a_is_picking": SCHEDULING,
-        "test_picking_close_reopen_ignores_old_plan": SCHEDULING,
+        "test_planning_followup_updates_schedule_time": Here(
+            "engine/test_compaction.py::test_what_becomes_due_during_a_cycle_is_merged_without_being_asked",
+            note="There is no least time between two compactions, so no schedule time.",
+        ),
+        "test_execution_followup_updates_schedule_time": Here(
+            "engine/test_compaction.py::test_what_becomes_due_while_a_request_is_carried_out_is_merged_after_it",
+            note="There is no least time between two compactions, so no schedule time.",
+        ),
+        "test_region_b_progresses_while_same_worker_region_a_is_picking": Here(
+            "engine/test_compaction.py::test_while_a_region_is_merged_another_is_written_flushed_and_read",
+            note="While it is merged: there is no worker that regions share.",
+        ),
+        "test_picking_close_reopen_ignores_old_plan": Here(
+            "engine/test_compaction.py::test_a_merge_that_was_begun_before_the_region_was_closed_and_opened_again_commits_nothing"
+        ),
         "test_enter_staging_waits_for_picking_logical_cancellation_ack": STAGING,
         "test_truncate_waits_for_non_cancellable_compaction_commit": Here(
             "acceptance/test_truncate.py::test_a_compaction_that_is_committed_already_is_waited_for"
         ),
-        "test_worker_shutdown_fails_picking_waiter": CANCELLING,
+        "test_worker_shutdown_fails_picking_waiter": Here(
+            "engine/test_compaction.py::test_closing_the_store_waits_until_what_was_asked_for_is_done",
+            note="Whoever waits gets what was asked for, and no error.",
+        ),
         "test_compaction_region": Here(
             "acceptance/test_compaction.py::test_puts_and_deletes_that_overlap_become_one_file_with_the_rows_that_are_left"
         ),
@@ -251,7 +262,10 @@ TABLE: dict[str, dict[str, Entry]] = {
             "acceptance/test_compaction.py::test_a_region_that_is_closed_during_a_compaction_keeps_its_files",
             note="By closing the region: there are no roles to take from it.",
         ),
-        "test_local_compaction_cancellation_notifies_before_pending_ddl_dispatch": CANCELLING,
+        "test_local_compaction_cancellation_notifies_before_pending_ddl_dispatch": Here(
+            "engine/test_compaction.py::test_truncating_cancels_what_is_merged_and_what_waits",
+            note="A change does not wait for the merge: that finds its files gone, whenever it notices.",
+        ),
         "test_compaction_update_time_window": Here(
             "acceptance/test_compaction.py::test_the_window_is_a_day_until_a_compaction_infers_it_and_memtables_are_parted_by_it"
         ),

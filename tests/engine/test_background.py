@@ -83,7 +83,7 @@ def test_rows_written_while_a_flush_runs_are_neither_lost_nor_doubled():
 
 def test_a_flush_that_has_not_started_serves_those_who_ask_meanwhile():
     store = GatedStore()
-    engine = started(store, scheduler=threads(), **TINY)
+    engine = started(store, scheduler=threads(), compaction_mode="manual", **TINY)
     store.gate.close()
     write(engine, put(0, 1, cpu=1))
     store.gate.reached()

@@ -498,7 +498,7 @@ def test_a_hook_that_does_not_return_holds_up_neither_the_region_nor_other_hooks
 
 def test_a_quick_hook_has_been_told_when_the_flush_is_over():
     hook = Recorder()
-    engine = open_engine(scheduler=threads(), hooks=[hook])
+    engine = open_engine(scheduler=threads(), hooks=[hook], compaction_mode="manual")
     create(engine, METADATA)
 
     for number in range(20):

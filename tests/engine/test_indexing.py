@@ -48,7 +48,7 @@ class GatedIndexes(MemoryObjectStore):
 def started(store=None, log=None, *, indexes=None, mode="background", **known) -> MitoEngine:
     """Open an engine with a region whose field ``cpu`` is to have an inverted index, unless others are named."""
     engine = open_engine(store, log, **known)
-    create(engine, METADATA, index_mode=mode)
+    create(engine, METADATA, index_mode=mode, compaction_mode="manual")
     set_indexes(engine, {"cpu": ("inverted",)} if indexes is None else indexes)
     return engine
 

@@ -33,7 +33,7 @@ def rows(*hours: int) -> pl.DataFrame:
 
 def started(store=None, log=None, **known) -> MitoEngine:
     engine = open_engine(store, log, **known)
-    create(engine, METADATA)
+    create(engine, METADATA, compaction_mode="manual")
     return engine
 
 

@@ -237,7 +237,7 @@ def test_a_frame_sees_the_files_of_the_moment(tmp_path, as_files) -> None:
         table.write(newer)
         table.flush()
         table.compact()
-        check_files(table, frame, 2, pl.concat([early, newer]))
+        check_files(table, frame, 1, pl.concat([early, newer]))
 
         table.truncate()
         check_files(table, frame, 0, early.clear())

@@ -24,7 +24,7 @@ from truth import Tracked
 
 from mitoframe.drivers.clock import SeededRandomness
 from mitoframe.drivers.object_memory import MemoryObjectStore
-from mitoframe.jobs.compact import compact_files
+from mitoframe.jobs.compact import compact_task
 from mitoframe.jobs.twcs import CompactionTask
 from mitoframe.model.errors import CorruptionError
 from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
@@ -57,7 +57,7 @@ def store_file(store: MemoryObjectStore, name: str, rows: list[Row]) -> FileMeta
 
 
 def compact(store: MemoryObjectStore, inputs: Iterable[FileMeta], *, drop_deletes: bool, dedup: Dedup = "last"):
-    return compact_files(
+    return compact_task(
         METADATA,
         CompactionTask(window_start=0, inputs=tuple(inputs), drop_deletes=drop_deletes),
         dedup=dedup,
@@ -66,8 +66,6 @@ def compact(store: MemoryObjectStore, inputs: Iterable[FileMeta], *, drop_delete
         new_file_id=lambda: FileId(SeededRandomness(3).hex128()),
         row_group_rows=3,
         now_ms=9000,
-        window_ms=3_600_000,
-        reason="test",
     )
 
 
@@ -77,28 +75,25 @@ def test_the_merged_file_holds_the_newest_row_of_each_key_with_its_own_sequence(
     store = MemoryObjectStore()
     inputs = [store_file(store, "abcd"[n], rows) for n, rows in enumerate(parts)]
 
-    edit = compact(store, inputs, drop_deletes=drop_deletes)
+    added = compact(store, inputs, drop_deletes=drop_deletes)
 
     wanted = newest((row for rows in parts for row in rows), drop_deletes=drop_deletes)
     found = [
         row
-        for file in edit.added
+        for file in added
         for row in rows_of(SstReader(store).read(METADATA, file, range(file.row_group_count), ["cpu"]))
     ]
     assert found == wanted
-    assert edit.removed == tuple(file.file_id for file in inputs)
-    assert len(edit.added) == (1 if wanted else 0)
+    assert len(added) == (1 if wanted else 0)
 
 
-def test_the_edit_exchanges_files_and_leaves_the_log_alone():
+def test_an_output_says_when_it_was_made_and_that_it_was_merged():
     store = MemoryObjectStore()
     inputs = [store_file(store, "a", [put(1, 1)]), store_file(store, "b", [put(2, 1)])]
 
-    edit = compact(store, inputs, drop_deletes=True)
+    [added] = compact(store, inputs, drop_deletes=True)
 
-    assert (edit.flushed_entry_id, edit.flushed_sequence, edit.forgotten) == (None, None, ())
-    assert (edit.compaction_window_ms, edit.at_ms, edit.reason) == (3_600_000, 9000, "test")
-    assert (edit.added[0].level, edit.added[0].row_group_count) == (LEVEL_COMPACTED, 1)
+    assert (added.created_ms, added.level, added.row_group_count) == (9000, LEVEL_COMPACTED, 1)
 
 
 def test_the_inputs_stay_as_they_are():
@@ -211,9 +206,9 @@ steps = st.lists(
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.sampled_from(["last", "merge", "none"]), steps, st.sampled_from([1000, HOUR_MS]))
-def test_no_compaction_changes_what_is_seen(dedup, actions, window_ms):
-    table = Tracked(dedup, window_ms=window_ms)
+@given(st.sampled_from(["last", "merge", "none"]), steps, st.sampled_from([1000, HOUR_MS]), st.sampled_from([1, 10**8]))
+def test_no_compaction_changes_what_is_seen(dedup, actions, window_ms, sst_size_bytes):
+    table = Tracked(dedup, window_ms=window_ms, sst_size_bytes=sst_size_bytes)
     for name, rows in actions:
         if name == "write":
             if dedup != "none" or rows[0].op_type is not DELETE:
@@ -246,7 +241,7 @@ def test_where_every_row_is_kept_files_are_merged_and_rows_are_not():
     store = MemoryObjectStore()
     inputs = [store_file(store, "a", [put(1, 1), put(2, 2)]), store_file(store, "b", [put(3, 1)])]
 
-    [added] = compact(store, inputs, drop_deletes=True, dedup="none").added
+    [added] = compact(store, inputs, drop_deletes=True, dedup="none")
 
     rows = rows_of(SstReader(store).read(METADATA, added, range(added.row_group_count), ["cpu"]))
     assert [(row.sequence, row.time) for row in rows] == [(3, 1), (1, 1), (2, 2)]
@@ -261,7 +256,7 @@ def test_a_merged_row_is_filled_down_to_a_delete_which_stays_unless_all_is_merge
         store_file(store, "c", [put(3, 1, cpu=None)]),
     ]
 
-    [added] = compact(store, inputs, drop_deletes=drops, dedup="merge").added
+    [added] = compact(store, inputs, drop_deletes=drops, dedup="merge")
 
     rows = rows_of(SstReader(store).read(METADATA, added, range(added.row_group_count), ["cpu"]))
     assert [(row.sequence, row.fields[0], row.op_type) for row in rows] == [(3, None, 1), (2, None, 0)][: 2 - drops]

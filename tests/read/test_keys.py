@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from itertools import combinations
 from typing import Any
 
 import polars as pl
@@ -101,6 +102,47 @@ def test_a_file_that_holds_a_series_asked_for_is_never_skipped(written, conditio
         if mask is None or mask.any():
             assert files[number] not in plan.pruned or not plan.time_range.touches(0, 100)
     assert plan.off_keys <= len(plan.pruned)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(tables, st.booleans()), min_size=2, max_size=5))
+def test_files_of_one_time_that_hold_a_series_in_common_are_merged(written):
+    tables = [series_of(rows) for rows, _ in written]
+    files = [
+        file_with(f"{number}", series, is_known=is_known)
+        for number, (series, (_, is_known)) in enumerate(zip(tables, written, strict=True))
+    ]
+
+    plan = plan_scan(snapshot_of(files), ScanRequest())
+
+    group_of = {file.file_id: number for number, group in enumerate(plan.groups) for file in group.files}
+    assert sorted([*group_of, *(file.file_id for file in plan.direct)]) == sorted(file.file_id for file in files)
+    for (one, series), (other, others) in combinations(zip(files, tables, strict=True), 2):
+        if {tuple(row.items()) for row in series.to_pylist()} & {tuple(row.items()) for row in others.to_pylist()}:
+            assert group_of[one.file_id] == group_of[other.file_id]
+
+
+@pytest.mark.parametrize(
+    ("tables", "shape"),
+    [
+        ([["a", "b"], ["c", "d"], ["e"]], ("abc", [])),  # As a merge leaves them that was cut between series.
+        ([["a", "c"], ["b", "d"], ["e"]], ("c", ["ab"])),
+        ([["a", "b"], ["b", "d"], ["d", "e"]], ("", ["abc"])),
+        ([["e"], ["a", "c"], ["b", "e"]], ("", ["abc"])),  # The first meets the third, which meets the second.
+        ([[None, "a"], ["b"], [None, "c"]], ("b", ["ac"])),
+    ],
+    ids=repr,
+)
+def test_files_of_one_time_that_hold_no_series_in_common_are_read_as_they_are(tables, shape):
+    metadata = metadata_of({"host": pa.large_string()})
+    files = []
+    for name, hosts in zip("abc", tables, strict=True):
+        series = pa.RecordBatch.from_arrays([pa.array(hosts, pa.large_string())], names=["host"])
+        files.append(file_of(name, 0, 100, series_count=len(hosts), leading_tags=leading_tags(series)))
+
+    plan = plan_scan(snapshot_of(files, metadata=metadata), ScanRequest())
+
+    assert (names(plan.direct), [names(group.files) for group in plan.groups]) == shape
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -14,8 +15,9 @@ from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.model.batch import OpType
 from mitoframe.model.file import FileMeta
 from mitoframe.model.options import Dedup
+from mitoframe.model.timerange import TIME_MAX, TIME_MIN, TimeRange
 from mitoframe.read import merging
-from mitoframe.read.merging import MergedFiles
+from mitoframe.read.merging import Extent, FilesToMerge, MergedFiles
 from mitoframe.storage.runs import merge_rows_of, sort_batches
 from mitoframe.storage.sst_reader import SstReader
 from mitoframe.storage.sst_writer import write_sst
@@ -77,7 +79,8 @@ def test_a_stream_is_what_merging_whole_files_gives(
     files = stored(store, rows, row_group_rows)
     expected = whole(reader, files, dedup, drop_deletes=drop_deletes)
 
-    merged = MergedFiles(METADATA, files, reader, dedup, drop_deletes=drop_deletes, rows_held=rows_held)
+    inputs = FilesToMerge(METADATA, files, reader)
+    merged = MergedFiles(inputs, dedup, drop_deletes=drop_deletes, rows_held=rows_held)
 
     assert merged.is_empty() == (not expected)
     slices = list(merged.slices(rows_max))
@@ -95,7 +98,8 @@ def test_a_key_that_fills_all_that_is_held_is_not_cut_in_two(rows_held: int) -> 
     same_key = [("a", 1, number, None, OpType.PUT) for number in range(7)]
     files = stored(store, [same_key, same_key], row_group_rows=2)
 
-    merged = MergedFiles(METADATA, files, reader, "last", drop_deletes=True, rows_held=rows_held)
+    inputs = FilesToMerge(METADATA, files, reader)
+    merged = MergedFiles(inputs, "last", drop_deletes=True, rows_held=rows_held)
 
     assert [row.sequence for batch in merged.slices(10) for row in rows_of(batch)] == [14]
 
@@ -113,14 +117,15 @@ def test_no_more_rows_are_held_than_may_be_however_many_files_there_are(
     read, drawn, ahead = [0], 0, []
     original = reader.stream
 
-    def counting(*arguments: Any) -> Any:
-        for batch in original(*arguments):
+    def counting(*arguments: Any, **named: Any) -> Any:
+        for batch in original(*arguments, **named):
             read[0] += len(batch)
             yield batch
 
     monkeypatch.setattr(reader, "stream", counting)
 
-    for batch in MergedFiles(METADATA, files, reader, "last", drop_deletes=False, rows_held=20).slices(5):
+    inputs = FilesToMerge(METADATA, files, reader)
+    for batch in MergedFiles(inputs, "last", drop_deletes=False, rows_held=20).slices(5):
         drawn += len(batch)
         ahead.append(read[0] - drawn)
 
@@ -141,5 +146,53 @@ def test_nothing_is_left_of_files_whose_rows_are_all_deleted() -> None:
         **keep | {"file_id": file_id_of("y")},
     )
 
-    assert MergedFiles(small, [puts, deletes], reader, "last", drop_deletes=True).is_empty()
-    assert not MergedFiles(small, [puts, deletes], reader, "last", drop_deletes=False).is_empty()
+    inputs = FilesToMerge(small, [puts, deletes], reader)
+    assert MergedFiles(inputs, "last", drop_deletes=True).is_empty()
+    assert not MergedFiles(inputs, "last", drop_deletes=False).is_empty()
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    rows=files_of_rows,
+    cut=st.integers(0, 4),
+    times=st.lists(st.integers(0, 7), max_size=3),
+    is_lean=st.booleans(),
+    rows_held=st.integers(1, 30),
+)
+def test_extents_hold_together_what_there_is_and_each_what_lies_in_it(
+    rows: list[list[Any]], cut: int, times: list[int], is_lean: bool, rows_held: int
+) -> None:
+    store = MemoryObjectStore()
+    reader = SstReader(store)
+    files = stored(store, rows, row_group_rows=3)
+    inputs = FilesToMerge(METADATA, files, reader)
+    cuts = [0, min(cut, len(inputs.series)), len(inputs.series)]
+    bounds = [TIME_MIN, *sorted(set(times)), TIME_MAX]
+    extents = [
+        Extent(first=first, last=last, times=TimeRange(*span))
+        for first, last in pairwise(cuts)
+        for span in pairwise(bounds)
+    ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "FETCHED_MAX_BYTES", 0 if is_lean else 1 << 30)
+        steps: list[int] = []
+        found = {
+            extent: [
+                row
+                for batch in MergedFiles(
+                    inputs, "none", drop_deletes=False, extent=extent, rows_held=rows_held, each_step=steps.append
+                ).slices(4)
+                for row in rows_of(batch)
+            ]
+            for extent in extents
+        }
+
+    hosts = inputs.series.column("host").to_pylist()
+    for extent, inside in found.items():
+        assert all(extent.times.holds(row.time) for row in inside)
+        assert {row.tags[0] for row in inside} <= set(hosts[extent.first : extent.last])
+    together = [row for inside in found.values() for row in inside]
+    everything = whole(reader, files, "none", drop_deletes=False)
+    assert sorted(together, key=lambda row: row.sequence) == sorted(everything, key=lambda row: row.sequence)
+    assert sum(steps) == len(everything)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.model.errors import CorruptionError
 from mitoframe.model.file import BLOCK_BYTES, FileMeta
-from mitoframe.storage import sst_bytes
+from mitoframe.storage import sst_bytes, sst_writer
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import sort_batches
 from mitoframe.storage.sst_bytes import SstBytes, block_checksums
@@ -45,7 +45,8 @@ class Counting(MemoryObjectStore):
 @contextmanager
 def blocks_of(size_bytes: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sst_bytes, "BLOCK_BYTES", size_bytes)
+        for module in (sst_bytes, sst_writer):
+            patch.setattr(module, "BLOCK_BYTES", size_bytes)
         yield
 
 
