@@ -1,8 +1,8 @@
 """The bytes of SSTs, none of which is handed out before it was compared with the manifest.
 
-The manifest has a CRC32C of every block of `BLOCK_BYTES` of a file, so that a reader who wants little of it reads and
-compares little. A file that was written before there were such, and one that fits a block, is compared whole, before
-its first byte is handed out. What was compared is remembered for the life of the process.
+The manifest has a CRC32C of every block of a file (``FileMeta.block_bytes``), so that a reader who wants little of it
+reads and compares little. A file that was written before there were such, and one that fits a block, is compared whole,
+before its first byte is handed out. What was compared is remembered for the life of the process.
 """
 
 from __future__ import annotations
@@ -27,18 +27,22 @@ if TYPE_CHECKING:
     from mitoframe.model.ids import FileId, RegionId
     from mitoframe.ports import ObjectStore
 
-_READ_BLOCKS = 4
-"""So many blocks are read at once where all of a file is compared."""
+_READ_BYTES = 8 * 1024 * 1024
+"""So much is read at once where all of a file is compared."""
 
 
 def block_checksums(data: pa.Buffer) -> tuple[int, ...]:
-    """Return the CRC32C of each block, none if there is but one."""
-    return tuple(_of_blocks(data)) if data.size > BLOCK_BYTES else ()
+    """Return the CRC32C of each block of `BLOCK_BYTES`, none if there is but one."""
+    return tuple(_of_blocks(data, BLOCK_BYTES)) if data.size > BLOCK_BYTES else ()
 
 
-def _of_blocks(data: pa.Buffer) -> Iterator[int]:
-    for start in range(0, data.size, BLOCK_BYTES):
-        yield google_crc32c.value(data.slice(start, min(BLOCK_BYTES, data.size - start)))
+def _of_blocks(data: pa.Buffer, block_bytes: int) -> Iterator[int]:
+    for start in range(0, data.size, block_bytes):
+        yield google_crc32c.value(data.slice(start, min(block_bytes, data.size - start)))
+
+
+def _block_bytes(file: FileMeta) -> int:
+    return file.block_bytes if file.blocks else BLOCK_BYTES
 
 
 class SstBytes:
@@ -55,14 +59,14 @@ class SstBytes:
             CorruptionError: it is missing, or its size or bytes are not what was written.
 
         """
-        compared = self._known(region_id, file)
-        first, last = start // BLOCK_BYTES, -(-(start + length) // BLOCK_BYTES)
+        compared, block_bytes = self._known(region_id, file), _block_bytes(file)
+        first, last = start // block_bytes, -(-(start + length) // block_bytes)
         if compared[first:last].all():
             return self._stored(region_id, file, [(start, length)])[0]
         if not file.blocks and file.size_bytes > BLOCK_BYTES:
             self.compare(region_id, file)
             return self.read(region_id, file, start, length)
-        begin = first * BLOCK_BYTES
+        begin = first * block_bytes
         data = self._compare(region_id, file, compared, first, last)
         return data[start - begin : start - begin + length]
 
@@ -71,9 +75,9 @@ class SstBytes:
 
         Requires: there is at least one range.
         """
-        compared = self._known(region_id, file)
-        first = min(start for start, _ in ranges) // BLOCK_BYTES
-        last = -(-max(start + size for start, size in ranges) // BLOCK_BYTES)
+        compared, block_bytes = self._known(region_id, file), _block_bytes(file)
+        first = min(start for start, _ in ranges) // block_bytes
+        last = -(-max(start + size for start, size in ranges) // block_bytes)
         if compared[first:last].all():
             return self._stored(region_id, file, ranges)
         return [self.read(region_id, file, start, size) for start, size in ranges]
@@ -89,8 +93,9 @@ class SstBytes:
         if compared.all():
             return
         if file.blocks:
-            for first in range(0, len(compared), _READ_BLOCKS):
-                last = min(first + _READ_BLOCKS, len(compared))
+            blocks_each = max(1, _READ_BYTES // file.block_bytes)
+            for first in range(0, len(compared), blocks_each):
+                last = min(first + blocks_each, len(compared))
                 if not compared[first:last].all():
                     self._compare(region_id, file, compared, first, last)
             return
@@ -122,7 +127,7 @@ class SstBytes:
             raise CorruptionError(
                 "the file has another size than was written", path=key, expected=file.size_bytes, found=found_bytes
             )
-        blocks = -(-file.size_bytes // BLOCK_BYTES)
+        blocks = -(-file.size_bytes // _block_bytes(file))
         return self._compared.setdefault(file.file_id, np.zeros(blocks, dtype=np.bool_))
 
     def _compare(
@@ -130,20 +135,20 @@ class SstBytes:
     ) -> bytes:
         """Read blocks, compare each, and return them."""
         key = sst_key(region_id, file.file_id)
-        start = first * BLOCK_BYTES
-        size = min(last * BLOCK_BYTES, file.size_bytes) - start
+        block_bytes = _block_bytes(file)
+        start = first * block_bytes
+        size = min(last * block_bytes, file.size_bytes) - start
         data = self._stored(region_id, file, [(start, size)])[0]
         expected = file.blocks[first:last] or (file.checksum,)
-        for checksum, found in zip(expected, _of_blocks(pa.py_buffer(data)), strict=True):
+        for checksum, found in zip(expected, _of_blocks(pa.py_buffer(data), block_bytes), strict=True):
             _check(key, checksum, found)
         compared[first:last] = True
         return data
 
     def _compare_whole(self, region_id: RegionId, file: FileMeta, compared: npt.NDArray[np.bool_]) -> None:
         key, checksum = sst_key(region_id, file.file_id), 0
-        step = _READ_BLOCKS * BLOCK_BYTES
-        for start in range(0, file.size_bytes, step):
-            data = self._stored(region_id, file, [(start, min(step, file.size_bytes - start))])[0]
+        for start in range(0, file.size_bytes, _READ_BYTES):
+            data = self._stored(region_id, file, [(start, min(_READ_BYTES, file.size_bytes - start))])[0]
             checksum = google_crc32c.extend(checksum, data)
         _check(key, file.checksum, checksum)
         compared[:] = True

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from mitoframe.kernels.series import codes_from_offsets, series_offsets
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
-from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
+from mitoframe.model.file import BLOCK_BYTES, FORMER_BLOCK_BYTES, LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.memory import POOL
 from mitoframe.model.predicate import ColumnStats
@@ -135,6 +135,7 @@ def store_sst(
         size_bytes=encoded.data.size,
         checksum=encoded.checksum,
         blocks=encoded.blocks,
+        block_bytes=BLOCK_BYTES if encoded.blocks else FORMER_BLOCK_BYTES,
         row_count=encoded.row_count,
         delete_count=encoded.delete_count,
         series_count=encoded.series_count,
