@@ -342,14 +342,14 @@ def _numbers(
     step, apart = (width, 1) if layout == PLAIN else (1, value_count)
     for number in range(count):
         for row in range(firsts[number], lasts[number]):
-            place = np.uint64(at + row * step)
+            begin = np.uint64(at + row * step)
             value = np.uint64(0)
             if apart == 1 and width == 8:
                 for byte in range(8):  # One load, once compiled.
-                    value |= np.uint64(data[place + np.uint64(byte)]) << np.uint64(8 * byte)
+                    value |= np.uint64(data[begin + np.uint64(byte)]) << np.uint64(8 * byte)
             else:
                 for byte in range(width):
-                    value |= np.uint64(data[place + np.uint64(byte * apart)]) << np.uint64(8 * byte)
+                    value |= np.uint64(data[begin + np.uint64(byte * apart)]) << np.uint64(8 * byte)
             found[filled] = _int(value)
             filled += 1
     return filled
