@@ -171,9 +171,7 @@ def _bits(data: Uint8Array, bit: int, width: int) -> np.uint64:
     if width <= 57 and place + 8 <= data.size:
         first = np.uint64(place)
         word = np.uint64(0)
-        for number in range(
-            8
-        ):  # One load, once compiled, because the index has no sign.
+        for number in range(8):  # One load, once compiled, because the index has no sign.
             word |= np.uint64(data[first + np.uint64(number)]) << np.uint64(8 * number)
         return (word >> np.uint64(bit & 7)) & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))
     value = np.uint64(0)

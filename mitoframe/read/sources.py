@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mitoframe.kernels.jit import are_ready
-from mitoframe.model.batch import Batch, OpType, gather, slices_of, take_fields
+from mitoframe.model.batch import Batch, OpType, gather, repeated, slices_of, take_fields
 from mitoframe.model.ids import Sequence
 from mitoframe.model.predicate import ALWAYS, has_foreign, residual, series_mask
 from mitoframe.model.rows import RowRanges
@@ -299,8 +299,8 @@ def _gathered(group: RowGroup, pieces: Pieces, series: pa.RecordBatch, sequence:
         series=series,
         codes=pieces.row_codes(),
         times=times,
-        sequences=np.broadcast_to(np.uint64(sequence), row_count) if sequences is None else sequences,
-        op_types=np.broadcast_to(np.uint8(OpType.PUT), row_count) if op_types is None else op_types,
+        sequences=repeated(np.uint64(sequence), row_count) if sequences is None else sequences,
+        op_types=repeated(np.uint8(OpType.PUT), row_count) if op_types is None else op_types,
         fields=group.fields(stored, as_kept=True),
     )
 
