@@ -11,9 +11,9 @@ every other system's before anything is measured: what differs fails. How a syst
 peers/queries_*.py.
 
 Warm: each query has eight sets of parameters, drawn once and the same for all, and more for warming up. Before its
-first turn a system answers some of these for half a second. A turn is one more to warm up and then the eight, each asked
-once; the systems take turns, in another order each round. The median of all those times counts. So no system can hand
-out the stored answer to the same question, but for ``lastpoint``, which has no parameters.
+first turn a system answers some of these for half a second. A turn is one more to warm up and then the eight, each
+asked once; the systems take turns, in another order each round. The median of all those times counts. So no system can
+hand out the stored answer to the same question, but for ``lastpoint``, which has no parameters.
 """
 
 from __future__ import annotations
