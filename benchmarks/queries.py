@@ -10,10 +10,10 @@ and with many files, and the memory of a full scan. Asked for alone, a section m
 every other system's before anything is measured: what differs fails. How a system is asked is told in
 peers/queries_*.py.
 
-Warm: each query has eight sets of parameters, drawn once and the same for all, and one more for warming up. A turn of a
-system is the one to warm up and then the eight, each asked once; the systems take turns, in another order each round.
-The median of all those times counts. So no system can hand out the stored answer to the same question, but for
-``lastpoint``, which has no parameters.
+Warm: each query has eight sets of parameters, drawn once and the same for all, and more for warming up. Before its
+first turn a system answers some of these for half a second. A turn is one more to warm up and then the eight, each
+asked once; the systems take turns, in another order each round. The median of all those times counts. So no system can
+hand out the stored answer to the same question, but for ``lastpoint``, which has no parameters.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ from queries_stores import DELIVERIES_FILE, YEAR_HOSTS, YEAR_HOURS, write_final
 from queries_stores import FOURFOLD as FOURFOLD_TIMES
 
 PARAMETER_SETS = 8
+WARMING_SETS = 64
+WARMING_SECONDS = 0.5
+"""A system is asked other questions of the same kind for so long before its first turn, or all there are."""
 TURN_SECONDS_MAX = 60.0
 """A turn that takes longer ends after the run that is under way."""
 HOUR_NS = 3_600 * 10**9
@@ -201,9 +204,9 @@ class Bench:
     queries: tuple[Query, ...]
 
     def questions(self, query: Query) -> list[Question]:
-        """Return the question to warm up with and those of all rounds, no two the same."""
+        """Return the question to begin each turn with, those of all rounds, and those to warm up, no two the same."""
         arguments = self.arguments
-        count = 1 + PARAMETER_SETS * arguments.rounds
+        count = 1 + PARAMETER_SETS * arguments.rounds + WARMING_SETS
         return draw(query, count, hosts=arguments.hosts, hours=arguments.hours, seed=arguments.seed)
 
     def command(self, contestant: Contestant, task: str, folder: Path, *more: str) -> list[str]:
@@ -446,6 +449,8 @@ def _measure_query(
             who = (worker.contestant.name, way)
             if who in absent:
                 continue
+            if number == 0:
+                _warm_up(worker, way, questions[-WARMING_SETS:])
             seconds = _turn(worker, way, questions, first, answers, warm.faults)
             if seconds:
                 warm.times.setdefault((query.name, *who), []).extend(seconds)
@@ -456,6 +461,14 @@ def _measure_query(
         for worker, way in started
     )
     print(f"{query.name:24} {told}", flush=True)
+
+
+def _warm_up(worker: Worker, way: str, questions: Sequence[Question]) -> None:
+    """Ask questions of which nothing is kept; where one fails, the first turn tells."""
+    ends = time.monotonic() + WARMING_SECONDS
+    for question in questions:
+        if time.monotonic() > ends or "seconds" not in worker.ask(question, way, None):
+            return
 
 
 def _turn(
@@ -705,7 +718,7 @@ def _queries_notes(bench: Bench, warm: Warm, queries: Sequence[Query]) -> list[s
 def _rule(bench: Bench) -> str:
     rounds = bench.arguments.rounds
     return (
-        f"Medians of {rounds * PARAMETER_SETS} runs, in {rounds} turns of {PARAMETER_SETS} after one to warm up. Each "
+        f"Medians of {rounds * PARAMETER_SETS} runs, in {rounds} turns of {PARAMETER_SETS} after some to warm up. Each "
         "run has other hosts and times, drawn once and the same for all systems, so that no system answers the same "
         "question twice (but for lastpoint, which has no parameters). A window as long as the data begins up to ten "
         "minutes before or after them. Plain Polars and the verbs are asked in processes of their own."

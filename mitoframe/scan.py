@@ -12,9 +12,9 @@ import polars as pl
 import pyarrow as pa
 
 from mitoframe import exporting, following, joining, verbs
-from mitoframe.frames.polars import Merge, ScanSource, from_table, lazy_frame
+from mitoframe.frames.polars import Merge, ScanSource, from_batches, from_table, lazy_frame
 from mitoframe.model.errors import InvalidInputError, SnapshotExpiredError
-from mitoframe.model.predicate import Predicate
+from mitoframe.model.predicate import Predicate, has_foreign
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import EVERYTHING, DurationLike, TimeRange
 from mitoframe.read.floats import prunable_above
@@ -105,7 +105,21 @@ class Scan:
 
     def collect(self) -> pl.DataFrame:
         """Read the rows as a Polars DataFrame."""
-        return self.to_polars().collect()
+        self.check_open()
+        found = self._few()
+        return self.to_polars().collect() if found is None else found
+
+    def _few(self) -> pl.DataFrame | None:
+        """Return the rows if they are few and the store can tell them by itself, which spares asking Polars."""
+        predicate = verbs.exact_predicate(self.where, self.metadata.arrow_schema())
+        if predicate is None or has_foreign(predicate):
+            return None
+        resolved = _Resolved(_Source(self), predicate, self.time_range)
+        if not resolved.has_schema(self.metadata):
+            return None
+        columns = self.metadata.names if self.columns is None else self.columns
+        rows = resolved.rows(columns) if columns else None
+        return None if rows is None else from_batches(rows, columns, self.metadata.arrow_schema())
 
     def to_arrow(self) -> pa.Table:
         """Read the rows as a pyarrow Table with the table's types: large strings, zones kept."""
@@ -471,8 +485,8 @@ class _Source:
         self._check_open()
         return _Resolved(self, predicate)
 
-    def plan(self, predicate: Predicate) -> ScanPlan:
-        return self.engine.plan(self.region_id, ScanRequest(predicate=predicate))
+    def plan(self, predicate: Predicate, time_range: TimeRange = EVERYTHING) -> ScanPlan:
+        return self.engine.plan(self.region_id, ScanRequest(predicate=predicate, time_range=time_range))
 
     def same_as(self, other: Any) -> bool:
         return isinstance(other, _Source) and (other.engine, other.region_id) == (self.engine, self.region_id)
@@ -481,12 +495,16 @@ class _Source:
 class _Resolved:
     """A plan as the lazy frame sees it."""
 
-    def __init__(self, source: _Source, predicate: Predicate) -> None:
+    def __init__(self, source: _Source, predicate: Predicate, time_range: TimeRange = EVERYTHING) -> None:
         self._source, self._engine, self._predicate = source, source.engine, predicate
-        self._take(source.plan(predicate))
+        self._time_range = time_range
+        self._take(source.plan(predicate, time_range))
 
     def _take(self, plan: ScanPlan) -> None:
         self._plan, self._told, self.key = plan, self._source.runs.begin(plan), plan.key
+
+    def has_schema(self, metadata: RegionMetadata) -> bool:
+        return self._plan.metadata.schema_version == metadata.schema_version
 
     def rows(self, columns: Sequence[str]) -> list[pa.RecordBatch] | None:
         return self._read(lambda: self._engine.reading.few_rows(self._plan, columns, self._told))
@@ -508,7 +526,7 @@ class _Resolved:
             with self._telling_apart():
                 return read()
         except SnapshotExpiredError:
-            self._take(self._source.plan(self._predicate))
+            self._take(self._source.plan(self._predicate, self._time_range))
             if self.key == planned:
                 raise
         with self._telling_apart():

@@ -35,7 +35,7 @@ days = flights.partition_by("day", maintain_order=True)
 # %%
 # Automatic compaction would merge files as we go; here it waits, so that there is something to see. A week of flights
 # is little data: smaller row groups let a query skip parts of a file.
-db = mito.open(OUT / "plant", compaction_trigger_files=10_000, row_group_rows=1_000)
+db = mito.open(OUT / "plant", compaction_mode="manual", row_group_rows=1_000)
 print(db.write(load_weather(), "weather", time="time_hour", tags=["origin"]))
 
 started = time.perf_counter()

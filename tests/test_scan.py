@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from polars.testing import assert_frame_equal
 
 import mitoframe as mito
 
@@ -132,3 +133,44 @@ def test_explain_says_what_is_read_and_pruned(cpu: mito.Table) -> None:
 def test_a_scan_shows_what_it_is(cpu: mito.Table) -> None:
     assert repr(cpu.scan(columns=["load", "ts"])).startswith("scan of 'cpu', columns load, ts; call")
     assert repr(cpu.scan()).startswith("scan of 'cpu', all columns; call")
+
+
+# --- read at once ---------------------------------------------------------------------------------------
+
+CONDITIONS = [
+    None,
+    pl.col("host") == "a",
+    pl.col("host") == "nobody",
+    (pl.col("load") > 2) & (pl.col("load") != 5) & pl.col("host").is_in(["a", "b"]),
+    pl.col("load").sqrt() > 2.5,
+    pl.col("load") == pl.col("load").max(),
+    pl.col("ts").dt.hour() % 2 == 0,
+    pl.col("load").map_batches(lambda loads: loads > 3, return_dtype=pl.Boolean, is_elementwise=True),
+]
+
+
+@pytest.mark.parametrize("columns", [None, ["load", "ts"], ["host"], ["ts"]], ids=str)
+@pytest.mark.parametrize("where", CONDITIONS, ids=range(len(CONDITIONS)))
+def test_rows_that_are_read_at_once_are_those_of_the_lazy_frame(cpu, where, columns):
+    for end in (None, START + timedelta(hours=6), START):
+        scan = cpu.scan(where=where, columns=columns, end=end)
+
+        assert_frame_equal(scan.collect(), scan.to_polars().collect())
+
+
+def test_few_rows_are_read_without_asking_polars_for_a_plan(monkeypatch):
+    with mito.open("memory://") as database:
+        database.write(hours(0, 5), "cpu", time="ts", tags=["host"])
+        scan = database.scan("cpu", where=pl.col("host") == "a", columns=["load"])
+        monkeypatch.setattr(type(scan), "to_polars", None)
+
+        assert scan.collect()["load"].to_list() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_scan_of_a_closed_store_is_refused_also_when_rows_would_be_few():
+    with mito.open("memory://") as database:
+        database.write(hours(0, 5), "cpu", time="ts", tags=["host"])
+        scan = database.scan("cpu")
+
+    with pytest.raises(mito.ClosedError):
+        scan.collect()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from queries_harness import HOST, LATEST_MINUTES, Question, run
+from queries_harness import HIGH_FIELD, HIGH_VALUE, HOST, LATEST_MINUTES, TIME, Question, run
 from queries_polars import ask, hosts
 from queries_stores import AT_REST, STATES, make
 
@@ -38,12 +40,16 @@ class Mitoframe:
 
     def _answer_with_verbs(self, question: Question) -> pl.DataFrame | None:
         settings: dict[str, Any] = {"start": question.start_ns, "end": question.end_ns}
-        if question.hosts:
-            settings["where"] = hosts(question)
+        where = [hosts(question)] if question.hosts else []
+        if question.kind == "high":
+            where.append(pl.col(HIGH_FIELD) > HIGH_VALUE)
+        if question.kind == "rows":
+            settings["columns"] = [TIME, *question.fields]
+        if where:
+            settings["where"] = reduce(and_, where)
         scan: Any = self._database.scan("cpu", **settings)
-        verb = "last" if question.kind == "last" else "resample"
-        if question.kind in ("high", "rows") or not hasattr(scan, verb):
-            return None
+        if question.kind in ("high", "rows"):
+            return scan.collect()
         if question.kind == "last":
             return scan.last()
         if question.kind == "means":

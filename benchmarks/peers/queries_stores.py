@@ -36,7 +36,7 @@ AT_REST = {
     "global_write_buffer_reject_bytes": 128 * GIB,
     "backfill_size_bytes": 16 * GIB,
     "auto_flush_interval_ms": 10**12,
-    "compaction_trigger_files": 10**6,
+    "compaction_mode": "manual",
     "flush_on_close": False,
 }
 ROW_GROUP_ROWS = 102_400
@@ -109,7 +109,7 @@ def _make_files(files: int, folder: Path) -> None:
     backfill.FILE_ROWS_MIN = 1
     rows = tsbs_cpu_table(YEAR_HOSTS, YEAR_HOURS, interval="60s")
     window = f"{round(YEAR_HOURS * 3_600 / files)}s"
-    settings = {"backfill_size_bytes": 1, "compaction_trigger_files": 10**6}
+    settings = {"backfill_size_bytes": 1, "compaction_mode": "manual"}
     with mitoframe.open(folder, sync="never", **settings) as database:
         database.write(rows, "cpu", time=TIME, tags=TAGS, options={"compaction_window": window})
         found = len(database["cpu"].files())

@@ -107,6 +107,14 @@ def _from_batch(rows: pa.RecordBatch) -> pl.DataFrame:
     return pl.DataFrame([pl.Series(name, column) for name, column in zip(rows.schema.names, rows.columns, strict=True)])
 
 
+def from_batches(rows: Sequence[pa.RecordBatch], columns: Sequence[str], schema: pa.Schema) -> pl.DataFrame:
+    """Make a frame of few rows that have just the named columns of a schema, in that order."""
+    if not rows:
+        types = _polars_schema(schema)
+        return pl.DataFrame(schema={name: types[name] for name in columns})
+    return _from_batch(rows[0]) if len(rows) == 1 else from_table(pa.Table.from_batches(rows))
+
+
 def to_arrow_schema(schema: Any) -> pa.Schema:
     """Convert a mapping of names to Polars types."""
     try:
@@ -154,16 +162,11 @@ class _Resolver(LazyFrameResolver):
         self._pinned.append(found)
         columns = projection if projection is not None else list(self._schema)
         rows = found.rows(columns or [next(iter(self._schema))])
-        frame = self._lazy(found, predicate) if rows is None else self._frame(rows, columns).lazy()
+        frame = self._lazy(found, predicate) if rows is None else from_batches(rows, columns, self._arrow_schema).lazy()
         if rows is None or not columns:  # Few rows come with just the columns that are asked for.
             frame = frame.select(columns)
         # Only now: a plan whose files have gone meanwhile is made anew, and has another key.
         return frame, ResolvedLazyFrameProps(version_key=found.key)
-
-    def _frame(self, rows: Sequence[pa.RecordBatch], columns: Sequence[str]) -> pl.DataFrame:
-        if not rows:
-            return pl.DataFrame(schema={name: self._schema[name] for name in columns})
-        return _from_batch(rows[0]) if len(rows) == 1 else from_table(pa.Table.from_batches(rows))
 
     def _lazy(self, found: Resolved, predicate: Predicate) -> pl.LazyFrame:
         parts = [_merge_scan(merge, self._schema) for merge in found.merges()]

@@ -169,9 +169,10 @@ def _bits(data: Uint8Array, bit: int, width: int) -> np.uint64:
     """Return ``width`` bits, up to 64, from a bit on, the lowest first. Requires: the array has them."""
     place = bit >> 3
     if width <= 57 and place + 8 <= data.size:
+        first = np.uint64(place)
         word = np.uint64(0)
-        for number in range(8):  # One load, once compiled.
-            word |= np.uint64(data[place + number]) << np.uint64(8 * number)
+        for number in range(8):  # One load, once compiled, because the index has no sign.
+            word |= np.uint64(data[first + np.uint64(number)]) << np.uint64(8 * number)
         return (word >> np.uint64(bit & 7)) & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))
     value = np.uint64(0)
     taken = 0
@@ -182,6 +183,28 @@ def _bits(data: Uint8Array, bit: int, width: int) -> np.uint64:
         taken += some
         bit += some
     return value
+
+
+@device
+def _unpack(data: Uint8Array, bit: int, width: int, count: int, found: Int64Array, filled: int) -> int:
+    """Write ``count`` numbers of ``width`` bits, up to 32, that follow each other from a bit on; return their end."""
+    place = bit >> 3
+    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+    held = np.uint64(0)
+    held_bits = 0
+    if bit & 7:
+        held = np.uint64(data[place]) >> np.uint64(bit & 7)
+        held_bits = 8 - (bit & 7)
+        place += 1
+    for at in range(filled, filled + count):
+        while held_bits < width:
+            held |= np.uint64(data[place]) << np.uint64(held_bits)
+            held_bits += 8
+            place += 1
+        found[at] = _int(held & mask)
+        held >>= np.uint64(width)
+        held_bits -= width
+    return filled + count
 
 
 @device
@@ -217,11 +240,7 @@ def _hybrid(
             first = max(firsts[number], row)
             last = min(lasts[number], row + run)
             if is_packed:
-                bit = at * 8 + (first - row) * bit_width
-                for _ in range(first, last):
-                    found[filled] = _int(_bits(data, bit, bit_width))
-                    filled += 1
-                    bit += bit_width
+                filled = _unpack(data, at * 8 + (first - row) * bit_width, bit_width, last - first, found, filled)
             else:
                 found[filled : filled + last - first] = repeated
                 filled += last - first
@@ -321,9 +340,14 @@ def _numbers(
     step, apart = (width, 1) if layout == PLAIN else (1, value_count)
     for number in range(count):
         for row in range(firsts[number], lasts[number]):
+            begin = np.uint64(at + row * step)
             value = np.uint64(0)
-            for byte in range(width):
-                value |= np.uint64(data[at + row * step + byte * apart]) << np.uint64(8 * byte)
+            if apart == 1 and width == 8:
+                for byte in range(8):  # One load, once compiled.
+                    value |= np.uint64(data[begin + np.uint64(byte)]) << np.uint64(8 * byte)
+            else:
+                for byte in range(width):
+                    value |= np.uint64(data[begin + np.uint64(byte * apart)]) << np.uint64(8 * byte)
             found[filled] = _int(value)
             filled += 1
     return filled

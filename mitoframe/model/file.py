@@ -26,8 +26,10 @@ LEVEL_HISTORY = -1
 """Row versions that were superseded before they were flushed; never in a version's list of files."""
 LEVEL_FLUSHED = 0
 LEVEL_COMPACTED = 1
-BLOCK_BYTES = 2 * 1024 * 1024
-"""How much of a file a checksum of a part covers. Written to disk: do not change it."""
+BLOCK_BYTES = 256 * 1024
+"""How much of a file a checksum of a part covers, in files that are written now."""
+FORMER_BLOCK_BYTES = 2 * 1024 * 1024
+"""The same in files of which the manifest does not say. Do not change it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class FileMeta:
     """One SST, as the manifest lists it.
 
     ``min_time`` and ``max_time`` are both included, in the time column's unit. ``checksum`` is the CRC32C of the whole
-    object, ``blocks`` are those of its blocks of `BLOCK_BYTES`, if there are several. ``delete_count`` counts delete
+    object, ``blocks`` are those of its blocks of ``block_bytes``, if there are several. ``delete_count`` counts delete
     markers among ``row_count``. Keys are unique within a file, but for tables that keep every row, and for a delete
     marker below a merged row.
 
@@ -72,6 +74,7 @@ class FileMeta:
     derived_version: ManifestVersion = FIRST_VERSION
     index: IndexMeta | None = None
     blocks: tuple[int, ...] = ()
+    block_bytes: int = FORMER_BLOCK_BYTES
     leading_tags: tuple[ColumnStats, ...] = ()
     nan_columns: tuple[int, ...] | None = None
 
@@ -95,8 +98,9 @@ class FileMeta:
             del value["index"]
         else:
             value["index"] = self.index.to_json()
-        del value["blocks"]
+        del value["blocks"], value["block_bytes"]
         if self.blocks:
+            value["block_bytes"] = self.block_bytes
             value["blocks"] = b64encode(np.array(self.blocks, dtype="<u4").tobytes()).decode()
         del value["leading_tags"], value["nan_columns"]
         if self.leading_tags:

@@ -16,6 +16,8 @@ from mitoframe.kernels.aggregate import pieces_within
 from mitoframe.model.timerange import TIME_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from mitoframe.model.batch import Codes, Take, Times
@@ -52,6 +54,17 @@ class Pieces:
     def shifted(self, by: int) -> Pieces:
         return Pieces(codes=self.codes, starts=self.starts + by, stops=self.stops + by)
 
+    @staticmethod
+    def joined(parts: Sequence[Pieces]) -> Pieces:
+        """Return all pieces of several row groups, each still counted from the first row of its own."""
+        if len(parts) == 1:
+            return parts[0]
+        return Pieces(
+            codes=np.concatenate([part.codes for part in parts]),
+            starts=np.concatenate([part.starts for part in parts]),
+            stops=np.concatenate([part.stops for part in parts]),
+        )
+
     def gathered(self) -> Pieces:
         """Return the same rows, as if they lay one after another, from row 0 on."""
         lengths = self.stops - self.starts
@@ -60,10 +73,14 @@ class Pieces:
 
     def placed(self, some: Pieces) -> Pieces:
         """Return where some of the `gathered` rows lie here; each of ``some`` is a part of one of these."""
-        gathered = self.gathered()
-        which = np.searchsorted(gathered.stops, some.starts, side="right")
-        by = self.starts[which] - gathered.starts[which]
+        which = self.holding(some)
+        by = self.starts[which] - self.gathered().starts[which]
         return Pieces(codes=some.codes, starts=some.starts + by, stops=some.stops + by)
+
+    def holding(self, some: Pieces) -> Take:
+        """Return in which of these pieces some of the `gathered` rows are; each is a part of one."""
+        which: Take = np.searchsorted(self.gathered().stops, some.starts, side="right")
+        return which
 
     def stretches(self) -> list[slice]:
         """Return the rows of each piece."""

@@ -50,7 +50,7 @@ BUFFERED_PACKED_MIN = 65_536
 """From so many rows on, those of a memtable are packed for a merge with files."""
 FEW_ROWS = 1_048_576
 """So many rows are handed over in memory."""
-FEW_CELLS = 500_000
+FEW_CELLS = 1_200_000
 """Where more values than this must be decoded, Polars is faster, if it can read the files as they are."""
 
 

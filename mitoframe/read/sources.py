@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from mitoframe.kernels.jit import are_ready
-from mitoframe.model.batch import Batch, OpType, gather, slices_of, take_fields
+from mitoframe.model.batch import Batch, OpType, gather, repeated, slices_of, take_fields
 from mitoframe.model.ids import Sequence
 from mitoframe.model.predicate import ALWAYS, has_foreign, residual, series_mask
 from mitoframe.model.rows import RowRanges
 from mitoframe.read.counts import NO_COUNTS, Counts, Read
 from mitoframe.read.pieces import Pieces, pieces_of
+from mitoframe.storage.pages import SomeRows
 from mitoframe.storage.sst_writer import PAGE_ROWS
 
 if TYPE_CHECKING:
@@ -178,18 +179,17 @@ class FileSource:
         starts = self.row_group_starts
         is_cut = not (wanted.holds(self.file.min_time) and wanted.holds(self.file.max_time))
         bounds = self.time_bounds() if is_cut and self.file.series_count < self.file.row_group_count else None
+        parts = [
+            (number, pieces.within(int(starts[number]), int(starts[number + 1])))
+            for number in self.row_groups(pieces)
+            if bounds is None or wanted.touches(*bounds[number])
+        ]
         batches, counts = [], NO_COUNTS
-        for number in self.row_groups(pieces):
-            if bounds is not None and not wanted.touches(*bounds[number]):
-                continue
-            some = pieces.within(int(starts[number]), int(starts[number + 1]))
-            read = self._pages if self._is_found_by_pages(number, some) else self._whole
-            group, some = read(number, some, wanted if is_cut else None)
-            if group is None:
-                continue
-            counts += Counts(chunks_kept=group.kept, chunks_read=group.read, bytes_read=group.bytes_read)
-            if len(some):
-                batches.append(self._visible(_gathered(group, some, series, self.file.max_sequence)))
+        for is_by_pages, some in groupby(parts, lambda part: self._is_found_by_pages(*part)):
+            for group, rows in (self._pages if is_by_pages else self._whole)(list(some), wanted if is_cut else None):
+                counts += Counts(chunks_kept=group.kept, chunks_read=group.read, bytes_read=group.bytes_read)
+                if len(rows):
+                    batches.append(self._visible(_gathered(group, rows, series, self.file.max_sequence)))
         kept = tuple(batch for batch in batches if len(batch))
         return Read(batches=kept, counts=counts + Counts(rows_read=sum(map(len, kept))))
 
@@ -216,24 +216,26 @@ class FileSource:
         page_count = -(-int(starts[number + 1] - starts[number]) // PAGE_ROWS)
         return _pages_touched(pieces) * PAGES_TIMES <= page_count
 
-    def _whole(self, number: int, pieces: Pieces, wanted: TimeRange | None) -> tuple[RowGroup, Pieces]:
-        """Read a row group and say which of its rows are wanted."""
-        group = self._row_group(number)
-        return group, pieces if wanted is None else pieces.between(group.times, wanted)
+    def _whole(self, parts: Many[tuple[int, Pieces]], wanted: TimeRange | None) -> Iterator[tuple[RowGroup, Pieces]]:
+        """Yield row groups, each with which of its rows are wanted."""
+        for number, pieces in parts:
+            group = self._row_group(number)
+            yield group, pieces if wanted is None else pieces.between(group.times, wanted)
 
-    def _pages(self, number: int, pieces: Pieces, wanted: TimeRange | None) -> tuple[RowGroup | None, Pieces]:
-        """Read of a row group the wanted rows alone, which lie one after another then; None if there are none."""
-        times = self.reader.some_times(self.metadata, self.file, number, pieces.starts, pieces.stops)
+    def _pages(self, parts: Many[tuple[int, Pieces]], wanted: TimeRange | None) -> Iterator[tuple[RowGroup, Pieces]]:
+        """Yield of several row groups the wanted rows alone, as if they were one; nothing if there are none."""
+        numbers = np.repeat([number for number, _ in parts], [len(pieces) for _, pieces in parts])
+        pieces = Pieces.joined([pieces for _, pieces in parts])
+        times = self.reader.some_times(self.metadata, self.file, _by_row_group(numbers, pieces))
         if wanted is not None:
             cut = pieces.gathered().between(times, wanted)
             if not len(cut):
-                return None, cut
+                return
             times = _cut(times, cut.stretches())
-            pieces = pieces.placed(cut)
-        group = self.reader.some_rows(
-            self.metadata, self.file, number, self.field_names, self.internal, times, pieces.starts, pieces.stops
-        )
-        return group, pieces.gathered()
+            numbers, pieces = numbers[pieces.holding(cut)], pieces.placed(cut)
+        rows = _by_row_group(numbers, pieces)
+        group = self.reader.some_rows(self.metadata, self.file, rows, self.field_names, self.internal, times)
+        yield group, pieces.gathered()
 
     def _row_group(self, number: int) -> RowGroup:
         """Read a row group, or take it from the share before, which may end where this one begins."""
@@ -251,6 +253,15 @@ class FileSource:
         if self.file.max_sequence <= self.visible:
             return batch
         return batch.take(np.flatnonzero(batch.sequences <= np.uint64(self.visible)))
+
+
+def _by_row_group(numbers: Take, pieces: Pieces) -> list[SomeRows]:
+    """Say of pieces in several row groups, counted from the first row of each, which rows of which they are."""
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    return [
+        SomeRows(int(numbers[first]), pieces.starts[first:last], pieces.stops[first:last])
+        for first, last in pairwise(edges)
+    ]
 
 
 def _pages_touched(pieces: Pieces) -> int:
@@ -288,8 +299,8 @@ def _gathered(group: RowGroup, pieces: Pieces, series: pa.RecordBatch, sequence:
         series=series,
         codes=pieces.row_codes(),
         times=times,
-        sequences=np.broadcast_to(np.uint64(sequence), row_count) if sequences is None else sequences,
-        op_types=np.broadcast_to(np.uint8(OpType.PUT), row_count) if op_types is None else op_types,
+        sequences=repeated(np.uint64(sequence), row_count) if sequences is None else sequences,
+        op_types=repeated(np.uint8(OpType.PUT), row_count) if op_types is None else op_types,
         fields=group.fields(stored, as_kept=True),
     )
 

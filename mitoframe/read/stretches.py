@@ -126,14 +126,13 @@ def _alone(plan: ScanPlan, reader: SstReader, columns: Many[str]) -> Iterator[Fi
 
 
 def _lies_at_hand(source: FileSource, wanted: TimeRange) -> bool:
-    return not source.internal and (_is_wanted(source, wanted) or _is_kept(source))
-
-
-def _is_wanted(source: FileSource, wanted: TimeRange) -> bool:
-    """Tell whether most of what would be decoded is asked for."""
+    """Tell whether most of what would be decoded is asked for, or nothing must be decoded."""
+    if source.internal:
+        return False
     starts, numbers = source.row_group_starts, source.row_groups(source.pieces)
     decoded = sum(int(starts[number + 1] - starts[number]) for number in numbers)
-    return source.pieces.row_count * _part_of_time(source, wanted) >= WANTED_MIN * decoded
+    is_wanted = source.pieces.row_count * _part_of_time(source, wanted) >= WANTED_MIN * decoded
+    return is_wanted or _are_kept(source, numbers)
 
 
 def _part_of_time(source: FileSource, wanted: TimeRange) -> float:
@@ -141,8 +140,10 @@ def _part_of_time(source: FileSource, wanted: TimeRange) -> float:
     return max(min(last + 1, wanted.end) - max(first, wanted.start), 0) / (last + 1 - first)
 
 
-def _is_kept(source: FileSource) -> bool:
-    numbers, fields, internal = source.row_groups(source.pieces), source.field_names, source.internal
+def _are_kept(source: FileSource, numbers: Many[int]) -> bool:
+    fields, internal = source.field_names, source.internal
+    if not source.reader.cache.holds_any("chunks", source.file.file_id):
+        return False
     return not source.reader.cells_to_decode(source.metadata, source.file, numbers, fields, internal)
 
 
@@ -153,7 +154,7 @@ def _bundles(source: FileSource, wanted: TimeRange) -> Iterator[list[int]]:
         yield numbers
         return
     rows_each = source.pieces.row_count * _part_of_time(source, wanted) / len(numbers)
-    count = min(LOOK_ROW_GROUPS, max(1, int(LOOK_ROWS / max(rows_each, 1)))) if _is_kept(source) else 1
+    count = min(LOOK_ROW_GROUPS, max(1, int(LOOK_ROWS / max(rows_each, 1)))) if _are_kept(source, numbers) else 1
     yield from (numbers[at : at + count] for at in range(0, len(numbers), count))
 
 

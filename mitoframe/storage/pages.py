@@ -63,7 +63,7 @@ _STORED_AS: dict[str, np.dtype[Any]] = {
 _CODECS = {"ZSTD": "zstd", "LZ4": "lz4_raw", "SNAPPY": "snappy"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chunk:
     """What is kept of a column in a row group: its data pages, a row of `PAGE_FIELDS` numbers each, and its dictionary.
 
@@ -82,6 +82,17 @@ class Chunk:
 _NO_WORDS = np.empty(0, np.int64)
 UNKNOWN = Chunk(pages=np.empty((0, PAGE_FIELDS), np.int64), dictionary=_NO_WORDS, codec=None)
 """Stands for a chunk that only Arrow can read."""
+
+
+class SomeRows(NamedTuple):
+    """Rows ``starts[i] <= row < stops[i]`` of row group ``number``, counted from its first.
+
+    The ranges ascend, and none is empty; there is one at least.
+    """
+
+    number: int
+    starts: Take
+    stops: Take
 
 
 class Asked(NamedTuple):
@@ -106,56 +117,56 @@ class PageReader:
         self._cache = cache
 
     def read(
-        self,
-        region_id: RegionId,
-        file: FileMeta,
-        parquet: pq.FileMetaData,
-        number: int,
-        asked: Many[Asked],
-        starts: Take,
-        stops: Take,
+        self, region_id: RegionId, file: FileMeta, parquet: pq.FileMetaData, asked: Many[Asked], wanted: Many[SomeRows]
     ) -> list[Found | None]:
-        """Return some rows of columns in a row group, one range after the other; None where only Arrow can read them.
-
-        Requires: rows ``starts[i] <= row < stops[i]`` are counted from the row group's first, ascend, and no range is
-        empty.
+        """Return some rows of columns, one range after the other; None where only Arrow can read a column.
 
         Raises:
             CorruptionError: a page is not what was written.
 
         """
-        chunks = self._chunks(region_id, file, parquet, number, asked)
-        known = [at for at, chunk in enumerate(chunks) if chunk is not UNKNOWN]
-        found: list[Found | None] = [None] * len(asked)
-        if not known:
-            return found
-        touched = [_touched(chunks[at], starts, stops) for at in known]
+        chunks = self._chunks(region_id, file, parquet, asked, [rows.number for rows in wanted])
+        known = [at for at, of_column in enumerate(chunks) if UNKNOWN not in of_column]
+        todo = [(chunk, rows) for at in known for chunk, rows in zip(chunks[at], wanted, strict=True)]
+        touched = [_touched(chunk, rows) for chunk, rows in todo]
         spans = [(int(pages[0, BEGIN]), int(pages[-1, END] - pages[0, BEGIN])) for pages in touched]
-        bodies = self._bytes.read_ranges(region_id, file, spans)
+        bodies = self._bytes.read_ranges(region_id, file, spans) if spans else ()
         key = partial(sst_key, region_id, file.file_id)
-        for at, pages, body in zip(known, touched, bodies, strict=True):
-            rows = _rows(chunks[at], pages, memoryview(body), starts, stops, key)
-            if rows is not None:
-                found[at] = Found(_as_arrow(*rows, asked[at].data_type), len(body))
+        decoded = [
+            _rows(chunk, pages, memoryview(body), rows, key)
+            for (chunk, rows), pages, body in zip(todo, touched, bodies, strict=True)
+        ]
+        found: list[Found | None] = [None] * len(asked)
+        for begin, at in zip(range(0, len(todo), len(wanted)), known, strict=True):
+            parts = [part for part in decoded[begin : begin + len(wanted)] if part is not None]
+            if len(parts) == len(wanted):
+                size = sum(size for _, size in spans[begin : begin + len(wanted)])
+                found[at] = Found(_as_arrow(*_joined(parts), asked[at].data_type), size)
         return found
 
     def _chunks(
-        self, region_id: RegionId, file: FileMeta, parquet: pq.FileMetaData, number: int, asked: Many[Asked]
-    ) -> list[Chunk]:
-        """Return what is known of chunks, after a look at those that were never asked for."""
-        found = [self._cache.get("pages", file.file_id, (number, place)) for place, _ in asked]
-        missing = [at for at, chunk in enumerate(found) if chunk is None]
+        self,
+        region_id: RegionId,
+        file: FileMeta,
+        parquet: pq.FileMetaData,
+        asked: Many[Asked],
+        numbers: Many[int],
+    ) -> list[list[Chunk]]:
+        """Return what is known of each column's chunks, after a look at those that were never asked for."""
+        found = [[self._cache.get("pages", file.file_id, (number, place)) for number in numbers] for place, _ in asked]
+        missing = [
+            (at, which) for at, chunks in enumerate(found) for which, chunk in enumerate(chunks) if chunk is None
+        ]
         if missing:
-            row_group = parquet.row_group(number)
-            columns = [row_group.column(asked[at].place) for at in missing]
+            columns = [parquet.row_group(numbers[which]).column(asked[at].place) for at, which in missing]
             ranges = [(_start_of(column), column.total_compressed_size) for column in columns]
             datas = self._bytes.read_ranges(region_id, file, ranges)
-            for at, column, data in zip(missing, columns, datas, strict=True):
+            key = partial(sst_key, region_id, file.file_id)
+            for (at, which), column, data in zip(missing, columns, datas, strict=True):
                 place, data_type = asked[at]
-                key = partial(sst_key, region_id, file.file_id)
                 chunk = _chunk(column, parquet.schema.column(place), data_type, data, key)
-                self._cache.put("pages", file.file_id, (number, place), chunk, chunk.size_bytes)
-                found[at] = chunk
+                self._cache.put("pages", file.file_id, (numbers[which], place), chunk, chunk.size_bytes)
+                found[at][which] = chunk
         return found
 
 
@@ -205,14 +216,14 @@ def _dictionary(
     return values.view(f"<i{page[WIDTH]}").astype(np.int64)
 
 
-def _touched(chunk: Chunk, starts: Take, stops: Take) -> npt.NDArray[np.int64]:
-    """Return the pages from the first to the last that holds a row of some ranges."""
+def _touched(chunk: Chunk, rows: SomeRows) -> npt.NDArray[np.int64]:
+    """Return the pages from the first to the last that holds some of the rows."""
     firsts = chunk.pages[:, FIRST]
-    return chunk.pages[firsts.searchsorted(starts[0], side="right") - 1 : firsts.searchsorted(stops[-1])]
+    return chunk.pages[firsts.searchsorted(rows.starts[0], side="right") - 1 : firsts.searchsorted(rows.stops[-1])]
 
 
 def _rows(
-    chunk: Chunk, pages: npt.NDArray[np.int64], body: memoryview, starts: Take, stops: Take, key: Callable[[], str]
+    chunk: Chunk, pages: npt.NDArray[np.int64], body: memoryview, rows: SomeRows, key: Callable[[], str]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None:
     """Return the bits of some rows, and which are not null if some may be; None if only Arrow can decode them.
 
@@ -229,8 +240,20 @@ def _rows(
         placed[:, BEGIN] = placed[:, END] - sizes
         unpacked = [_unpacked(page, chunk.codec, size) for page, size in zip(stored, sizes.tolist(), strict=True)]
         body = memoryview(unpacked[0] if len(unpacked) == 1 else b"".join(unpacked))
-    values, present = page_rows(np.frombuffer(body, np.uint8), placed.reshape(-1), chunk.dictionary, starts, stops)
+    values, present = page_rows(
+        np.frombuffer(body, np.uint8), placed.reshape(-1), chunk.dictionary, rows.starts, rows.stops
+    )
     return (values, present) if len(values) else None
+
+
+def _joined(
+    parts: Many[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Put rows of several row groups one after another. One that has no nulls may be the neighbour of one that has."""
+    if len(parts) == 1:
+        return parts[0]
+    present = [there if len(there) else np.ones(len(values), np.bool_) for values, there in parts]
+    return np.concatenate([values for values, _ in parts]), np.concatenate(present)
 
 
 def is_plain_number(data_type: pa.DataType) -> bool:

@@ -38,7 +38,7 @@ import pyarrow.compute as pc
 from mitoframe.kernels.dedup import first_valid, keep_repeated, version_spans
 from mitoframe.kernels.merge import ALIKE, NOTHING_DELETED, merge_and_keep_last, merge_runs
 from mitoframe.kernels.sort import sort_and_keep_last, sort_rows
-from mitoframe.model.batch import Batch, OpType, concat_numbers, fields_without_columns, gather
+from mitoframe.model.batch import Batch, OpType, concat_numbers, fields_without_columns, gather, repeated
 from mitoframe.model.memory import POOL
 from mitoframe.storage.series import unify
 from mitoframe.storage.sst_reader import packed, unpacked
@@ -114,10 +114,10 @@ class SortedRows:
         pile, count = self.pile, len(indices)
         return Batch(
             series=pile.series,
-            codes=gather(pile.codes, indices) if keys else np.broadcast_to(np.int32(0), count),
-            times=gather(pile.times, indices) if keys else np.broadcast_to(np.int64(0), count),
-            sequences=gather(pile.sequences.whole, indices) if versions else np.broadcast_to(np.uint64(0), count),
-            op_types=gather(pile.op_types.whole, indices) if versions else np.broadcast_to(np.uint8(OpType.PUT), count),
+            codes=gather(pile.codes, indices) if keys else repeated(np.int32(0), count),
+            times=gather(pile.times, indices) if keys else repeated(np.int64(0), count),
+            sequences=gather(pile.sequences.whole, indices) if versions else repeated(np.uint64(0), count),
+            op_types=gather(pile.op_types.whole, indices) if versions else repeated(np.uint8(OpType.PUT), count),
             fields=self._gather_fields(indices, start, stop),
         )
 
@@ -211,7 +211,7 @@ def merge_coded_rows(runs: Sequence[Batch], dedup: Dedup, *, drop_deletes: bool)
 def merge_coded_parts(runs: Sequence[Sequence[Batch]], dedup: Dedup, *, drop_deletes: bool) -> SortedRows:
     """`merge_coded_rows` for runs that come in parts, one after the other; to join them first would cost a copy.
 
-    Sequences that are the same in all of a part need not be written out: `np.broadcast_to` does.
+    Sequences that are the same in all of a part need not be written out: `repeated` does.
 
     Requires: each run has a part.
     """

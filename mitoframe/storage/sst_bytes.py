@@ -1,8 +1,8 @@
 """The bytes of SSTs, none of which is handed out before it was compared with the manifest.
 
-The manifest has a CRC32C of every block of `BLOCK_BYTES` of a file, so that a reader who wants little of it reads and
-compares little. A file that was written before there were such, and one that fits a block, is compared whole, before
-its first byte is handed out. What was compared is remembered for the life of the process.
+The manifest has a CRC32C of every block of a file (``FileMeta.block_bytes``), so that a reader who wants little of it
+reads and compares little. A file that was written before there were such, and one that fits a block, is compared whole,
+before its first byte is handed out. What was compared is remembered for the life of the process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import google_crc32c
-import numpy as np
 import pyarrow as pa
 
 from mitoframe.model.errors import CorruptionError
@@ -21,24 +20,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Sequence as Many
 
-    import numpy.typing as npt
-
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import FileId, RegionId
     from mitoframe.ports import ObjectStore
 
-_READ_BLOCKS = 4
-"""So many blocks are read at once where all of a file is compared."""
+_READ_BYTES = 8 * 1024 * 1024
+"""So much is read at once where all of a file is compared."""
 
 
 def block_checksums(data: pa.Buffer) -> tuple[int, ...]:
-    """Return the CRC32C of each block, none if there is but one."""
-    return tuple(_of_blocks(data)) if data.size > BLOCK_BYTES else ()
+    """Return the CRC32C of each block of `BLOCK_BYTES`, none if there is but one."""
+    return tuple(_of_blocks(data, BLOCK_BYTES)) if data.size > BLOCK_BYTES else ()
 
 
-def _of_blocks(data: pa.Buffer) -> Iterator[int]:
-    for start in range(0, data.size, BLOCK_BYTES):
-        yield google_crc32c.value(data.slice(start, min(BLOCK_BYTES, data.size - start)))
+def _of_blocks(data: pa.Buffer, block_bytes: int) -> Iterator[int]:
+    for start in range(0, data.size, block_bytes):
+        yield google_crc32c.value(data.slice(start, min(block_bytes, data.size - start)))
+
+
+def _block_bytes(file: FileMeta) -> int:
+    return file.block_bytes if file.blocks else BLOCK_BYTES
 
 
 class SstBytes:
@@ -46,7 +47,7 @@ class SstBytes:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._compared: dict[FileId, npt.NDArray[np.bool_]] = {}
+        self._compared: dict[FileId, bytearray] = {}
 
     def read(self, region_id: RegionId, file: FileMeta, start: int, length: int) -> bytes:
         """Return some bytes of a file.
@@ -55,28 +56,34 @@ class SstBytes:
             CorruptionError: it is missing, or its size or bytes are not what was written.
 
         """
-        compared = self._known(region_id, file)
-        first, last = start // BLOCK_BYTES, -(-(start + length) // BLOCK_BYTES)
-        if compared[first:last].all():
-            return self._stored(region_id, file, [(start, length)])[0]
-        if not file.blocks and file.size_bytes > BLOCK_BYTES:
-            self.compare(region_id, file)
-            return self.read(region_id, file, start, length)
-        begin = first * BLOCK_BYTES
-        data = self._compare(region_id, file, compared, first, last)
-        return data[start - begin : start - begin + length]
+        return self.read_ranges(region_id, file, [(start, length)])[0]
 
     def read_ranges(self, region_id: RegionId, file: FileMeta, ranges: Many[tuple[int, int]]) -> Many[bytes]:
-        """Return what `read` does for each (start, length), in one request if all around was compared before.
+        """Return what `read` does for each (start, length). What was compared before is read in one request."""
+        compared, block_bytes = self._known(region_id, file), _block_bytes(file)
+        bounds = [(start // block_bytes, -(-(start + length) // block_bytes)) for start, length in ranges]
+        found: list[bytes | None] = [None] * len(ranges)
+        for at, (first, last) in enumerate(bounds):
+            if compared.find(0, first, last) >= 0:
+                found[at] = self._read_new(region_id, file, compared, bounds[at], ranges[at])
+        known = [at for at, data in enumerate(found) if data is None]
+        if known:
+            stored = self._stored(region_id, file, [ranges[at] for at in known])
+            for at, data in zip(known, stored, strict=True):
+                found[at] = data
+        return [data for data in found if data is not None]
 
-        Requires: there is at least one range.
-        """
-        compared = self._known(region_id, file)
-        first = min(start for start, _ in ranges) // BLOCK_BYTES
-        last = -(-max(start + size for start, size in ranges) // BLOCK_BYTES)
-        if compared[first:last].all():
-            return self._stored(region_id, file, ranges)
-        return [self.read(region_id, file, start, size) for start, size in ranges]
+    def _read_new(
+        self, region_id: RegionId, file: FileMeta, compared: bytearray, blocks: tuple[int, int], wanted: tuple[int, int]
+    ) -> bytes:
+        """Read bytes of blocks of which some were not compared yet."""
+        start, length = wanted
+        if not file.blocks and file.size_bytes > BLOCK_BYTES:
+            self.compare(region_id, file)
+            return self._stored(region_id, file, [wanted])[0]
+        begin = blocks[0] * _block_bytes(file)
+        data = self._compare(region_id, file, compared, *blocks)
+        return data[start - begin : start - begin + length]
 
     def compare(self, region_id: RegionId, file: FileMeta) -> None:
         """Compare with the manifest what of a file was not yet.
@@ -86,12 +93,13 @@ class SstBytes:
 
         """
         compared = self._known(region_id, file)
-        if compared.all():
+        if 0 not in compared:
             return
         if file.blocks:
-            for first in range(0, len(compared), _READ_BLOCKS):
-                last = min(first + _READ_BLOCKS, len(compared))
-                if not compared[first:last].all():
+            blocks_each = max(1, _READ_BYTES // file.block_bytes)
+            for first in range(0, len(compared), blocks_each):
+                last = min(first + blocks_each, len(compared))
+                if compared.find(0, first, last) >= 0:
                     self._compare(region_id, file, compared, first, last)
             return
         self._compare_whole(region_id, file, compared)
@@ -108,7 +116,7 @@ class SstBytes:
         except FileNotFoundError as error:
             raise CorruptionError("the manifest lists this file, but it is missing", path=key) from error
 
-    def _known(self, region_id: RegionId, file: FileMeta) -> npt.NDArray[np.bool_]:
+    def _known(self, region_id: RegionId, file: FileMeta) -> bytearray:
         """Return which blocks were compared, after a look at the size if none was yet."""
         known = self._compared.get(file.file_id)
         if known is not None:
@@ -122,31 +130,29 @@ class SstBytes:
             raise CorruptionError(
                 "the file has another size than was written", path=key, expected=file.size_bytes, found=found_bytes
             )
-        blocks = -(-file.size_bytes // BLOCK_BYTES)
-        return self._compared.setdefault(file.file_id, np.zeros(blocks, dtype=np.bool_))
+        blocks = -(-file.size_bytes // _block_bytes(file))
+        return self._compared.setdefault(file.file_id, bytearray(blocks))
 
-    def _compare(
-        self, region_id: RegionId, file: FileMeta, compared: npt.NDArray[np.bool_], first: int, last: int
-    ) -> bytes:
+    def _compare(self, region_id: RegionId, file: FileMeta, compared: bytearray, first: int, last: int) -> bytes:
         """Read blocks, compare each, and return them."""
         key = sst_key(region_id, file.file_id)
-        start = first * BLOCK_BYTES
-        size = min(last * BLOCK_BYTES, file.size_bytes) - start
+        block_bytes = _block_bytes(file)
+        start = first * block_bytes
+        size = min(last * block_bytes, file.size_bytes) - start
         data = self._stored(region_id, file, [(start, size)])[0]
         expected = file.blocks[first:last] or (file.checksum,)
-        for checksum, found in zip(expected, _of_blocks(pa.py_buffer(data)), strict=True):
+        for checksum, found in zip(expected, _of_blocks(pa.py_buffer(data), block_bytes), strict=True):
             _check(key, checksum, found)
-        compared[first:last] = True
+        compared[first:last] = bytes([1]) * (last - first)
         return data
 
-    def _compare_whole(self, region_id: RegionId, file: FileMeta, compared: npt.NDArray[np.bool_]) -> None:
+    def _compare_whole(self, region_id: RegionId, file: FileMeta, compared: bytearray) -> None:
         key, checksum = sst_key(region_id, file.file_id), 0
-        step = _READ_BLOCKS * BLOCK_BYTES
-        for start in range(0, file.size_bytes, step):
-            data = self._stored(region_id, file, [(start, min(step, file.size_bytes - start))])[0]
+        for start in range(0, file.size_bytes, _READ_BYTES):
+            data = self._stored(region_id, file, [(start, min(_READ_BYTES, file.size_bytes - start))])[0]
             checksum = google_crc32c.extend(checksum, data)
         _check(key, file.checksum, checksum)
-        compared[:] = True
+        compared[:] = bytes([1]) * len(compared)
 
 
 def _check(key: str, expected: int, found: int) -> None:

@@ -35,7 +35,7 @@ from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetada
 from mitoframe.model.timerange import EVERYTHING, TIME_MAX
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.compat import fit_fields, former_fields, is_unchanged
-from mitoframe.storage.pages import Asked, Found, PageReader, is_plain_number
+from mitoframe.storage.pages import Asked, Found, PageReader, SomeRows, is_plain_number
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import decode_series
 from mitoframe.storage.sst_bytes import SstBytes
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mitoframe.model.batch import Codes, Take
+    from mitoframe.model.batch import Codes
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import FileId, RegionId
     from mitoframe.model.schema import Column
@@ -263,37 +263,33 @@ class SstReader:
             bytes_read=_stored_bytes(footer.parquet, number, missing) if missing else 0,
         )
 
-    def some_times(
-        self, metadata: RegionMetadata, file: FileMeta, number: int, starts: Take, stops: Take
-    ) -> npt.NDArray[np.int64]:
-        """Return the times of some rows of a row group; which ones is said as in `some_rows`."""
+    def some_times(self, metadata: RegionMetadata, file: FileMeta, wanted: Many[SomeRows]) -> npt.NDArray[np.int64]:
+        """Return the times of some rows, one range after the other."""
         time = metadata.time
-        found = self._some_values(metadata, file, number, {time.name: time.type}, starts, stops)
+        found = self._some_values(metadata, file, wanted, {time.name: time.type})
         return _integers(found[time.name].values)
 
     def some_rows(
         self,
         metadata: RegionMetadata,
         file: FileMeta,
-        number: int,
+        wanted: Many[SomeRows],
         field_names: Many[str],
         internal: Many[str],
         times: npt.NDArray[np.int64],
-        starts: Take,
-        stops: Take,
     ) -> RowGroup:
-        """Return some rows of a row group, of which ``times`` are known, as if there were no others.
+        """Return some rows, of which ``times`` are known, as if they were a row group.
 
         Of columns that are not kept only the pages with these rows are read, if they are numbers, and nothing of them
-        is kept. Requires: rows ``starts[i] <= row < stops[i]`` are counted from the row group's first, ascend, and no
-        range is empty.
+        is kept.
         """
         footer = self.footer(metadata, file)
         stored = former_fields(footer.metadata, metadata, field_names)
         types = {name: _INTERNAL_TYPES[name] for name in internal} | {former.name: former.type for former in stored}
-        found = self._some_values(metadata, file, number, types, starts, stops)
+        found = self._some_values(metadata, file, wanted, types)
         numbers = {name: unpacked(found[name].values).to_numpy() for name in internal}
         fields = {former.name: found[former.name].values for former in stored}
+        kept = sum(not each.bytes_read for each in found.values())
         return RowGroup(
             times=times,
             stored=pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
@@ -302,45 +298,53 @@ class SstReader:
             fit=lambda rows: fit_fields(rows, footer.metadata, metadata, field_names),
             sequences=_placed(numbers[SEQUENCE_COLUMN], file) if SEQUENCE_COLUMN in numbers else None,
             op_types=numbers.get(OP_TYPE_COLUMN),
-            kept=sum(not each.bytes_read for each in found.values()),
-            read=sum(each.bytes_read > 0 for each in found.values()),
+            kept=kept * len(wanted),
+            read=(len(found) - kept) * len(wanted),
             bytes_read=sum(each.bytes_read for each in found.values()),
         )
 
     def _some_values(
-        self,
-        metadata: RegionMetadata,
-        file: FileMeta,
-        number: int,
-        types: Mapping[str, pa.DataType],
-        starts: Take,
-        stops: Take,
+        self, metadata: RegionMetadata, file: FileMeta, wanted: Many[SomeRows], types: Mapping[str, pa.DataType]
     ) -> dict[str, Found]:
-        """Return some rows of columns, each as it may be kept."""
+        """Return some rows of columns; what is kept of all their row groups is cut out of that."""
         footer = self.footer(metadata, file)
         found = {}
-        for name in types:
-            kept = self.cache.get("chunks", file.file_id, (number, name))
-            if kept is not None:
-                found[name] = Found(_cut(kept, starts, stops), 0)
+        for name in types if self.cache.holds_any("chunks", file.file_id) else ():
+            kept = [self.cache.get("chunks", file.file_id, (rows.number, name)) for rows in wanted]
+            if all(column is not None for column in kept):
+                found[name] = Found(_cut(kept, wanted), 0)
         asked = {
             name: Asked(place, data_type)
             for name, data_type in types.items()
             if name not in found and is_plain_number(data_type) and (place := footer.place(name)) is not None
         }
         if asked:
-            read = self._pages.read(
-                metadata.region_id, file, footer.parquet, number, list(asked.values()), starts, stops
-            )
+            read = self._pages.read(metadata.region_id, file, footer.parquet, list(asked.values()), wanted)
             found |= {name: each for name, each in zip(asked, read, strict=True) if each is not None}
-        left = {name: data_type for name, data_type in types.items() if name not in found}
-        if left:
-            columns, _ = self._columns(metadata, file, footer, number, list(left), left)
-            for name, column in columns.items():
-                self.cache.put("chunks", file.file_id, (number, name), column, column.get_total_buffer_size())
-                size = _stored_bytes(footer.parquet, number, [name])
-                found[name] = Found(_cut(column, starts, stops), size)
+        for name in types.keys() - found.keys():
+            found[name] = self._whole_column(metadata, file, footer, name, types[name], wanted)
         return found
+
+    def _whole_column(
+        self,
+        metadata: RegionMetadata,
+        file: FileMeta,
+        footer: Footer,
+        name: str,
+        data_type: pa.DataType,
+        wanted: Many[SomeRows],
+    ) -> Found:
+        """Return some rows of a column that is read, and kept, by whole row groups."""
+        columns, bytes_read = [], 0
+        for rows in wanted:
+            read, missing = self._columns(metadata, file, footer, rows.number, [name], {name: data_type})
+            column = read[name]
+            if missing:
+                size = column.get_total_buffer_size()
+                self.cache.put("chunks", file.file_id, (rows.number, name), column, size)
+                bytes_read += _stored_bytes(footer.parquet, rows.number, missing)
+            columns.append(column)
+        return Found(_cut(columns, wanted), bytes_read)
 
     @staticmethod
     def _idle(footer: Footer) -> pq.ParquetFile | None:
@@ -539,10 +543,18 @@ def _integers(times: pa.Array) -> npt.NDArray[np.int64]:
     return integers
 
 
-def _cut(column: pa.Array, starts: Take, stops: Take) -> pa.Array:
-    """Return some rows of a column, one range after the other."""
-    parts = [column.slice(start, stop - start) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
-    return parts[0] if len(parts) == 1 else pa.concat_arrays(parts, memory_pool=POOL)
+def _cut(columns: Many[pa.Array], wanted: Many[SomeRows]) -> pa.Array:
+    """Return some rows of a column, which may be kept packed, one range after the other."""
+    parts = [
+        column.slice(start, stop - start)
+        for column, (_, starts, stops) in zip(columns, wanted, strict=True)
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    if len(columns) > 1:  # Each may be packed in a way of its own.
+        parts = list(map(unpacked, parts))
+    return pa.concat_arrays(parts, memory_pool=POOL)
 
 
 def _stored_columns(footer: Footer, metadata: RegionMetadata, field_names: Many[str]) -> list[str]:

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from mitoframe.kernels.series import codes_from_offsets, series_offsets
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
-from mitoframe.model.file import BLOCK_BYTES, LEVEL_FLUSHED, FileMeta
+from mitoframe.model.file import BLOCK_BYTES, FORMER_BLOCK_BYTES, LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.memory import POOL
 from mitoframe.model.predicate import ColumnStats
@@ -112,6 +112,7 @@ def write_sst(
         size_bytes=blocks.size_bytes,
         checksum=blocks.checksum,
         blocks=tuple(blocks.checksums) if len(blocks.checksums) > 1 else (),
+        block_bytes=BLOCK_BYTES if len(blocks.checksums) > 1 else FORMER_BLOCK_BYTES,
         created_ms=created_ms,
         **facts.told(metadata, rows.series),
     )
@@ -144,6 +145,7 @@ def store_sst(
         size_bytes=encoded.data.size,
         checksum=encoded.checksum,
         blocks=encoded.blocks,
+        block_bytes=BLOCK_BYTES if encoded.blocks else FORMER_BLOCK_BYTES,
         row_count=encoded.row_count,
         delete_count=encoded.delete_count,
         series_count=encoded.series_count,

@@ -50,20 +50,20 @@ def told(db: mito.Database, condition) -> frozenset[str]:
 @pytest.mark.parametrize(
     ("condition", "columns"),
     [
-        (Compare("cpu", ">", 15.0), {"cpu"}),
-        (Compare("cpu", ">=", 9.0), set()),
-        (Compare("cpu", ">=", 9.5), {"cpu"}),
-        (Compare("cpu", "<", 15.0), set()),
-        (Compare("rack", ">", 15), set()),
-        (And((Compare("cpu", ">", 15.0), Compare("load", ">", 25.0))), {"cpu", "load"}),
-        (And((Compare("cpu", ">", -5.0), Compare("load", ">", 25.0), IsNull("rack"))), {"load"}),
-        (Or((Compare("cpu", ">", 15.0), Compare("load", ">", 25.0))), set()),
+        (Compare("cpu", ">", 15.0), ("cpu",)),
+        (Compare("cpu", ">=", 9.0), ()),
+        (Compare("cpu", ">=", 9.5), ("cpu",)),
+        (Compare("cpu", "<", 15.0), ()),
+        (Compare("rack", ">", 15), ()),
+        (And((Compare("cpu", ">", 15.0), Compare("load", ">", 25.0))), ("cpu", "load")),
+        (And((Compare("cpu", ">", -5.0), Compare("load", ">", 25.0), IsNull("rack"))), ("load",)),
+        (Or((Compare("cpu", ">", 15.0), Compare("load", ">", 25.0))), ()),
     ],
     ids=repr,
 )
 def test_columns_are_told_where_a_row_group_holds_nothing_above(condition, columns):
     with store(RISING, RISING) as db:
-        assert told(db, condition) == columns
+        assert told(db, condition) == set(columns)
 
 
 def test_one_file_with_nan_or_of_which_nothing_is_known_is_enough_to_tell_nothing():

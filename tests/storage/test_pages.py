@@ -22,6 +22,7 @@ from mitoframe.model.file import FileMeta
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetadata
 from mitoframe.storage import sst_writer
 from mitoframe.storage.cache import Cache
+from mitoframe.storage.pages import SomeRows
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import sort_batches
 from mitoframe.storage.sst_reader import SstReader, unpacked
@@ -58,9 +59,9 @@ def reader_of(data: bytes) -> SstReader:
 
 def some_rows(reader: SstReader, metadata: RegionMetadata, file: FileMeta, starts: list[int], stops: list[int]):
     names = [column.name for column in metadata.fields]
-    places = np.array(starts), np.array(stops)
-    times = reader.some_times(metadata, file, 0, *places)
-    return reader.some_rows(metadata, file, 0, names, INTERNAL, times, *places)
+    wanted = [SomeRows(0, np.array(starts), np.array(stops))]
+    times = reader.some_times(metadata, file, wanted)
+    return reader.some_rows(metadata, file, wanted, names, INTERNAL, times)
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["flushed", "compacted"])

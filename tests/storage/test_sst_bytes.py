@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.model.errors import CorruptionError
-from mitoframe.model.file import BLOCK_BYTES, FileMeta
+from mitoframe.model.file import BLOCK_BYTES, FORMER_BLOCK_BYTES, FileMeta
 from mitoframe.storage import sst_bytes, sst_writer
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import sort_batches
@@ -45,15 +45,21 @@ class Counting(MemoryObjectStore):
 @contextmanager
 def blocks_of(size_bytes: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (sst_bytes, sst_writer):
-            patch.setattr(module, "BLOCK_BYTES", size_bytes)
+        patch.setattr(sst_bytes, "BLOCK_BYTES", size_bytes)
+        patch.setattr(sst_bytes, "_READ_BYTES", 4 * size_bytes)
+        patch.setattr(sst_writer, "BLOCK_BYTES", size_bytes)
         yield
 
 
 def described(data: bytes, *, has_blocks: bool = True) -> FileMeta:
     """Describe bytes as the manifest does, or as one does that was written before blocks had checksums."""
     blocks = block_checksums(pa.py_buffer(data)) if has_blocks else ()
-    facts = {"size_bytes": len(data), "checksum": google_crc32c.value(data), "blocks": blocks}
+    facts = {
+        "size_bytes": len(data),
+        "checksum": google_crc32c.value(data),
+        "blocks": blocks,
+        "block_bytes": sst_bytes.BLOCK_BYTES,
+    }
     return file_of("a", 0, 1, **facts)
 
 
@@ -192,7 +198,7 @@ def test_an_sst_of_several_blocks_reads_as_one_of_a_single_block(sst):
 
     assert again == data
     assert (alone.blocks, len(file.blocks)) == ((), -(-file.size_bytes // BLOCK))
-    assert replace(file, blocks=()) == alone
+    assert replace(file, blocks=(), block_bytes=alone.block_bytes) == alone
     whole = SstReader(Counting(data)).read(METADATA, alone, range(alone.row_group_count), ["cpu"])
     assert rows_of(batch) == rows_of(whole)
     assert len(batch) == ROWS
@@ -223,14 +229,28 @@ def test_an_sst_that_was_written_before_blocks_had_checksums_is_compared_whole(s
 
 
 def test_checksums_of_blocks_survive_being_json_and_a_file_of_one_block_is_written_as_before():
-    file = file_of("a", 0, 1, blocks=(0, 1, 2**32 - 1))
+    file = file_of("a", 0, 1, blocks=(0, 1, 2**32 - 1), block_bytes=1 << 20)
 
     assert FileMeta.from_json(json.loads(json.dumps(file.to_json()))) == file
-    assert "blocks" not in file_of("a", 0, 1).to_json()
+    assert not {"blocks", "block_bytes"} & file_of("a", 0, 1).to_json().keys()
+
+
+def test_blocks_of_a_file_that_does_not_say_how_large_they_are_have_the_former_size():
+    data = bytes(range(256)) * (FORMER_BLOCK_BYTES // 256) + b"more"
+    size = FORMER_BLOCK_BYTES
+    blocks = google_crc32c.value(data[:size]), google_crc32c.value(data[size:])
+    known = file_of("a", 0, 1, size_bytes=len(data), checksum=google_crc32c.value(data), blocks=blocks).to_json()
+    del known["block_bytes"]
+    file = FileMeta.from_json(known)
+    store = Counting(data)
+
+    assert SstBytes(store).read(REGION, file, size, 4) == b"more"
+    assert store.ranges == [(size, 4)]
+    with pytest.raises(CorruptionError, match=NOT_WRITTEN):
+        SstBytes(Counting(damaged(data, 7))).read(REGION, file, 0, 1)
 
 
 def test_a_file_has_checksums_of_blocks_if_it_is_larger_than_one():
-    assert BLOCK_BYTES == 2 * 1024 * 1024, "it is written to disk by way of the checksums"
     assert block_checksums(pa.py_buffer(bytes(BLOCK_BYTES))) == ()
     assert block_checksums(pa.py_buffer(bytes(BLOCK_BYTES + 1))) == (
         google_crc32c.value(bytes(BLOCK_BYTES)),
