@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -133,7 +132,7 @@ def test_damage_in_a_page_is_found_even_in_bytes_that_were_compared() -> None:
 
     for bit in range(0, (len(store.data) - 8 - footer_bytes) * 8, 13):
         store.exchange(store.flipped(bit))
-        store.engine.reader._bytes._compared[store.file.file_id] = np.ones(1, dtype=np.bool_)
+        store.engine.reader._bytes._compared[store.file.file_id] = bytearray([1])
         try:
             assert collected(store).equals(expected)
         except mito.CorruptionError:
