@@ -552,7 +552,7 @@ class KeepMachine(QueryMachine):
 
 
 SETTINGS = settings(
-    max_examples=2_500 if NIGHTLY else 110,
+    max_examples=2_500 if NIGHTLY else 102,
     stateful_step_count=60,
     deadline=None,
     derandomize=not NIGHTLY,
