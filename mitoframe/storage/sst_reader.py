@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -388,13 +389,10 @@ class SstReader:
         missing = [name for name, column in found.items() if column is None]
         if not missing:
             return found, []
-        key = sst_key(metadata.region_id, file.file_id)
-        try:
+        with _reading_rows(metadata.region_id, file):
             parquet = self._idle(footer) or self._open(metadata.region_id, file, footer.parquet)
             rows = parquet.read_row_group(number, columns=missing, use_threads=False)
             footer.idle.append(parquet)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
         for name in missing:
             column = rows.column(name)
             found[name] = _one_array(column, types.get(name, column.type))
@@ -410,14 +408,11 @@ class SstReader:
     def read(self, metadata: RegionMetadata, file: FileMeta, row_groups: Many[int], field_names: Many[str]) -> Batch:
         """Read row groups as one sorted batch with the named fields of ``metadata``, whatever the file calls them."""
         footer = self.footer(metadata, file)
-        key = sst_key(metadata.region_id, file.file_id)
         wanted = _stored_columns(footer, metadata, field_names)
-        try:
+        with _reading_rows(metadata.region_id, file):
             rows = self._open(metadata.region_id, file, footer.parquet).read_row_groups(
                 list(row_groups), columns=wanted
             )
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
         starts = footer.starts
         codes = [codes_from_offsets(footer.offsets, int(starts[n]), int(starts[n + 1])) for n in row_groups]
         found = np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32)
@@ -447,7 +442,7 @@ class SstReader:
         wanted = _stored_columns(footer, metadata, field_names)
         asked = range(file.row_count) if rows is None else rows
         buffer_bytes = _LEAN_BYTES if is_lean else 0
-        try:
+        with _reading_rows(metadata.region_id, file):
             parquet = self._open(metadata.region_id, file, footer.parquet, buffer_bytes=buffer_bytes)
             for number in self._row_groups_within(metadata, file, footer, asked, times):
                 start = int(footer.starts[number])
@@ -460,11 +455,6 @@ class SstReader:
                     start += len(some)
                     if start >= asked.stop:
                         break
-        except MitoError:
-            raise  # Some are also OSErrors, and say nothing about the file.
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            key = sst_key(metadata.region_id, file.file_id)
-            raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
 
     def _row_groups_within(
         self, metadata: RegionMetadata, file: FileMeta, footer: Footer, rows: range, times: TimeRange
@@ -478,6 +468,18 @@ class SstReader:
             of = bounds[number] if bounds else None
             if of is None or of.minimum is None or times.touches(of.minimum, of.maximum):
                 yield number
+
+
+@contextmanager
+def _reading_rows(region_id: RegionId, file: FileMeta) -> Iterator[None]:
+    """Call what Arrow cannot make sense of damage. A store that fails says nothing about the file."""
+    try:
+        yield
+    except MitoError:
+        raise  # Some are also OSErrors.
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        key = sst_key(region_id, file.file_id)
+        raise CorruptionError(f"a row group cannot be read: {error}", path=key) from error
 
 
 _INTERNAL_TYPES = {SEQUENCE_COLUMN: pa.uint64(), OP_TYPE_COLUMN: pa.uint8()}

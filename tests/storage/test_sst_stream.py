@@ -180,8 +180,16 @@ def test_row_groups_at_other_times_or_of_other_rows_are_not_read() -> None:
     assert [row.time for batch in behind for row in rows_of(batch)] == [95, 96, 97, 98, 99]
 
 
-@pytest.mark.parametrize("is_lean", [False, True])
-def test_a_store_that_fails_is_not_taken_for_a_damaged_file(is_lean: bool) -> None:
+READINGS = {
+    "stream": lambda reader, file: list(reader.stream(METADATA, file, ["cpu"], 100)),
+    "lean": lambda reader, file: list(reader.stream(METADATA, file, ["cpu"], 100, is_lean=True)),
+    "whole": lambda reader, file: reader.read(METADATA, file, [0, 1], ["cpu"]),
+    "row group": lambda reader, file: reader.row_group(METADATA, file, 0, ["cpu"]),
+}
+
+
+@pytest.mark.parametrize("way", READINGS)
+def test_a_store_that_fails_is_not_taken_for_a_damaged_file(way: str) -> None:
     class Failing(MemoryObjectStore):
         error: Exception | None = None
 
@@ -198,6 +206,6 @@ def test_a_store_that_fails_is_not_taken_for_a_damaged_file(is_lean: bool) -> No
     store.error = UnavailableError("no answer")
 
     with pytest.raises(UnavailableError, match="no answer") as caught:
-        list(reader.stream(METADATA, file, ["cpu"], 100, is_lean=is_lean))
+        READINGS[way](reader, file)
 
     assert caught.value is store.error
