@@ -225,3 +225,17 @@ def test_a_row_is_kept_that_is_newer_than_the_deletion():
 
 def test_of_no_rows_none_is_kept():
     assert merge_and_keep_last(int32s([]), int64s([]), ALIKE, int64s([0]), NOTHING_DELETED).tolist() == []
+
+
+def test_times_further_apart_than_an_integer_holds_are_merged():
+    # Every time is some steps after the first, if they are counted in 64 bits that overflow.
+    first, step = np.iinfo(np.int64).min, 1 << 40
+    runs = [[first, 1 << 62], [first, first + step, 1 << 62], [first + (1 << 62)]]
+    times = np.concatenate([np.array(run, np.int64) for run in runs])
+    run_starts = np.cumsum([0, *map(len, runs)])
+    sequences = np.repeat(np.array([3, 2, 1], np.uint64), [len(run) for run in runs])
+
+    for given_sequences in (sequences, ALIKE):
+        take = merge_and_keep_last(np.zeros(6, np.int32), times, given_sequences, run_starts, NOTHING_DELETED)
+
+        assert take.tolist() == [0, 3, 5, 1]
