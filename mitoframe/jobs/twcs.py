@@ -8,14 +8,11 @@ rows are filled from older ones, no version is left outside that lies between tw
 has one sequence for all its values. Everywhere else a row keeps its sequence through any merge, and which files are
 merged together decides nothing but costs.
 
-A plan may be out of date when its turn comes: `is_current` tells. `pick_overlapping` is a simpler picker, of what
-overlaps and nothing else; nobody but tests asks it.
+A plan may be out of date when its turn comes: `is_current` tells.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +31,7 @@ from mitoframe.jobs.windows import (
     window_for_span,
     window_ms,
 )
-from mitoframe.model.timerange import PER_SECOND, TIME_MAX, TIME_MIN, TimeRange, connected
+from mitoframe.model.timerange import PER_SECOND, TIME_MAX, TIME_MIN, TimeRange
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -48,16 +45,12 @@ if TYPE_CHECKING:
     from mitoframe.storage.memtable import RangeStats
 
 __all__ = (
-    "WINDOW_CHOICES_MS", "CompactionTask", "infer_window_ms", "is_current", "pick_overlapping", "plan_compaction",
+    "WINDOW_CHOICES_MS", "CompactionTask", "infer_window_ms", "is_current", "plan_compaction",
     "window_for_span", "window_ms",
 )  # fmt: skip
 
 WINDOWS_AT_ONCE = 64
 """How many windows are weighed together where that is faster; whoever wants a few tasks need not wait for all."""
-SIMILAR_TIMES = 4
-"""Files are alike in size if the largest is no more than this many times the smallest."""
-SMALL_BYTES = 1 << 20
-"""Smaller files all count as this large."""
 CLOSURE_FILES_MAX = 256
 """A merge that fills values from older rows may grow to so many files by those it has to take along."""
 
@@ -373,93 +366,6 @@ def _why_not(
         return f"{what}: no neighbours fit into one file"
     until = "; waits until nothing comes for a while" if runs > 1 else ""
     return f"{what}: no {trigger} neighbours fit into one file, none larger than the others together{until}"
-
-
-# --- what overlaps --------------------------------------------------------------------------------------
-
-
-def pick_overlapping(
-    files: Iterable[FileMeta],
-    window: int,
-    files_min: int,
-    *,
-    dedup: Dedup = "last",
-    buffered: Iterable[RangeStats] = (),
-    size_max_bytes: int | None = None,
-) -> tuple[CompactionTask, ...]:
-    """Return a task for every group of at least ``files_min`` overlapping files of one window, newest window first.
-
-    ``window`` is in the unit of the files' times. With ``size_max_bytes`` a task takes only files of its group that are
-    similar in size and have a time in common, the smallest for which there are enough, and no more than that of them
-    together: so a row is rewritten a few times and not with every few files that come, and files that merely touch the
-    next, as late rows make them, are left alone. With ``dedup="merge"`` a group is left alone if a file outside it,
-    or what is ``buffered`` in memory, overlaps it in time and in sequences: a row filled from versions before and after
-    those would hide what they say.
-    """
-    waiting = tuple(buffered)
-    everything = sorted(files, key=lambda file: (file.max_time // window, file.min_time, file.max_time))
-    groups = [
-        (number, chosen)
-        for number, members in groupby(everything, key=lambda file: file.max_time // window)
-        for group in connected(members, lambda file: file.min_time, lambda file: file.max_time)
-        if len(chosen := _similar(group, files_min, size_max_bytes)) >= files_min
-    ]
-    return tuple(
-        CompactionTask(
-            window_start=number * window,
-            inputs=tuple(group),
-            drop_deletes=not _others_overlap(group, everything),
-        )
-        for number, group in reversed(groups)
-        if dedup != "merge" or not _interleaves(group, [*_overlapping_others(group, everything), *waiting])
-    )
-
-
-def _similar(group: list[FileMeta], files_min: int, size_max_bytes: int | None) -> list[FileMeta]:
-    """Return the smallest files of a group that are alike in size, share a time and are enough; or none."""
-    if size_max_bytes is None:
-        return group
-    ordered = sorted(group, key=lambda file: (file.size_bytes, file.min_time))
-    for start, smallest in enumerate(ordered):
-        limit = SIMILAR_TIMES * max(smallest.size_bytes, SMALL_BYTES)
-        alike = _sharing([file for file in ordered[start:] if file.size_bytes <= limit])
-        total = accumulate(file.size_bytes for file in alike)
-        chosen = [file for file, size_bytes in zip(alike, total, strict=True) if size_bytes <= size_max_bytes]
-        if len(chosen) >= files_min:
-            return chosen
-    return []
-
-
-def _sharing(files: Many[FileMeta]) -> list[FileMeta]:
-    """Return the files that hold the time which most of them hold. Requires: at least one."""
-    starts, ends = sorted(file.min_time for file in files), sorted(file.max_time for file in files)
-    time = max(starts, key=lambda time: bisect_right(starts, time) - bisect_left(ends, time))
-    return [file for file in files if file.min_time <= time <= file.max_time]
-
-
-def _others_overlap(group: Many[FileMeta], everything: Many[FileMeta]) -> bool:
-    return bool(_overlapping_others(group, everything))
-
-
-def _interleaves(group: Many[FileMeta], others: Iterable[FileMeta | RangeStats]) -> bool:
-    """Tell whether some of the others may hold a version between two of the group's."""
-    first, last = _times_of(group)
-    oldest, newest = min(file.min_sequence for file in group), max(file.max_sequence for file in group)
-    return any(
-        other.min_time <= last
-        and other.max_time >= first
-        and other.min_sequence <= newest
-        and other.max_sequence >= oldest
-        for other in others
-    )
-
-
-def _overlapping_others(group: Many[FileMeta], everything: Many[FileMeta]) -> list[FileMeta]:
-    inside = {file.file_id for file in group}
-    first, last = _times_of(group)
-    return [
-        file for file in everything if file.file_id not in inside and file.min_time <= last and file.max_time >= first
-    ]
 
 
 def _times_of(group: Many[FileMeta]) -> tuple[int, int]:

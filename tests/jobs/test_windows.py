@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-from builders import file_of
+import pytest
+from builders import file_of, metadata_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.jobs.windows import Groups, groups_of, table_of
+from mitoframe.jobs.windows import WINDOW_CHOICES_MS, Groups, groups_of, infer_window_ms, table_of, window_ms
+from mitoframe.model.edit import FileEdit, RegionState
 from mitoframe.model.file import LEVEL_COMPACTED, LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import ManifestVersion, Sequence
+from mitoframe.model.options import HOUR_MS, RegionOptions
 
 file_lists = st.lists(
     st.tuples(
@@ -153,3 +158,36 @@ def test_only_chosen_files_are_sorted_into_windows():
     assert groups is not None
     assert [table.files[k].file_id[0] for k in groups.members_of(range(len(groups)))] == ["a", "c"]
     assert groups_of(table, 10, np.array([], dtype=np.int64)) is None
+
+
+# --- the window's length --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("span_ms", "window"),
+    [
+        (0, HOUR_MS),
+        (HOUR_MS, HOUR_MS),
+        (HOUR_MS + 1, 2 * HOUR_MS),
+        (3 * HOUR_MS, 12 * HOUR_MS),
+        (13 * HOUR_MS, 24 * HOUR_MS),
+        (25 * HOUR_MS, 168 * HOUR_MS),
+        (1000 * HOUR_MS, 168 * HOUR_MS),
+    ],
+)
+@pytest.mark.parametrize(("unit", "per_ms"), [("ms", 1), ("us", 1000), ("ns", 10**6)])
+def test_the_window_is_the_smallest_choice_that_holds_the_flushed_files(span_ms, window, unit, per_ms):
+    files = [file_of("a", 0, 0), file_of("b", span_ms * per_ms, span_ms * per_ms)]
+    compacted = file_of("c", -(10**15), 0, level=LEVEL_COMPACTED)
+
+    assert infer_window_ms([*files, compacted], unit) == window
+    assert window in WINDOW_CHOICES_MS
+    assert files[0].level == LEVEL_FLUSHED
+
+
+def test_the_window_that_was_given_or_remembered_comes_before_what_could_be_inferred():
+    inferred = RegionState(metadata=metadata_of(), options=RegionOptions())
+    remembered = inferred.apply(FileEdit(compaction_window_ms=7_200_000))
+    given_by_user = replace(remembered, options=RegionOptions(compaction_window_ms=1000))
+
+    assert [window_ms(state) for state in (inferred, remembered, given_by_user)] == [HOUR_MS, 7_200_000, 1000]
