@@ -243,6 +243,18 @@ def test_the_rows_of_a_group_that_count_are_those_of_a_merge(actions, dedup, ran
                 assert found[1] == sum(each.counts.rows_shadowed for each in merged)
 
 
+def test_what_is_kept_of_a_group_is_more_than_was_asked_for_first():
+    old, new = ([Row(0, time, ("a",), (value, 1.0)) for time in (0, 1, 20)] for value in (1, 2))
+    engine = region([old, "flush", new, "flush"], row_group_rows=2)
+    read_twice(engine)
+
+    some = newest_in(engine, ScanRequest(time_range=TimeRange(0, 20)))
+    everything = newest_in(engine)
+
+    assert some == (Counter([("a", 0, 1.0, 2), ("a", 1, 1.0, 2)]), 2)
+    assert everything == (Counter([("a", 0, 1.0, 2), ("a", 1, 1.0, 2), ("a", 20, 1.0, 2)]), 3)
+
+
 def test_which_rows_of_a_group_count_is_kept():
     engine = overlapping()
 
