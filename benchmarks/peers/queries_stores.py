@@ -5,7 +5,7 @@
   times, and a last piece of two percent that is in log and memtable only. A row that is corrected later lies in an
   earlier piece. Automatic flushes and compactions are kept from running, here and when the store is opened to be read;
 * ``files``: other rows, a year of ten hosts with one row a minute, in about as many files as ``--files`` says;
-* ``fourfold``: the final rows four times over, each time later by their span.
+* ``fourfold``: the final rows four times over, each time later by their span, and compacted.
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ def _make_fourfold(rows: Path, folder: Path) -> None:
             later = final.with_columns(pl.col(TIME) + span * number)
             database.write(later, "cpu", time=TIME, tags=TAGS)
         database.engine.drain()
+        database["cpu"].compact()
 
 
 def _batches(deliveries: Path) -> Iterator[pa.Table]:

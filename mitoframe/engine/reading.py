@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Told = Callable[[Counts], None]
 
 Result = TypeVar("Result")
-_AHEAD = 2 * (os.cpu_count() or 1)
+_AHEAD = 1 + (os.cpu_count() or 1)
 """How many shares are under way or wait to be drawn."""
 
 
