@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
+from mitoframe.model.timerange import TIME_MIN
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from mitoframe.engine.engine import Health
     from mitoframe.jobs.tasks import CompactionPlan
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import RegionId
     from mitoframe.model.schema import RegionMetadata
+    from mitoframe.read.coverage import Stretch
     from mitoframe.region.version import Version
     from mitoframe.storage.cache import CacheUse
     from mitoframe.storage.journal import JournalEntry
-    from mitoframe.storage.memtable import MemtableStats
+    from mitoframe.storage.memtable import MemtableStats, RangeStats
 
 MEMTABLE_LEVEL = -1
+MEMTABLE_NAME = "memtable"
 
 
 def files(version: Version, *, with_memtable: bool = False) -> pa.Table:
     """Return one row per SST, by time; with ``with_memtable`` also one for the rows that are not in a file yet.
 
     Columns: file_id, level (0 flushed, 1 compacted, -1 memtable), min_time and max_time (both included), rows, deletes,
-    series, size_bytes, min_sequence, max_sequence, row_groups, indexes (such as "cpu inverted"), index_bytes.
+    series, size_bytes, min_sequence, max_sequence, row_groups, indexes (such as "cpu inverted"), index_bytes,
+    first_key and last_key (the tags up to the first that tells series of the file apart; null if it is not known).
     """
     ordered = sorted(version.state.files.values(), key=lambda file: (file.min_time, file.level, file.min_sequence))
     names = {column.column_id: column.name for column in version.state.metadata.columns}
@@ -76,6 +84,93 @@ def compaction_plan(plan: CompactionPlan, metadata: RegionMetadata) -> pa.Table:
             "reason": pa.array([window.reason for window in windows], pa.string()),
         }
     )
+
+
+def windows(plan: CompactionPlan, metadata: RegionMetadata) -> pa.Table:
+    """Return one row per time window, by time; see `Table.windows`."""
+    found = compaction_plan(plan, metadata)
+    return found.drop_columns(["reason"]).sort_by("window_start")
+
+
+def coverage(version: Version) -> pa.Table:
+    """Return one row per file and one per part of a memtable; see `Table.coverage`."""
+    files = list(version.state.files.values())
+    buffered = _buffered(version)
+    members: list[FileMeta | RangeStats] = [*files, *buffered]
+    newest = _newest_before(version)
+    return _coverage(
+        [*(file.file_id for file in files), *(MEMTABLE_NAME for _ in buffered)],
+        [each.min_time for each in members],
+        [each.max_time for each in members],
+        [each.row_count for each in members],
+        [newest(each.min_sequence) for each in members],
+        version.state.metadata.time.type,
+    )
+
+
+def _buffered(version: Version) -> list[RangeStats]:
+    return [part.stats for memtable in version.memtables for part in memtable.ranges()]
+
+
+def coverage_by(stretches: Iterable[Stretch], version: Version, tag_type: pa.DataType) -> pa.Table:
+    """Return one row per file and value of a tag, or several if there are gaps; see `Table.coverage`."""
+    found = list(stretches)
+    newest = _newest_before(version)
+    counts = [len(each.values) for each in found]
+    names = [MEMTABLE_NAME if each.file is None else each.file.file_id for each in found]
+    befores = [newest(each.min_sequence) for each in found]
+    nothing = np.empty(0, dtype=np.int64)
+    table = _coverage(
+        np.repeat(np.array(names, dtype=object), counts).tolist(),
+        np.concatenate([nothing, *(each.starts for each in found)]),
+        np.concatenate([nothing, *(each.ends for each in found)]),
+        np.concatenate([nothing, *(each.row_counts for each in found)]),
+        np.repeat(np.array(befores, dtype=np.int64), counts),
+        version.state.metadata.time.type,
+    )
+    return table.add_column(0, "value", pa.chunked_array([each.values.cast(tag_type) for each in found], tag_type))
+
+
+def _coverage(
+    file_ids: list[str], starts: Any, ends: Any, row_counts: Any, newest_before: Any, time_type: pa.DataType
+) -> pa.Table:
+    return pa.table(
+        {
+            "file_id": pa.array(file_ids, pa.string()),
+            "min_time": pa.array(starts, pa.int64()).view(time_type),
+            "max_time": pa.array(ends, pa.int64()).view(time_type),
+            "rows": pa.array(row_counts, pa.uint64()),
+            "is_late": pa.array(np.asarray(starts, dtype=np.int64) < np.asarray(newest_before, dtype=np.int64)),
+        }
+    )
+
+
+def _newest_before(version: Version) -> Callable[[int], int]:
+    """Return what tells the newest time in files of which every row was written before a sequence."""
+    files = sorted(version.state.files.values(), key=lambda file: file.max_sequence)
+    sequences = [file.max_sequence for file in files]
+    newest = [TIME_MIN, *accumulate((file.max_time for file in files), max)]
+    return lambda sequence: newest[bisect_left(sequences, sequence)]
+
+
+def stats(version: Version) -> pa.Table:
+    """Return a table's figures in one row; see `Table.stats`."""
+    files = version.state.files.values()
+    members: list[FileMeta | RangeStats] = [*files, *_buffered(version)]
+    time_type = version.state.metadata.time.type
+    ends = [min(each.min_time for each in members), max(each.max_time for each in members)] if members else [None, None]
+    times = [pa.array([end], pa.int64()).view(time_type) for end in ends]
+    figures = {
+        "rows": sum(file.row_count for file in files),
+        "deletes": sum(file.delete_count for file in files),
+        "files": len(files),
+        "size_bytes": sum(file.size_bytes for file in files),
+        "index_bytes": sum(file.index.size_bytes for file in files if file.index is not None),
+        "memory_rows": sum(memtable.stats.row_count for memtable in version.memtables),
+        "memory_bytes": sum(memtable.stats.size_bytes for memtable in version.memtables),
+    }
+    known = {name: pa.array([figure], pa.uint64()) for name, figure in figures.items()}
+    return pa.table({**known, "min_time": times[0], "max_time": times[1]})
 
 
 def _is_timed(entry: JournalEntry) -> bool:
@@ -165,6 +260,8 @@ def _files_schema(time_type: pa.DataType) -> pa.Schema:
             "row_groups": pa.uint32(),
             "indexes": pa.list_(pa.string()),
             "index_bytes": pa.uint64(),
+            "first_key": pa.list_(pa.string()),
+            "last_key": pa.list_(pa.string()),
         }
     )
 
@@ -185,12 +282,27 @@ def _file_row(file: FileMeta, names: Mapping[int, str]) -> dict[str, Any]:
         "row_groups": file.row_group_count,
         "indexes": [f"{names[entry.column_id]} {entry.kind}" for entry in entries if entry.column_id in names],
         "index_bytes": file.index.size_bytes if file.index is not None else 0,
+        "first_key": _first_key(file),
+        "last_key": _last_key(file),
     }
+
+
+def _first_key(file: FileMeta) -> list[str | None] | None:
+    tags = file.leading_tags
+    return [None if tag.null_count else _word(tag.minimum) for tag in tags] if tags else None
+
+
+def _last_key(file: FileMeta) -> list[str | None] | None:
+    return [_word(tag.maximum) for tag in file.leading_tags] if file.leading_tags else None
+
+
+def _word(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _memtable_row(stats: MemtableStats) -> dict[str, Any]:
     return {
-        "file_id": "memtable",
+        "file_id": MEMTABLE_NAME,
         "level": MEMTABLE_LEVEL,
         "min_time": stats.min_time,
         "max_time": stats.max_time,
@@ -203,4 +315,6 @@ def _memtable_row(stats: MemtableStats) -> dict[str, Any]:
         "row_groups": None,
         "indexes": [],
         "index_bytes": 0,
+        "first_key": None,
+        "last_key": None,
     }

@@ -790,10 +790,81 @@ class Table:
             warnings.warn(f"the journal of {self.name!r} is damaged: {said}", DamageWarning, stacklevel=2)
         return from_table(inspection.history(found.entries))
 
+    def windows(self) -> pl.DataFrame:
+        """Return one row per time window that holds files, by time; `compaction_plan` says more.
+
+        Columns: window_start, window_end (the first time that is not in it any more), files, size_bytes, runs (how many
+        files one time is in at most), is_active (rows came a short while ago), merges (to be done now). A file counts
+        for the window of its newest row.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     for day in (1, 1, 2):
+            ...         frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, day)], "host": ["a"], "cpu": [0.5]})
+            ...         _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...         _ = db["cpu"].flush()
+            ...     db["cpu"].windows().select("files", "runs").rows()
+            [(2, 2), (1, 1)]
+
+        """
+        self._check_open()
+        plan = self._engine.compaction_plan(self.region_id, self._compact_request("due", None, None, None))
+        return from_table(inspection.windows(plan, self._metadata))
+
+    def coverage(self, by: str | None = None) -> pl.DataFrame:
+        """Return which times are covered by rows, from metadata alone: gaps, overlaps, late rows.
+
+        Columns: value (of the tag, if one is named), file_id ("memtable" for rows in memory), min_time and max_time
+        (both included), rows, is_late (begins before a time that already lay in a file when all of it was written).
+        Without a tag one row per file, from the manifest. With one a row per file and value, or several where row
+        groups of the file leave a gap between them; this opens the footers of all files.
+
+        Args:
+            by: the name of a tag.
+
+        Raises:
+            InvalidInputError: there is no such tag.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     days = [dt.datetime(2024, 1, day) for day in (1, 2, 3)]
+            ...     frame = pl.DataFrame({"ts": days, "host": ["a", "a", "b"], "cpu": 0.5})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db["cpu"].coverage(by="host").select("value", "rows").rows()
+            [('a', 2), ('b', 1)]
+
+        """
+        version = self._version()
+        if by is None:
+            return from_table(inspection.coverage(version))
+        if by not in self.tags:
+            raise InvalidInputError(unknown_name("tag", by, self.tags))
+        tag_type = next(column.type for column in self._metadata.columns if column.name == by)
+        return from_table(inspection.coverage_by(self._engine.coverage(self.region_id, by), version, tag_type))
+
+    def stats(self) -> pl.DataFrame:
+        """Return the table's figures, in one row.
+
+        Columns: rows and deletes (in files, before versions of a key are merged), files, size_bytes, index_bytes,
+        memory_rows, memory_bytes (not in a file yet), min_time, max_time (null if there are no rows).
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db["cpu"].stats().select("rows", "files", "memory_rows").row(0)
+            (0, 0, 1)
+
+        """
+        return from_table(inspection.stats(self._version()))
+
     @property
     def plot(self) -> Plot:
         """Pictures of the table, such as ``table.plot.timeline()``."""
-        return Plot(self._version, lambda: window_ms(self._version().state))
+        return Plot(self, self._version, lambda: window_ms(self._version().state))
 
     def _version(self) -> Version:
         self._check_open()

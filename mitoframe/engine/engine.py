@@ -59,6 +59,7 @@ from mitoframe.model.request import (
 )
 from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
 from mitoframe.read import lookup
+from mitoframe.read.coverage import Stretch, coverage_by
 from mitoframe.read.history import moment_of_sequence, moment_of_version, travel
 from mitoframe.read.plan import ScanPlan, plan_scan
 from mitoframe.region.hooks import Hooks, run_here
@@ -577,6 +578,10 @@ class MitoEngine:
         """Return what happened to a region, as far as its journal tells."""
         self.newest(region_id)  # Whoever asks for what is not there is told so.
         return self._journal.history(region_id)
+
+    def coverage(self, region_id: RegionId, tag: str) -> Iterator[Stretch]:
+        """Yield which times each value of a tag covers, by file; see `read.coverage`."""
+        return coverage_by(self.newest(region_id).control.current(), self.reader, tag)
 
     # --- earlier moments --------------------------------------------------------------------------------
 

@@ -16,29 +16,42 @@ from dataclasses import dataclass
 from datetime import timedelta
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from mitoframe.views.style import (
+    FAINT,
+    INK,
+    SizeClasses,
+    boxes,
+    days,
+    format_bytes,
+    format_duration,
+    format_files,
+    format_rows,
+    integers,
+    new_axes,
+    put_legend,
+    say_nothing_yet,
+    set_time_limits,
+    size_inches,
+    style_axes,
+    style_time,
+    swatch,
+    zone_of,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Integers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
-Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any]]]"
-Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+    from mitoframe.views.style import Flags, Floats, Integers
 
 MEMTABLE_LEVEL = -1
 LABELLED_FILES_MAX = 12
 WINDOWS_DRAWN_MAX = 150
-SIZE_CLASSES_MAX = 4
 
-_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-_INK = "#333333"
-_FAINT = "#c4c4c4"
-# Light to dark, so that the order of sizes survives grey printing.
-_SIZE_COLOURS = ("#b5d2ea", "#78add5", "#3880b9", "#0b3f7c")
-_COLOURS_OF_CLASSES = {1: (2,), 2: (1, 3), 3: (0, 2, 3), 4: (0, 1, 2, 3)}
 _MEMTABLE_COLOUR = "#fbe3c0"
 _MEMTABLE_HATCH_COLOUR = "#c98a2b"
 
@@ -96,23 +109,22 @@ def draw_timeline(files: Any, *, windows: timedelta | Iterable[Any] | None = Non
 
     """
     table = pa.table(files)
-    zone = table.schema.field("min_time").type.tz
     groups = _groups(_bars_by_level(table))
     axes = _new_axes(groups) if ax is None else ax
     _style(axes, groups)
     if not groups:
-        axes.set_xticks([])
-        axes.text(0.5, 0.5, "no files yet", transform=axes.transAxes, ha="center", va="center", color=_INK)
-        return axes
-    _style_time(axes, zone)
-    first, last = _time_limits(groups)
-    axes.set_xlim(first, last)
-    handles = [*_draw_files(axes, groups), *_draw_memtable(axes, groups), *_draw_windows(axes, windows, first, last)]
+        return say_nothing_yet(axes, "no files yet")
+    style_time(axes, zone_of(table, "min_time"))
+    set_time_limits(axes, *_time_limits(groups))
+    first, last = axes.get_xlim()
+    handles = [
+        *_draw_files(axes, groups),
+        *_draw_memtable(axes, groups),
+        *_draw_windows(axes, windows, first, last),
+    ]
     if sum(len(group.bars.names) for group in groups) <= LABELLED_FILES_MAX:
         _label_bars(axes, groups)
-    axes.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False, fontsize=8.5
-    )
+    put_legend(axes, handles)
     return axes
 
 
@@ -140,27 +152,21 @@ def assign_lanes(starts: Sequence[Any], ends: Sequence[Any]) -> list[int]:
 
 def _bars_by_level(table: pa.Table) -> list[_Bars]:
     has_times = table["min_time"].is_valid().to_numpy()  # an empty memtable has none
-    levels = _integers(table, "level")
+    levels = integers(table, "level")
     return [_bars(table, level, (levels == level) & has_times) for level in sorted(set(levels[has_times].tolist()))]
 
 
 def _bars(table: pa.Table, level: int, chosen: Flags) -> _Bars:
-    day = _DAY[table.schema.field("min_time").type.unit]
-    starts, ends = _integers(table, "min_time")[chosen], _integers(table, "max_time")[chosen]
+    starts, ends = integers(table, "min_time")[chosen], integers(table, "max_time")[chosen]
     return _Bars(
         level=level,
-        starts=starts / day,
-        ends=ends / day,
+        starts=days(table, "min_time")[chosen],
+        ends=days(table, "max_time")[chosen],
         lanes=np.array(assign_lanes(starts.tolist(), ends.tolist()), dtype=np.int64),
-        sizes=_integers(table, "size_bytes")[chosen],
-        rows=_integers(table, "rows")[chosen],
+        sizes=integers(table, "size_bytes")[chosen],
+        rows=integers(table, "rows")[chosen],
         names=[name for name, is_chosen in zip(table["file_id"].to_pylist(), chosen, strict=True) if is_chosen],
     )
-
-
-def _integers(table: pa.Table, name: str) -> Integers:
-    column: Integers = table[name].cast(pa.int64()).fill_null(0).to_numpy()
-    return column
 
 
 def _groups(levels: list[_Bars]) -> list[_Group]:
@@ -175,9 +181,7 @@ def _groups(levels: list[_Bars]) -> list[_Group]:
 
 def _time_limits(groups: list[_Group]) -> tuple[float, float]:
     first = min(float(group.bars.starts.min()) for group in groups)
-    last = max(float(group.bars.ends.max()) for group in groups)
-    margin = 0.015 * (last - first) or 1 / 24
-    return first - margin, last + margin
+    return first, max(float(group.bars.ends.max()) for group in groups)
 
 
 # --- drawing -------------------------------------------------------------------------------------------
@@ -185,51 +189,39 @@ def _time_limits(groups: list[_Group]) -> tuple[float, float]:
 
 def _draw_files(axes: Axes, groups: list[_Group]) -> list[Any]:
     """Draw the bars of all levels and return the legend's entries for their sizes."""
-    from matplotlib.patches import Patch
-
     files = [group for group in groups if group.bars.level != MEMTABLE_LEVEL]
     if not files:
         return []
-    classes = _SizeClasses(np.concatenate([group.bars.sizes for group in files]))
+    classes = SizeClasses(np.concatenate([group.bars.sizes for group in files]))
     for group in files:
         colours = np.array(classes.colours)[classes.of(group.bars.sizes)]
         axes.add_collection(_collection(group, axes, colours))
-    entries = zip(classes.colours, classes.labels, strict=True)
-    return [Patch(facecolor=colour, edgecolor=_INK, linewidth=0.5, label=label) for colour, label in entries]
+    return classes.legend()
 
 
 def _draw_memtable(axes: Axes, groups: list[_Group]) -> list[Any]:
-    from matplotlib.patches import Patch
-
     look: dict[str, Any] = {"edgecolor": _MEMTABLE_HATCH_COLOUR, "hatch": "////"}
     for group in groups:
         if group.bars.level == MEMTABLE_LEVEL:
             collection = _collection(group, axes, np.array([_MEMTABLE_COLOUR] * len(group.bars.names)))
             collection.set(**look)
             axes.add_collection(collection)
-            return [Patch(**look, facecolor=_MEMTABLE_COLOUR, linewidth=0.5, label="not flushed yet")]
+            return [swatch(_MEMTABLE_COLOUR, "not flushed yet", **look)]
     return []
 
 
 def _collection(group: _Group, axes: Axes, colours: Any) -> Any:
-    """Return all bars of a level as one artist: thousands of single patches would take seconds.
-
-    Every bar has an edge, so that one narrower than a pixel stays visible, such as a file of one timestamp.
-    """
-    from matplotlib.collections import PolyCollection
-
+    """Return all bars of a level. Every bar has an edge, so that one narrower than a pixel stays visible."""
     left, right = group.bars.starts, group.bars.ends
-    upper, lower = _upper_and_lower(group, axes)
-    corners: Any = np.stack(
-        [np.stack([left, right, right, left], axis=1), np.stack([upper, upper, lower, lower], axis=1)], axis=2
-    )
     points_per_day, points_per_lane = _points(group, axes)
     is_wide = (right - left) * points_per_day >= _OUTLINED_POINTS_MIN
     is_outlined = (is_wide | (len(left) <= _OUTLINED_FILES_MAX)) & (points_per_lane >= _LANE_POINTS_MIN)
-    return PolyCollection(
-        corners,
+    return boxes(
+        left,
+        right,
+        *_upper_and_lower(group, axes),
         facecolors=colours,
-        edgecolors=np.where(is_outlined, _INK, colours),
+        edgecolors=np.where(is_outlined, INK, colours),
         linewidths=np.where(is_outlined, 0.5, min(1.0, points_per_lane / 4)),
         zorder=2,
     )
@@ -243,7 +235,7 @@ def _upper_and_lower(group: _Group, axes: Axes) -> tuple[Floats, Floats]:
 
 def _points(group: _Group, axes: Axes) -> tuple[float, float]:
     """Return how many points (1/72 inch) a day is wide and a lane of the group is high."""
-    width, height = _size_inches(axes)
+    width, height = size_inches(axes)
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     return width * 72 / (right - left), height * 72 * group.pitch / (bottom - top)
@@ -255,21 +247,20 @@ def _draw_windows(axes: Axes, windows: timedelta | Iterable[Any] | None, first: 
     if windows is None:
         return []
     boundaries = _boundaries(windows, first, last)
-    label = f"{_duration(windows)} windows" if isinstance(windows, timedelta) else "compaction windows"
+    label = f"{format_duration(windows)} windows" if isinstance(windows, timedelta) else "compaction windows"
     if len(boundaries) > WINDOWS_DRAWN_MAX:
         return [Line2D([], [], color="none", label=f"{label}\n({len(boundaries):,}, not drawn)")]
     axes.vlines(
-        boundaries, 0, 1, transform=axes.get_xaxis_transform(), color=_FAINT, linewidth=0.7, linestyle=(0, (4, 3)),
+        boundaries, 0, 1, transform=axes.get_xaxis_transform(), color=FAINT, linewidth=0.7, linestyle=(0, (4, 3)),
         zorder=1,
     )  # fmt: skip
-    return [Line2D([], [], color=_FAINT, linewidth=0.9, linestyle=(0, (4, 3)), label=label)]
+    return [Line2D([], [], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), label=label)]
 
 
 def _boundaries(windows: timedelta | Iterable[Any], first: float, last: float) -> Floats:
     if not isinstance(windows, timedelta):
-        times = pa.table({"boundary": windows})["boundary"]
-        days = times.cast(pa.int64()).drop_null().to_numpy() / _DAY[times.type.unit]
-        return np.unique(days[(days >= first) & (days <= last)])
+        found = days(pa.table({"boundary": windows}), "boundary")
+        return np.unique(found[(found >= first) & (found <= last)])
     length = windows / timedelta(days=1)
     return np.arange(math.ceil(first / length), math.floor(last / length) + 1) * length
 
@@ -284,7 +275,7 @@ def _label_bars(axes: Axes, groups: list[_Group]) -> None:
         for index, (x, y) in enumerate(zip(*middles, strict=True)):
             text = _fitting_label(group.bars, index, float(widths[index]))
             if text:
-                axes.text(x, y, text, ha="center", va="center", fontsize=_LABEL_POINTS, color=_INK, zorder=3, bbox=box)
+                axes.text(x, y, text, ha="center", va="center", fontsize=_LABEL_POINTS, color=INK, zorder=3, bbox=box)
 
 
 def _fitting_label(bars: _Bars, index: int, characters: float) -> str:
@@ -300,121 +291,29 @@ def _fitting_label(bars: _Bars, index: int, characters: float) -> str:
 
 
 def _new_axes(groups: list[_Group]) -> Axes:
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "mitoframe[notebook]"') from error
-
     lanes = sum(group.height for group in groups)
-    height_inches = min(7.0, 1.5 + 0.35 * max(lanes, len(groups)))
-    figure = pyplot.figure(figsize=(9.5, height_inches), layout="constrained")
-    axes: Axes = figure.add_subplot()
-    return axes
-
-
-def _style_time(axes: Axes, zone: str | None) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(minticks=4, maxticks=9, tz=zone or "UTC")
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone or "UTC"))
-    axes.set_xlabel(f"time ({zone})" if zone else "time", color=_INK)
+    return new_axes(min(7.0, 1.5 + 0.35 * max(lanes, len(groups))))
 
 
 def _style(axes: Axes, groups: list[_Group]) -> None:
-    axes.set_title(_title(groups), loc="left", fontsize=11, color=_INK)
+    style_axes(axes, _title(groups))
     axes.set_yticks(
         [group.top + group.height / 2 for group in groups], labels=[_level_label(group.bars) for group in groups]
     )
-    axes.tick_params(axis="y", length=0, labelsize=9, labelcolor=_INK)
-    axes.tick_params(axis="x", labelsize=9, color=_FAINT, labelcolor=_INK)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_FAINT)
     bottom = groups[-1].top + groups[-1].height if groups else 1.0
     axes.set_ylim(bottom * 1.02 + 0.1, -bottom * 0.02 - 0.1)
     for above, below in pairwise(groups):
-        axes.axhline((above.top + above.height + below.top) / 2, color=_FAINT, linewidth=0.5, zorder=0)
+        axes.axhline((above.top + above.height + below.top) / 2, color=FAINT, linewidth=0.5, zorder=0)
 
 
 def _title(groups: list[_Group]) -> str:
     files = [group.bars for group in groups if group.bars.level != MEMTABLE_LEVEL]
     count = sum(len(bars.names) for bars in files)
     rows, size = sum(int(bars.rows.sum()) for bars in files), sum(int(bars.sizes.sum()) for bars in files)
-    return f"SST timeline: {_files(count)}" + (f", {format_rows(rows)}, {format_bytes(size)}" if count else "")
+    return f"SST timeline: {format_files(count)}" + (f", {format_rows(rows)}, {format_bytes(size)}" if count else "")
 
 
 def _level_label(bars: _Bars) -> str:
     if bars.level == MEMTABLE_LEVEL:
         return f"memtable\n{format_rows(int(bars.rows.sum()))}"
-    return f"L{bars.level}\n{_files(len(bars.names))}, {format_bytes(int(bars.sizes.sum()))}"
-
-
-def _size_inches(axes: Axes) -> tuple[float, float]:
-    box = axes.get_window_extent()
-    dots_per_inch = axes.figure.get_dpi()
-    return float(box.width / dots_per_inch), float(box.height / dots_per_inch)
-
-
-# --- sizes and words -----------------------------------------------------------------------------------
-
-
-class _SizeClasses:
-    """Decades of bytes: the largest that occurs, and up to three below it."""
-
-    def __init__(self, sizes: Integers) -> None:
-        decades = _decades(sizes)
-        self.last = int(decades.max())
-        self.first = max(int(decades.min()), self.last - SIZE_CLASSES_MAX + 1)
-        numbers = range(self.first, self.last + 1)
-        self.colours = [_SIZE_COLOURS[index] for index in _COLOURS_OF_CLASSES[len(numbers)]]
-        self.labels = [self._label(number, smallest=int(decades.min())) for number in numbers]
-
-    def of(self, sizes: Integers) -> Integers:
-        return np.maximum(_decades(sizes), self.first) - self.first
-
-    def _label(self, decade: int, smallest: int) -> str:
-        if decade == self.first and smallest < decade:
-            return f"under {format_bytes(10 ** (decade + 1))}"
-        return f"{format_bytes(10**decade)} to {format_bytes(10 ** (decade + 1))}"
-
-
-def _decades(sizes: Integers) -> Integers:
-    decades: Integers = np.floor(np.log10(np.maximum(sizes, 1))).astype(np.int64)
-    return decades
-
-
-def format_bytes(size_bytes: int) -> str:
-    """Write a size for people.
-
-    >>> [format_bytes(size) for size in (0, 999, 1_000, 12_345, 99_950, 1_250_000_000)]
-    ['0 B', '999 B', '1 kB', '12.3 kB', '100 kB', '1.25 GB']
-    """
-    return _scaled(size_bytes, ("B", "kB", "MB", "GB", "TB", "PB"), separator=" ")
-
-
-def format_rows(count: int) -> str:
-    """Write a number of rows for people.
-
-    >>> [format_rows(count) for count in (1, 1_000, 86_400, 2_880_000)]
-    ['1 row', '1k rows', '86.4k rows', '2.88M rows']
-    """
-    return _scaled(count, ("", "k", "M", "bn", "tn"), separator="") + (" row" if count == 1 else " rows")
-
-
-def _scaled(number: float, units: Sequence[str], *, separator: str) -> str:
-    for unit in units[:-1]:
-        if number < 999.5:
-            return f"{number:.3g}{separator}{unit}"
-        number /= 1000
-    return f"{number:.3g}{separator}{units[-1]}"
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file" if count == 1 else f"{count:,} files"
-
-
-def _duration(length: timedelta) -> str:
-    for unit, name in ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min")):
-        if length % unit == timedelta(0):
-            return f"{length // unit} {name}"
-    return f"{length.total_seconds():g} s"
+    return f"L{bars.level}\n{format_files(len(bars.names))}, {format_bytes(int(bars.sizes.sum()))}"
