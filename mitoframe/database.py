@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields, replace
-from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from mitoframe.failpoints import reached
 from mitoframe.frames import arrow
 from mitoframe.frames.polars import from_table, to_arrow_schema
 from mitoframe.ingest import to_batches
+from mitoframe.model.card import Section, card
 from mitoframe.model.errors import (
     ClosedError,
     ConfigError,
@@ -480,7 +480,15 @@ class Database:
         return f"store {self.path} ({state})"
 
     def _repr_html_(self) -> str:
-        return f"<span>{escape(repr(self))}</span>"
+        if self.closed:
+            return card(repr(self))
+        header = ("name", "time", "tags", "fields")
+        rows = [(name, time, ", ".join(tags), f"{fields:,}") for name, time, tags, fields in self.tables().iter_rows()]
+        tables = Section(title="Tables", rows=rows, header=header, is_open=True)
+        usual, config = MitoConfig(), self.engine.config
+        settings = [(each.name, getattr(config, each.name)) for each in fields(config)]
+        changed = [(name, repr(value)) for name, value in settings if value != getattr(usual, name)]
+        return card(repr(self), [tables, Section(title="Changed settings", rows=changed)])
 
 
 def _metadata(schema: pa.Schema, time: str, tags: Sequence[str]) -> RegionMetadata:

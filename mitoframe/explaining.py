@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from mitoframe.ingest import to_table
 from mitoframe.jobs.backfill import FILE_ROWS_MIN, cuts, rows_per_file
 from mitoframe.jobs.flush import SST_ROWS_MIN
 from mitoframe.jobs.twcs import window_for_span
+from mitoframe.model.card import Section, card
 from mitoframe.model.predicate import Compare, conjunction
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import PER_SECOND
@@ -92,7 +92,11 @@ class WriteExplanation:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>{self.windows._repr_html_()}"
+        first, *rest = repr(self).splitlines()
+        lines = [(line[2:15].strip(), line[15:]) for line in rest]
+        return card(first, [Section(title="What it would do", rows=lines, note=" ", is_open=True)]) + (
+            self.windows._repr_html_()
+        )
 
 
 def explain_write(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -17,6 +16,7 @@ import pyarrow as pa
 from mitoframe.frames import pandas
 from mitoframe.frames.numpy import to_arrays
 from mitoframe.frames.polars import from_table, stream, to_table
+from mitoframe.model.card import Section, card
 from mitoframe.model.errors import InvalidInputError, TableNotFoundError, unknown_name
 from mitoframe.model.ids import NO_ENTRY
 from mitoframe.model.predicate import ALWAYS, Compare, Predicate, conjunction
@@ -328,7 +328,9 @@ class Ejected:
         return self.code
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.code)}</pre>"
+        return card(
+            "The same rows without mitoframe", [Section(title="Code", rows=[(self.code,)], note=" ", is_open=True)]
+        )
 
 
 def eject(scan: Scan) -> Ejected:

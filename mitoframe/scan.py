@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mitoframe import exporting, following, joining, verbs
 from mitoframe.frames.polars import Merge, ScanSource, from_batches, from_table, lazy_frame
+from mitoframe.model.card import Section, card
 from mitoframe.model.errors import InvalidInputError, SnapshotExpiredError
 from mitoframe.model.predicate import Predicate, has_foreign
 from mitoframe.model.request import ScanRequest
@@ -472,6 +473,19 @@ class Scan:
     def __repr__(self) -> str:
         chosen = "all columns" if self.columns is None else f"columns {', '.join(self.columns)}"
         return f"scan of {self.table!r}, {chosen}; call .to_polars(), .collect(), .to_pandas() or .explain()"
+
+    def _repr_html_(self) -> str:
+        asked = [str(condition) for condition in self._conditions()]
+        names = self.metadata.names if self.columns is None else self.columns
+        types = {column.name: str(column.type) for column in self.metadata.columns}
+        columns = [(name, types.get(name, "")) for name in names]
+        return card(
+            repr(self),
+            [
+                Section(title="Conditions", rows=[(text,) for text in asked], is_open=True),
+                Section(title="Columns", rows=columns),
+            ],
+        )
 
 
 class _Source:

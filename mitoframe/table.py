@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from functools import partial
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -17,6 +17,7 @@ from mitoframe.frames.polars import from_table
 from mitoframe.ingest import to_table
 from mitoframe.jobs.twcs import window_ms
 from mitoframe.model.batch import OpType
+from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.edit import DELETED
 from mitoframe.model.errors import DamageWarning, InvalidInputError, ReadOnlyError, unknown_name
 from mitoframe.model.request import AlterRequest, BuildIndexRequest, CompactRequest, TruncateRequest
@@ -881,7 +882,25 @@ class Table:
         )
 
     def _repr_html_(self) -> str:
-        return f"<span>{escape(repr(self))}</span>"
+        state = self._version().state
+        roles = {self.time: "time"} | dict.fromkeys(self.tags, "tag")
+        columns = [(column.name, str(column.type), roles.get(column.name, "")) for column in self._metadata.columns]
+        newest = sorted(state.files.values(), key=lambda file: file.max_sequence, reverse=True)[:ROWS_MAX]
+        files = [(file.file_id, f"L{file.level}", f"{file.row_count:,}", f"{file.size_bytes:,}") for file in newest]
+        options = [(each.name, value) for each in fields(state.options) if (value := getattr(state.options, each.name))]
+        return card(
+            repr(self),
+            [
+                Section(title="Columns", rows=columns, is_open=True),
+                Section(
+                    title="Files, the newest first",
+                    rows=files,
+                    header=("file_id", "level", "rows", "size_bytes"),
+                    row_count=len(state.files),
+                ),
+                Section(title="Options", rows=[(name, str(value)) for name, value in options]),
+            ],
+        )
 
 
 def read_only() -> None:

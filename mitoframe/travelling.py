@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
-from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pyarrow as pa
@@ -30,6 +29,7 @@ import pyarrow.compute as pc
 
 from mitoframe.frames.polars import from_table, lazy_frame
 from mitoframe.model.batch import OpType
+from mitoframe.model.card import card
 from mitoframe.model.errors import CorruptionError, InvalidInputError, unknown_name
 from mitoframe.model.ids import NO_SEQUENCE, Sequence
 from mitoframe.model.predicate import time_range
@@ -401,7 +401,7 @@ class WhyResult:
 
     def _repr_html_(self) -> str:
         head, *_ = repr(self).splitlines()
-        return f"<p>{escape(head)}</p>{self.to_polars()._repr_html_()}" if self.versions else f"<p>{escape(head)}</p>"
+        return card(head) + (self.to_polars()._repr_html_() if self.versions else "")
 
 
 _COLUMNS: dict[str, tuple[pa.DataType, Callable[[KeyVersion, Copy], Any]]] = {

@@ -279,7 +279,7 @@ def test_a_compaction_window_is_a_duration(memory: mito.Database) -> None:
 def test_handles_show_what_they_are(tmp_path: Path) -> None:
     with mito.open(tmp_path) as database:
         assert repr(database) == f"store {tmp_path} (rw)"
-        assert database._repr_html_() == f"<span>store {tmp_path} (rw)</span>"
+        assert f"<div>store {tmp_path} (rw)</div>" in database._repr_html_()
     assert repr(database) == f"store {tmp_path} (closed)"
 
 

@@ -858,7 +858,7 @@ def test_a_range_that_nothing_overlaps_in_can_be_had(tmp_path: Path) -> None:
         assert len(ejected.files) == 1
         assert_same(ejected.to_polars().collect(), rows(200, 220, 0.0))
         assert repr(ejected) == ejected.code
-        assert "<pre>import polars" in ejected._repr_html_()
+        assert ">import polars" in ejected._repr_html_()
 
 
 def test_a_condition_is_not_ejected(store: Store) -> None:

@@ -108,7 +108,7 @@ def test_a_grace_that_is_no_duration_is_refused(cpu: mito.Table) -> None:
 def test_files_are_a_frame_also_before_there_are_any(cpu: mito.Table) -> None:
     assert cpu.files().columns == [
         *("file_id", "level", "min_time", "max_time", "rows", "deletes", "series", "size_bytes"),
-        *("min_sequence", "max_sequence", "row_groups", "indexes", "index_bytes"),
+        *("min_sequence", "max_sequence", "row_groups", "indexes", "index_bytes", "first_key", "last_key"),
     ]
     assert cpu.files().height == 0
     cpu.write(rows({("a", 0): 1.0, ("b", 5): 1.0}))
@@ -167,7 +167,7 @@ def test_a_table_shows_what_it_is(cpu: mito.Table) -> None:
     cpu.write(rows({("a", 1): 1.0, ("a", 2): 1.0}))
 
     assert repr(cpu) == "table 'cpu': time ts, tags host, 2 fields; 1 files with 1 rows, 2 rows in memory"
-    assert cpu._repr_html_().startswith("<span>table &#x27;cpu&#x27;")
+    assert "<div>table &#x27;cpu&#x27;" in cpu._repr_html_()
 
 
 def test_a_table_without_tags_or_fields_is_a_set_of_times() -> None:
@@ -369,3 +369,13 @@ def test_where_nulls_are_filled_a_delete_ends_the_filling() -> None:
         table.write(rows({("a", 0): None, ("b", 0): None}))
 
         assert loads(table) == [("a", 0, 1.0), ("b", 0, None)]
+
+
+def test_a_notebook_is_shown_columns_files_and_options_and_nothing_is_read(cpu: mito.Table) -> None:
+    cpu.write(rows({("a", 0): 1.0}))
+    cpu.flush()
+
+    html = cpu._repr_html_()
+
+    for text in ("Columns", "host", "tag", "Files, the newest first", cpu.files()["file_id"][0], "L0"):
+        assert text in html

@@ -31,12 +31,19 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from mitoframe.model.card import Section, card
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 class MitoError(Exception):
     """The base of every error that mitoframe raises on purpose."""
+
+    def _repr_html_(self) -> str:
+        details = [(name, str(value)) for name, value in vars(self).items() if not name.startswith("_")]
+        section = Section(title="Details", rows=details, note=" ", is_open=True)
+        return card(f"{type(self).__name__}: {self}", [section])
 
 
 class InvalidInputError(MitoError, ValueError):

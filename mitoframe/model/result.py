@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from html import escape
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TypeGuard
 
+from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from mitoframe.model.file import FileMeta
+from mitoframe.model.file import FileMeta
 
 
 class _Shown:
-    """Looks in a notebook as it does in a terminal."""
+    """Says in a notebook what it says in a terminal, and has what it holds below, to be opened."""
 
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        return f"<span>{escape(repr(self))}</span>"
+        names = [each.name for each in fields(self) if not each.name.startswith("_")]  # type: ignore[arg-type]
+        values = {name: getattr(self, name) for name in names}
+        plain = [(name, _word(value)) for name, value in values.items() if not _are_files(value)]
+        lists = [_files_section(name, value) for name, value in values.items() if _are_files(value)]
+        return card(repr(self), [Section(title="Details", rows=plain, note=" "), *lists])
+
+
+def _are_files(value: object) -> TypeGuard[tuple[FileMeta, ...]]:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(each, FileMeta) for each in value)
+
+
+def _files_section(name: str, files: tuple[FileMeta, ...]) -> Section:
+    rows = [
+        (file.file_id, f"{file.row_count:,}", f"{file.size_bytes:,}", f"L{file.level}") for file in files[:ROWS_MAX]
+    ]
+    header = ("file_id", "rows", "size_bytes", "level")
+    return Section(title=f"Files {name}", rows=rows, header=header, row_count=len(files))
+
+
+def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) if value else "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ scan that nobody asks about pays nothing for it. Footers are opened, rows are no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
+from mitoframe.model.card import Section, card
 from mitoframe.model.predicate import ALWAYS, conjuncts, describe, key_part, series_mask, time_range
 from mitoframe.read.counts import NO_COUNTS
 from mitoframe.read.plan import explain, show_values, with_tags
@@ -74,12 +74,8 @@ class ScanReport:
     def _repr_html_(self) -> str:
         first, *rest = self.plan.split("\n")
         told = [(line[2:14].strip(), line[14:]) for line in rest]
-        rows = "".join(
-            f"<tr><th style='text-align:left;vertical-align:top'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(text.strip())}</td></tr>"
-            for name, text in [*told, *self._lines()]
-        )
-        return f"<details open><summary>{escape(first)}</summary><table>{rows}</table></details>"
+        rows = [(name, text.strip()) for name, text in [*told, *self._lines()]]
+        return card(first, [Section(title="Receipt" if self.run else "Plan", rows=rows, note=" ", is_open=True)])
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         for rung in self.rungs:
