@@ -320,7 +320,10 @@ class LaneHealth:
 
 
 class Scheduler(Protocol):
-    """Runs background jobs. Lanes do not wait for each other: a long compaction never holds up a flush."""
+    """Runs background jobs. Lanes do not wait for each other: a long compaction never holds up a flush.
+
+    A driver may have lanes that neither `drain` nor `close` waits for, because their jobs may never end.
+    """
 
     def submit(self, lane: str, job: Callable[[], Result]) -> Future[Result]:
         """Run a job in its lane; what it returns or raises is in the future. One that is cancelled in time never runs.
@@ -369,7 +372,28 @@ class Randomness(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SstFileInfo:
-    """An SST that was just stored: all that is known of it, its key in the store, and where others can read it."""
+    """An SST that was just stored, as hooks are told of it.
+
+    Attributes:
+        file: all that is known of it: its identifier, rows, size, times, sequences, indexes and so on.
+        key: its name in the store.
+        url: where others can read it; None if they cannot, because it is in memory.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl
+        >>> class Sizes:
+        ...     rows = 0
+        ...     def on_sst_files_written(self, region_id, metadata, files):
+        ...         self.rows += sum(info.file.row_count for info in files)
+        >>> sizes = Sizes()
+        >>> frame = pl.DataFrame({"n": [1, 2, 3]}).with_columns(ts=pl.datetime(2024, 1, pl.col("n")))
+        >>> with mito.open("memory://", hooks=[sizes]) as db:
+        ...     _ = db.write(frame, "cpu", time="ts")
+        ...     _ = db["cpu"].flush()
+        >>> sizes.rows
+        3
+
+    """
 
     file: FileMeta
     key: str
@@ -378,15 +402,37 @@ class SstFileInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionGcInfo:
-    """What a pass of the garbage collector did.
+    """What a pass of the garbage collector did, as hooks are told of it.
 
-    ``removed_files`` were deleted, of ``size_bytes`` together. ``version`` is that of the manifest which forgot them,
-    None if it knew none of them, or is gone itself. ``full_file_listing``: all files that are stored were looked at.
+    Attributes:
+        removed_files: the SSTs that were deleted.
+        size_bytes: how large they were together.
+        version: that of the manifest which forgot them; None if it knew none of them, or is gone itself.
+        begun_ms: when the pass began.
+        is_region_dropped: the region was given up, and these were all its files.
+        full_file_listing: all files that are stored were looked at.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl
+        >>> class Counting:
+        ...     files = 0
+        ...     def on_region_gc(self, region_id, metadata, store, info):
+        ...         self.files += len(info.removed_files)
+        >>> counting = Counting()
+        >>> frame = pl.DataFrame({"n": [1, 2, 3]}).with_columns(ts=pl.datetime(2024, 1, pl.col("n")))
+        >>> with mito.open("memory://", hooks=[counting]) as db:
+        ...     _ = db.write(frame, "cpu", time="ts")
+        ...     _ = db["cpu"].truncate()
+        ...     _ = db["cpu"].vacuum(older_than="0s")
+        >>> counting.files
+        1
+
     """
 
     removed_files: tuple[FileId, ...]
     size_bytes: int
     version: ManifestVersion | None
+    begun_ms: int
     is_region_dropped: bool
     full_file_listing: bool
 
@@ -401,15 +447,20 @@ class RegionHook(Protocol):
     | backfill, replace, undo, restore      | if files were made   | yes                 |
     | create, alter                         | no (no SST)          | yes                 |
     | truncate                              | no (files go)        | yes                 |
+    | files go because they have expired    | no (files go)        | yes                 |
     | an index built in the background      | no (no SST)          | yes                 |
     | a snapshot made or dropped            | no (no SST)          | yes                 |
+    | a write, a delete                     | no (in the log)      | no                  |
     | gc, checkpoint, drop                  | no                   | no                  |
     | what another process did is noticed   | no                   | no                  |
 
     Methods are called on a thread of the engine, while nobody holds the lock of the region's versions, one at a time
-    for each hook, in the order in which things were told. What raises is logged, told by ``health()`` and harms
+    for each hook, in the order in which things were told. Of changes that were made at once by several threads the
+    later one may be told first: ``version`` says which it is. What raises is logged, told by ``health()`` and harms
     nothing. What takes longer than a second is not waited for: the region goes on, and the hook is told the rest when
-    it comes to it. Hooks are given to ``mitoframe.open(hooks=)``, or offered by a package as entry points of the group
+    it comes to it, or never if the store is closed before that.
+
+    Hooks are given to ``mitoframe.open(hooks=)``, or offered by a package as entry points of the group
     ``mitoframe.hooks``.
 
     Example:
@@ -421,7 +472,10 @@ class RegionHook(Protocol):
     """
 
     def on_sst_files_written(self, region_id: RegionId, metadata: RegionMetadata, files: Sequence[SstFileInfo]) -> None:
-        """Come after SSTs are stored, and before the manifest knows them. It may never come to know them."""
+        """Come after SSTs are stored, and before the manifest knows them. It may never come to know them.
+
+        SSTs that only keep superseded versions of rows are not among them: the edit of the flush tells of those.
+        """
         return
 
     def on_manifest_updated(self, region_id: RegionId, actions: Sequence[Edit], version: ManifestVersion) -> None:

@@ -265,7 +265,8 @@ def _scheduler() -> ThreadScheduler:
     processors = os.cpu_count() or 1
     threads = {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: min(processors, WRITERS_MAX), SCAN_LANE: processors}
     threads[MERGE_LANE] = max(processors - 1, 1)
-    return ThreadScheduler(dict.fromkeys(LANES, 1) | threads | {HOOK_LANE: HOOKS_MAX})
+    # What a hook does may take for ever: a store is closed all the same.
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | threads | {HOOK_LANE: HOOKS_MAX}, not_awaited=(HOOK_LANE,))
 
 
 def _cache_bytes(config: MitoConfig) -> int | None:

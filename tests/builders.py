@@ -19,7 +19,7 @@ from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.engine.engine import MitoEngine
-from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, LANES, WRITE_LANE
+from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, HOOK_LANE, LANES, WRITE_LANE
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, RegionId, region_id
@@ -169,7 +169,8 @@ def open_engine(
 
 def threads() -> ThreadScheduler:
     """Return lanes as a store has them."""
-    return ThreadScheduler(dict.fromkeys(LANES, 1) | dict.fromkeys((CHANGE_LANE, FLUSH_LANE, WRITE_LANE), 2))
+    several = dict.fromkeys((CHANGE_LANE, FLUSH_LANE, WRITE_LANE), 2)
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | several, not_awaited=(HOOK_LANE,))
 
 
 def create(engine: MitoEngine, metadata: RegionMetadata, **options: Any) -> None:

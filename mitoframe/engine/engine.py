@@ -136,7 +136,7 @@ class MitoEngine:
             distance=self.config.checkpoint_distance,
             entries_max=self.config.journal_entries_max,
         )
-        patience = Patience(scheduler)
+        self._patience = Patience(scheduler)
         self._parts = Parts(
             store=object_store,
             reader=self.reader,
@@ -149,7 +149,7 @@ class MitoEngine:
             hooks=Hooks(
                 hooks if read_only else (self._journal, *hooks),
                 # The journal is ours, and quick: who asks for a flush finds it there when that is done.
-                lambda hook, tell: (run_here if hook is self._journal else patience.run)(hook, tell),
+                lambda hook, tell: (run_here if hook is self._journal else self._patience.run)(hook, tell),
                 object_store.url,
             ),
         )
@@ -611,7 +611,7 @@ class MitoEngine:
     # --- the end ----------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Return when all background work has ended."""
+        """Return when all background work has ended. Hooks that are slow are not waited for."""
         self._parts.scheduler.drain()
 
     def close(self, *, flush: bool | None = None) -> None:
@@ -626,8 +626,10 @@ class MitoEngine:
                 self._background.stop_indexing()
                 self.reading.stop_warming()
                 scheduler.drain()
-                if not self.read_only:
-                    self._let_go(self.config.flush_on_close if flush is None else flush)
+                try:
+                    self._let_go(not self.read_only and (self.config.flush_on_close if flush is None else flush))
+                finally:
+                    self._patience.close()
             finally:
                 scheduler.close()
                 try:
