@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import polars as pl
 import pytest
 from builders import REGION, batch_of, create, delete, file_of, metadata_of, open_engine, put, read, threads
-from gates import Gate, GatedStore, Task, wait_until
+from gates import GatedStore, Task, merges_wait, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracing import TracingHook
@@ -19,7 +18,6 @@ from mitoframe.drivers.clock import ManualClock
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import InlineScheduler
 from mitoframe.engine.engine import MitoEngine
-from mitoframe.failpoints import watching
 from mitoframe.jobs.tasks import CompactionTask
 from mitoframe.jobs.twcs import is_current
 from mitoframe.model.edit import FileEdit
@@ -79,23 +77,6 @@ def keys(engine: MitoEngine) -> set[str]:
 
 def failures(engine: MitoEngine) -> dict[str, BaseException]:
     return dict(engine.health().regions[0].failures)
-
-
-@contextmanager
-def merges_wait() -> Iterator[Gate]:
-    """Let every merge wait when its outputs are stored and nothing is committed."""
-    gate = Gate()
-    gate.close()
-
-    def wait(name: str) -> None:
-        if name == "compact.sst_stored":
-            gate.wait()
-
-    with watching(wait):
-        try:
-            yield gate
-        finally:
-            gate.open()
 
 
 # --- one cycle ------------------------------------------------------------------------------------------
