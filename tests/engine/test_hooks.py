@@ -818,6 +818,7 @@ def exchanging(what: str, meanwhile: Callable[[MitoEngine], object]) -> tuple[Re
 def test_what_is_committed_while_a_hook_is_told_of_exchanged_files_has_them_planned_anew(what):
     hook, engine = exchanging(what, lambda engine: engine.region(REGION).commit_edit(FileEdit(reason="test")))
 
+    assert engine.health().regions[0].failures == {}, "the other thread was kept waiting"
     assert hook.words == [FILES, MANIFEST, FILES, MANIFEST]
     assert [info.file.file_id for info in hook.told[2][2]] == [file.file_id for file in hook.told[3][1][0].added]
     in_vain = {info.key for info in hook.told[0][2]} - {info.key for info in hook.told[2][2]}
