@@ -633,16 +633,15 @@ def test_of_two_hooks_of_one_class_the_one_that_fails_is_told_by_health():
     assert failures["hook Raising (2).on_manifest_updated"] is well.error
 
 
-def test_a_hook_that_raises_what_ends_a_process_holds_up_nobody():
+def test_a_hook_that_raises_what_ends_a_process_holds_up_nobody(caplog):
     hook = Raising()
     engine = open_engine(scheduler=threads(), hooks=[hook])
     create(engine, METADATA)
     hook.error = KeyboardInterrupt()
-    begun = time.monotonic()
 
     flushed(engine, 1, 2, 3)
 
-    assert time.monotonic() - begun < 6 * patience.PATIENCE_SECONDS, "each thing that was told was waited for in vain"
+    assert "hook is slow" not in caplog.text, "it was waited for in vain"
     [lane] = [lane for lane in engine.health().lanes if lane.lane == HOOK_LANE]
     assert (lane.failed, lane.last_error) == (6, hook.error)
     hook.error = None
