@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from math import ceil
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.drivers.clock import SystemClock, SystemRandomness
@@ -31,7 +32,17 @@ from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.opening import roll_forward
-from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, HOOK_LANE, LANES, MERGE_LANE, SCAN_LANE, WRITE_LANE
+from mitoframe.engine.parts import (
+    ASKED_LANE,
+    CHANGE_LANE,
+    COMPACT_LANE,
+    FLUSH_LANE,
+    HOOK_LANE,
+    LANES,
+    MERGE_LANE,
+    SCAN_LANE,
+    WRITE_LANE,
+)
 from mitoframe.model.errors import (
     ConfigError,
     CorruptionError,
@@ -74,6 +85,8 @@ STORE_FORMAT = 1
 WRITERS_MAX = 4
 CHANGES_MAX = 4
 """A change waits for the writes of its table; this many tables may be changed at a time."""
+COMPACTION_SHARE = 4
+"""How many processors there are for each table that is merged at a time, if the config does not say."""
 HOOKS_MAX = 4
 """So many hooks may be slow at a time without keeping others waiting."""
 CACHE_SHARE = 8
@@ -148,7 +161,7 @@ def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connecti
     with ExitStack() as opened:
         meta = SqliteMetaStore(":memory:")
         opened.callback(meta.close)
-        return _connection(opened, MemoryObjectStore(), MemoryLog(), meta, _scheduler(), config, hooks)
+        return _connection(opened, MemoryObjectStore(), MemoryLog(), meta, _scheduler(config), config, hooks)
 
 
 def _connection(
@@ -191,7 +204,7 @@ def connect_vfs(
     meta: MetaStore | None = None,
 ) -> Connection:
     """Open a store in the folder that a file system is rooted at; ``meta`` is its catalog, if not a file there."""
-    scheduler = scheduler or _scheduler()
+    scheduler = scheduler or _scheduler(config)
     try:
         if mode == "rw":
             return _connect_writer(vfs, config, hooks, scheduler, meta)
@@ -261,11 +274,16 @@ def _connect_reader(
         return _connection(opened, store, log, meta, scheduler, config, hooks, read_only=True)
 
 
-def _scheduler() -> ThreadScheduler:
+def _scheduler(config: MitoConfig) -> ThreadScheduler:
     processors = os.cpu_count() or 1
     threads = {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: min(processors, WRITERS_MAX), SCAN_LANE: processors}
+    threads |= dict.fromkeys((COMPACT_LANE, ASKED_LANE), _compaction_threads(config))
     threads[MERGE_LANE] = max(processors - 1, 1)
     return ThreadScheduler(dict.fromkeys(LANES, 1) | threads | {HOOK_LANE: HOOKS_MAX})
+
+
+def _compaction_threads(config: MitoConfig) -> int:
+    return config.compaction_threads or ceil((os.cpu_count() or 1) / COMPACTION_SHARE)
 
 
 def _cache_bytes(config: MitoConfig) -> int | None:

@@ -167,9 +167,9 @@ def open_engine(
     )
 
 
-def threads() -> ThreadScheduler:
-    """Return lanes as a store has them."""
-    return ThreadScheduler(dict.fromkeys(LANES, 1) | dict.fromkeys((CHANGE_LANE, FLUSH_LANE, WRITE_LANE), 2))
+def threads(**more: int) -> ThreadScheduler:
+    """Return lanes as a store has them; ``more`` says how many threads some have."""
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | dict.fromkeys((CHANGE_LANE, FLUSH_LANE, WRITE_LANE), 2) | more)
 
 
 def create(engine: MitoEngine, metadata: RegionMetadata, **options: Any) -> None:

@@ -1,13 +1,17 @@
 """Compactions of regions: who asks, what runs, and what becomes of requests that come meanwhile.
 
-A region has one *cycle* at a time, on the compact lane: it lets go what has expired, asks the picker
+A region has one *cycle* at a time: it lets go what has expired, asks the picker
 (`jobs.twcs.plan_compaction`), merges task by task, each with a commit of its own, and asks again until there is nothing
 more to do.
 
     something may be due, and a cycle runs       it looks once more before it ends, or another follows it
+    somebody asks, and an automatic one waits    the request goes first, and the automatic cycle follows it
     somebody asks, and an automatic cycle runs   the request waits in the one place there is; a newer one takes it
     somebody asks, and what was asked for runs   refused (`BusyError`)
     the table is truncated, dropped or closed    the merge under way stops at its next step, and waiting requests too
+
+Regions are merged side by side, as many as there are threads. What somebody asked for has threads of its own, so that
+never waits for what is merged unasked, and what is due never waits for people.
 
 A plan may be out of date when its turn comes: a task is checked against the files there are before it is merged, and
 once more when its edit is committed (`is_current`). One that does not hold any more is dropped, and the picker asked
@@ -30,7 +34,7 @@ from weakref import WeakKeyDictionary
 
 from mitoframe.engine.allowance import Allowance
 from mitoframe.engine.errand import Errand
-from mitoframe.engine.parts import COMPACT_LANE, MERGE_LANE
+from mitoframe.engine.parts import ASKED_LANE, COMPACT_LANE, MERGE_LANE
 from mitoframe.jobs.compact import compact_task
 from mitoframe.jobs.tasks import CompactionScope, CompactionTask
 from mitoframe.jobs.twcs import is_current, plan_compaction
@@ -213,21 +217,30 @@ class Compactions:
         """
         asked = _Cycle(errand=Errand(), request=request, told=told)
         desk = self._desk_of(region)
+        replaced: _Cycle | None = None
         with self._lock:
             running = _alive(desk.cycle)
-            if running is None:
+            is_next = running is None or self._overtake_locked(desk, running)
+            if is_next:
                 desk.cycle = asked
-                replaced = None
-            elif running.is_automatic:
+            elif running is not None and running.is_automatic:
                 desk.waiting, replaced = asked, desk.waiting
                 asked.errand.carrier = running.errand.carrier
             else:
                 raise BusyError("a compaction of this table that was asked for is under way; wait until it has ended.")
         if replaced is not None:
             _give_up(replaced, "a newer request took the place of this one before it began")
-        if running is None:
+        if is_next:
             self._hand_over(region, asked)
         return asked.errand
+
+    def _overtake_locked(self, desk: _Desk, running: _Cycle) -> bool:
+        """Have an automatic cycle that waits for a thread give way, and follow later; tell whether it does."""
+        if not running.is_automatic or not running.errand.begin():
+            return False
+        running.errand.succeed(CompactResult())
+        desk.is_triggered = True
+        return True
 
     def start_if_due(self, region: Region) -> Errand[CompactResult] | None:
         """Start what is due, or have the cycle under way look once more; return what is under way now."""
@@ -271,8 +284,9 @@ class Compactions:
     # --- cycles -----------------------------------------------------------------------------------------
 
     def _hand_over(self, region: Region, cycle: _Cycle) -> None:
+        lane = COMPACT_LANE if cycle.is_automatic else ASKED_LANE
         try:
-            cycle.errand.hand_to(self._parts.scheduler, COMPACT_LANE, partial(self._run, region, cycle))
+            cycle.errand.hand_to(self._parts.scheduler, lane, partial(self._run, region, cycle))
         except BaseException:
             desk = self._desk_of(region)
             with self._lock:
