@@ -10,16 +10,18 @@ import json
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from math import ceil
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.drivers.clock import SystemClock, SystemRandomness
+from mitoframe.drivers.compactor_processes import ProcessCompactor, serve
 from mitoframe.drivers.failures import is_disk_full, unavailable
 from mitoframe.drivers.lock_file import WriterLock, one_at_a_time
 from mitoframe.drivers.log_file import SegmentLog
@@ -43,6 +45,7 @@ from mitoframe.engine.parts import (
     SCAN_LANE,
     WRITE_LANE,
 )
+from mitoframe.jobs.elsewhere import carry_out
 from mitoframe.model.errors import (
     ConfigError,
     CorruptionError,
@@ -65,7 +68,17 @@ from mitoframe.storage.paths import (
 
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
-    from mitoframe.ports import LogDamage, LogStore, MetaStore, ObjectStore, Randomness, RegionHook, Scheduler, Vfs
+    from mitoframe.ports import (
+        Compactor,
+        LogDamage,
+        LogStore,
+        MetaStore,
+        ObjectStore,
+        Randomness,
+        RegionHook,
+        Scheduler,
+        Vfs,
+    )
 
 __all__ = [
     "STORE_FORMAT",
@@ -75,6 +88,8 @@ __all__ = [
     "connect",
     "connect_vfs",
     "is_memory",
+    "merge_for_others",
+    "merging_command",
     "one_at_a_time",
 ]
 
@@ -91,6 +106,8 @@ HOOKS_MAX = 4
 """So many hooks may be slow at a time without keeping others waiting."""
 CACHE_SHARE = 8
 """What part of the machine's memory may be spent on caches: one in so many."""
+MERGING_PROGRAM = "mitoframe.compactor"
+"""What a process runs that merges files for another."""
 HOOK_GROUP = "mitoframe.hooks"
 """Packages offer hooks under this name."""
 _STORE_ID = re.compile(r"[0-9a-f]{32}")
@@ -158,6 +175,7 @@ def _hook_entries() -> tuple[EntryPoint, ...]:
 
 
 def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
+    _refuse_processes(config, "memory://")
     with ExitStack() as opened:
         meta = SqliteMetaStore(":memory:")
         opened.callback(meta.close)
@@ -173,6 +191,7 @@ def _connection(
     config: MitoConfig,
     hooks: Sequence[RegionHook],
     *,
+    compactor: Compactor | None = None,
     read_only: bool = False,
     after_crash: bool = False,
 ) -> Connection:
@@ -186,6 +205,7 @@ def _connection(
         config=config,
         cache_bytes=_cache_bytes(config),
         hooks=hooks,
+        compactor=compactor,
         read_only=read_only,
     )
     opened.callback(engine.close)
@@ -245,7 +265,10 @@ def _connect_writer(
             recovery=config.wal_recovery,
         )
         _tell_damage(log.damage)
-        return _connection(opened, store, log, meta, scheduler, config, hooks, after_crash=lock.after_crash)
+        compactor = _compactor(opened, vfs, store, config)
+        return _connection(
+            opened, store, log, meta, scheduler, config, hooks, compactor=compactor, after_crash=lock.after_crash
+        )
 
 
 def _connect_reader(
@@ -272,6 +295,43 @@ def _connect_reader(
         )
         _tell_damage(log.damage)
         return _connection(opened, store, log, meta, scheduler, config, hooks, read_only=True)
+
+
+def _compactor(opened: ExitStack, vfs: Vfs, store: LocalObjectStore, config: MitoConfig) -> ProcessCompactor | None:
+    """Return what merges in other processes, if that is wanted. None is started before there is something to merge."""
+    if config.compaction_runner == "local":
+        return None
+    if not os.path.isabs(vfs.root):
+        _refuse_processes(config, vfs.root)
+    # As many as there are threads that may want one, see `_scheduler`.
+    compactor = ProcessCompactor(merging_command(vfs.root), workers_max=2 * _compaction_threads(config))
+
+    def close() -> None:
+        compactor.close()
+        store.needs_sweep |= compactor.left_litter
+
+    opened.callback(close)
+    return compactor
+
+
+def _refuse_processes(config: MitoConfig, root: str) -> None:
+    if config.compaction_runner == "processes":
+        raise ConfigError(
+            f"{root} is in this process only, where no other can merge its files; open a folder, or leave "
+            'compaction_runner at "local".'
+        )
+
+
+def merging_command(root: str) -> tuple[str, ...]:
+    """Return how a process is started that merges files of the store in a folder."""
+    return (sys.executable, "-P", "-m", MERGING_PROGRAM, root)
+
+
+def merge_for_others(root: str) -> None:
+    """Merge files of a store for the process that writes it, until that has ended. See `MERGING_PROGRAM`."""
+    scheduler = ThreadScheduler({MERGE_LANE: max((os.cpu_count() or 1) - 1, 1)})
+    store = LocalObjectStore(OsVfs(root))
+    serve(partial(carry_out, store=store, submit=partial(scheduler.submit, MERGE_LANE)))
 
 
 def _scheduler(config: MitoConfig) -> ThreadScheduler:

@@ -150,6 +150,7 @@ def open_engine(
     clock: Any = None,
     seed: int = 0,
     hooks: Sequence[Any] = (),
+    compactor: Any = None,
     read_only: bool = False,
     **config: Any,
 ) -> MitoEngine:
@@ -163,6 +164,7 @@ def open_engine(
         randomness=SeededRandomness(seed),
         config=MitoConfig(**config),
         hooks=hooks,
+        compactor=compactor,
         read_only=read_only,
     )
 
