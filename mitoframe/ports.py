@@ -376,6 +376,8 @@ class JobStatus:
 class Compactor(Protocol):
     """Merges files elsewhere: in other processes, on other machines. It reads and writes the same store by itself.
 
+    What mito2 calls a remote job scheduler and a compactor node.
+
     A job changes nothing but that objects of the names it gives are stored. They count for nothing before the engine
     has committed them, and it does so only if the files they were made of are still the ones there are. So a job may be
     lost, repeated or late, and harms nobody: what nobody lists is collected.

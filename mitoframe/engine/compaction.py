@@ -412,6 +412,8 @@ class Compactions:
                 return self._commit_merge(merging, partial(self._merge_elsewhere, self._parts.compactor))
             except RefusedError as error:
                 _log.warning("merged here and not elsewhere region=%d reason=%s", region.region_id, error)
+            region.check_writable()
+            self._check(region, task, cycle)  # Perhaps it was refused because its files went.
         return self._commit_merge(merging, self._merge_here)
 
     def _commit_merge(self, merging: _Merging, merge: _Merge) -> tuple[FileMeta, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from mitoframe.drivers.compactor_processes import ProcessCompactor
 from mitoframe.model.errors import BusyError, ClosedError, UnavailableError
 from mitoframe.model.job import CompactionJob
 from mitoframe.ports import JobStatus
-from mitoframe.registry import merging_command
 
 PATIENCE_SECONDS = 30
 JOB = CompactionJob(
@@ -117,10 +115,11 @@ def test_a_job_that_was_not_begun_or_is_answered_with_nonsense_is_refused(script
     ("script", "why"),
     [
         ("os.kill(os.getpid(), 9)", r"ended \(exit code -9\)"),
+        ("print('{\"job\": ', end='', flush=True); os.kill(os.getpid(), 9)", r"ended \(exit code -9\)"),
         ("print('Traceback\\nMemoryError', file=sys.stderr); sys.exit(1)", r"ended \(exit code 1: MemoryError\)"),
         (HANG, "said nothing for 0.3 seconds"),
     ],
-    ids=["killed", "fails", "hangs"],
+    ids=["killed", "killed while it speaks", "fails", "hangs"],
 )
 def test_nobody_knows_what_became_of_a_job_whose_worker_vanished(script, why):
     with worker("tell(rows=7)\n" + script, silence_ms=300) as compactor:
@@ -133,6 +132,17 @@ def test_nobody_knows_what_became_of_a_job_whose_worker_vanished(script, why):
         compactor.cancel(JOB.job_id)
 
         assert compactor.left_litter
+
+
+@pytest.mark.parametrize(("script", "is_kept"), [("tell(nothing=1)", False), ("tell(refused='no')", True)])
+def test_a_worker_that_talks_nonsense_gets_no_other_job(script, is_kept):
+    with worker(script + "\n" + HANG, stop_ms=50) as compactor:
+        compactor.submit(JOB)
+        ended(compactor)
+
+        compactor.cancel(JOB.job_id)
+
+        assert len(compactor._idle) == is_kept
 
 
 def test_after_a_worker_vanished_another_does_the_next_job():
@@ -242,9 +252,3 @@ def test_a_worker_stops_what_is_cancelled_takes_the_next_and_ends_with_who_start
 
     assert pids[0] == pids[1]
     assert running.worker._process.returncode == 0
-
-
-def test_the_program_ends_when_there_is_nothing_to_come(tmp_path):
-    ended = subprocess.run(merging_command(str(tmp_path)), input=b"", capture_output=True, timeout=60, check=False)
-
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")

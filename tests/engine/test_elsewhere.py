@@ -253,6 +253,42 @@ def test_what_nobody_wants_any_more_is_cancelled_and_deleted(change):
     engine.close()
 
 
+def test_what_was_refused_because_its_files_went_is_not_done_here():
+    """Else they would be taken for damaged."""
+
+    class Late(Counting):
+        def poll(self, job_id, timeout_ms=0):
+            engine.truncate(REGION, TruncateRequest(what="all"))
+            engine.vacuum(REGION, grace_ms=0)
+            return super().poll(job_id, timeout_ms)
+
+    store = MemoryObjectStore()
+    engine = started(Late(store), store, gc_grace_ms=0)
+
+    with pytest.raises(ConflictError):
+        engine.compact(REGION)
+
+    assert stored(store) == set()
+    assert engine.health().regions[0].failures == {}
+
+
+def test_outputs_that_are_stored_and_not_committed_yet_are_not_collected():
+    class Meanwhile(Counting):
+        def poll(self, job_id, timeout_ms=0):
+            status = super().poll(job_id, timeout_ms)
+            engine.vacuum(REGION, grace_ms=0)
+            return status
+
+    store = MemoryObjectStore()
+    compactor = Meanwhile(store)
+    engine = started(compactor, store)
+
+    engine.compact(REGION)
+
+    assert is_merged(engine)
+    assert {file.file_id for file in files(engine)} <= set(compactor.jobs[0].output_ids)
+
+
 def test_the_memory_that_a_merge_takes_elsewhere_is_taken_from_the_same_budget():
     store = MemoryObjectStore()
     compactor = Endless(store)

@@ -110,13 +110,13 @@ def test_what_was_due_when_a_request_went_first_is_still_done_after_it():
         flushed(engine, A, TRIGGER)
         gate.reached()
         flushed(engine, B, TRIGGER)
-        waiting = engine._background.compact_if_due(engine.region(B))
+        waiting = engine._background.compactions._desk_of(engine.region(B)).cycle
         assert waiting is not None
 
         elsewhen = CompactRequest(time_range=TimeRange(9 * HOUR, 10 * HOUR))
         assert engine.compact(B, elsewhen).removed == ()
 
-        assert waiting.result(withdraw=False).removed == ()  # Nobody waits for ever for what gave way.
+        assert waiting.errand.result(withdraw=False).removed == ()  # Nobody waits for ever for what gave way.
         assert levels(engine, B) == [0] * TRIGGER
         gate.open()
         wait_until(lambda: levels(engine, B) == [1])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 import pytest
 from builders import batch_of, create, delete, metadata_of, open_engine, put, read
+from gates import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +45,39 @@ def die(name):
         os.kill(os.getpid(), 9)
 
 with watching(die):
+    merge_for_others(sys.argv[1])
+"""
+
+
+OWNER = """
+import sys
+import datetime as dt
+import polars as pl
+import mitoframe as mito
+from mitoframe import registry
+
+folder, stored, worker = sys.argv[1:]
+registry.merging_command = lambda root: (sys.executable, "-c", worker, root, stored)
+db = mito.open(folder, compaction_runner="processes", compaction_trigger_files=100)
+for load in (1.0, 2.0):
+    frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "load": [load]})
+    db.write(frame, "cpu", time="ts", tags=["host"])
+    db["cpu"].flush()
+db["cpu"].compact()
+"""
+WAITS_WHEN_STORED = """
+import os, sys, time
+from mitoframe.failpoints import watching
+from mitoframe.registry import merge_for_others
+
+def wait(name):
+    if name == "compact.sst_stored":
+        with open(sys.argv[2], "w") as stored:
+            stored.write(str(os.getpid()))
+        while os.path.exists(sys.argv[2]):
+            time.sleep(0.01)
+
+with watching(wait):
     merge_for_others(sys.argv[1])
 """
 
@@ -165,6 +201,28 @@ def test_a_worker_that_is_killed_with_its_outputs_stored_changes_nothing_and_the
         assert pair.compactor.jobs == 2
 
 
+def test_after_the_process_that_has_the_store_was_killed_the_worker_ends_and_what_it_stored_is_collected(tmp_path):
+    folder, stored = tmp_path / "store", tmp_path / "stored"
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(folder), str(stored), WAITS_WHEN_STORED])
+    wait_until(lambda: stored.exists() and stored.read_text() != "", patience_seconds=60)
+    worker_id = int(stored.read_text())
+
+    owner.kill()
+    owner.wait()
+    with mito.open(folder, gc_grace_ms=0, compaction_mode="manual") as db:
+        cpu = db["cpu"]
+        sst = folder / sst_folder(cpu.region_id)
+        assert (len(list(sst.iterdir())), cpu.files().height) == (3, 2)
+        stored.unlink()
+        wait_until(lambda: not Path(f"/proc/{worker_id}").exists(), patience_seconds=60)
+
+        assert cpu.scan().collect()["load"].to_list() == [2.0]
+        cpu.vacuum()
+
+        assert len(list(sst.iterdir())) == 2
+        assert len(cpu.compact().removed) == 2
+
+
 def frame_of(load: float) -> pl.DataFrame:
     return pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "load": [load]})
 
@@ -181,7 +239,7 @@ def test_a_store_in_a_folder_merges_in_processes_if_it_is_to(tmp_path):
         assert len(compactor._idle) == 1  # It was not done here.
         [worker] = compactor._idle
 
-    assert not worker.is_alive()
+    assert worker._process.returncode == 0  # It was told to end, and did.
     with mito.open(tmp_path) as db:
         assert db["cpu"].scan().collect()["load"].to_list() == [2.0]
         assert db["cpu"].files()["level"].to_list() == [1]

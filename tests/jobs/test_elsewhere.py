@@ -187,3 +187,14 @@ def test_where_nothing_may_vanish_there_is_something_also_of_markers_alone():
 
     assert objection(job, done(store, job), store) is None
     assert objection(job, (), store) == "the first, last or newest row is missing"
+
+
+def test_where_there_are_no_markers_no_row_may_vanish_though_markers_might():
+    store = MemoryObjectStore()
+    inputs = stored(store, "a", [put(1, 1, "a")]), stored(store, "b", [put(2, 2, "b")])
+    task = CompactionTask(window_start=0, inputs=inputs, drop_deletes=True, output_size_max_bytes=1)
+    job = sent(store, task).job
+    files = done(store, job)
+
+    assert objection(job, files, store) is None
+    assert objection(job, files[:1], store) == "the first, last or newest row is missing"
