@@ -76,7 +76,7 @@ class ProcessCompactor:
     def submit(self, job: CompactionJob) -> None:
         with self._lock:
             if self._closing.is_set():
-                raise ClosedError("the compactor takes no more jobs. Open the store again.")
+                raise _closed()
             assert job.job_id not in self._jobs, "a job is submitted once"
             if len(self._jobs) >= self._workers_max:
                 raise BusyError(f"{self._workers_max} jobs are under way, and no more are done at a time; retry later.")
@@ -94,6 +94,7 @@ class ProcessCompactor:
             is_late = self._closing.is_set()
         if is_late:
             self.cancel(job.job_id)
+            raise _closed()
 
     def _living(self, idle: _Worker | None) -> _Worker:
         if idle is not None and idle.is_alive():
@@ -132,6 +133,10 @@ class ProcessCompactor:
             self.cancel(job_id)
         for worker in idle:
             worker.close(self._stop_ms)
+
+
+def _closed() -> ClosedError:
+    return ClosedError("the compactor takes no more jobs. Open the store again.")
 
 
 class _Worker:
