@@ -8,6 +8,7 @@ class of contract tests in `mitoframe.testing.contracts`; give it a fixture and 
     LogStore       one durable log for all regions        drivers/log_file.py, log_memory.py
     MetaStore      small values, compare-and-swap         drivers/meta_sqlite.py
     Scheduler      who runs background jobs               drivers/scheduler.py
+    Compactor      who merges files elsewhere             drivers/compactor_processes.py, testing/compactors.py
     Clock          what time it is                        drivers/clock.py
     Randomness     where identifiers come from            drivers/clock.py
     RegionHook     who is told of what a region did       engine/journal.py
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mitoframe.model.edit import Edit
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import EntryId, FileId, ManifestVersion, RegionId
+    from mitoframe.model.job import CompactionJob
     from mitoframe.model.schema import RegionMetadata
 
 Result = TypeVar("Result")
@@ -352,6 +354,67 @@ class Scheduler(Protocol):
 
     def close(self) -> None:
         """Stop what is periodic, drain, then take no more jobs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """How a job that was submitted is.
+
+    Attributes:
+        row_count: rows of its inputs that have been merged so far.
+        files: what was stored, once it is done; None before.
+        refusal: why it will not be done, if it will not. Nothing is left of it, and who submitted it may do it himself.
+
+    """
+
+    row_count: int = 0
+    files: tuple[FileMeta, ...] | None = None
+    refusal: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.files is not None or self.refusal is not None
+
+
+class Compactor(Protocol):
+    """Merges files elsewhere: in other processes, on other machines. It reads and writes the same store by itself.
+
+    What mito2 calls a remote job scheduler and a compactor node.
+
+    A job changes nothing but that objects of the names it gives are stored. They count for nothing before the engine
+    has committed them, and it does so only if the files they were made of are still the ones there are. So a job may be
+    lost, repeated or late, and harms nobody: what nobody lists is collected.
+
+    May be used by several threads, each with jobs of its own.
+    """
+
+    def submit(self, job: CompactionJob) -> None:
+        """Take a job on, and return at once. Whatever is raised, the caller does it himself.
+
+        Raises:
+            BusyError: it has as many as it does at a time.
+            UnavailableError: it cannot be reached, or not be started.
+            ClosedError: it was closed.
+
+        """
+
+    def poll(self, job_id: str, timeout_ms: int = 0) -> JobStatus:
+        """Say how a job is, and wait so long for news of it. What it came to is told until it is forgotten.
+
+        Raises:
+            UnavailableError: whoever had begun it has vanished, or it is not known here. It may have harmed him: it is
+                to be tried again later, elsewhere.
+
+        """
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job, if it has not ended, and forget it. Nothing is stored by it any more when this returns.
+
+        One that is not known is fine. Raises nothing.
+        """
+
+    def close(self) -> None:
+        """Stop what is under way and take no more jobs. Closing twice is harmless."""
 
 
 class Clock(Protocol):

@@ -150,6 +150,7 @@ def open_engine(
     clock: Any = None,
     seed: int = 0,
     hooks: Sequence[Any] = (),
+    compactor: Any = None,
     read_only: bool = False,
     **config: Any,
 ) -> MitoEngine:
@@ -163,14 +164,15 @@ def open_engine(
         randomness=SeededRandomness(seed),
         config=MitoConfig(**config),
         hooks=hooks,
+        compactor=compactor,
         read_only=read_only,
     )
 
 
-def threads() -> ThreadScheduler:
-    """Return lanes as a store has them."""
+def threads(**more: int) -> ThreadScheduler:
+    """Return lanes as a store has them; ``more`` says how many threads some have."""
     several = dict.fromkeys((CHANGE_LANE, FLUSH_LANE, WRITE_LANE), 2)
-    return ThreadScheduler(dict.fromkeys(LANES, 1) | several, not_awaited=(HOOK_LANE,))
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | several | more, not_awaited=(HOOK_LANE,))
 
 
 def create(engine: MitoEngine, metadata: RegionMetadata, **options: Any) -> None:

@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from mitoframe.model.past import Moment, NamedSnapshot
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
-    from mitoframe.ports import Clock, LaneHealth, LogStore, ObjectStore, Randomness, RegionHook, Scheduler
+    from mitoframe.ports import Clock, Compactor, LaneHealth, LogStore, ObjectStore, Randomness, RegionHook, Scheduler
     from mitoframe.region.control import Snapshot
     from mitoframe.region.region import Region
     from mitoframe.storage.journal import History
@@ -105,6 +105,7 @@ class MitoEngine:
         config: values that tune it.
         cache_bytes: how much memory caches may take; None for what the config says, else 512 MiB.
         hooks: told of every flush, compaction and edit; see `RegionHook`.
+        compactor: merges files elsewhere; None has them merged here. Whoever made it closes it, after this.
         read_only: another process writes; nothing is written here.
 
     """
@@ -120,6 +121,7 @@ class MitoEngine:
         config: MitoConfig | None = None,
         cache_bytes: int | None = None,
         hooks: Many[RegionHook] = (),
+        compactor: Compactor | None = None,
         read_only: bool = False,
     ) -> None:
         self.config = config or MitoConfig()
@@ -152,6 +154,7 @@ class MitoEngine:
                 lambda hook, tell: (run_here if hook is self._journal else self._patience.run)(hook, tell),
                 object_store.url,
             ),
+            compactor=compactor,
         )
         self.reading = Reading(self._parts)
         self._sync = make_sync_policy(self.config)

@@ -1,4 +1,7 @@
-"""Who asks for a compaction, what runs, and what becomes of requests and changes that come meanwhile."""
+"""Who asks for a compaction, what runs, and what becomes of requests and changes that come meanwhile.
+
+Each test is made twice: with merges in the engine, and with merges that a compactor carries out.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,35 @@ from mitoframe.model.timerange import TimeRange
 from mitoframe.storage.manifest import load
 from mitoframe.storage.memtable import RangeStats
 from mitoframe.storage.paths import sst_folder, sst_key
+from mitoframe.testing.compactors import InlineCompactor
 
 METADATA = metadata_of()
 HOUR = 3_600_000
 ALL = TruncateRequest(what="all")
+runner = "here"
+
+
+@pytest.fixture(autouse=True, scope="module", params=["here", "elsewhere"])
+def where_merges_run(request):
+    global runner
+    runner = request.param
+
+
+class Naming(InlineCompactor):
+    """Remembers what outputs it was to make."""
+
+    def __init__(self, store) -> None:
+        super().__init__(store)
+        self.names: set[str] = set()
+
+    def submit(self, job):
+        self.names.update(job.output_ids)
+        super().submit(job)
 
 
 def started(store=None, *, options: dict | None = None, **known) -> MitoEngine:
-    engine = open_engine(store, **known)
+    store = store or MemoryObjectStore(known.get("clock") or ManualClock())
+    engine = open_engine(store, compactor=Naming(store) if runner == "elsewhere" else None, **known)
     create(engine, METADATA, **({"compaction_window_ms": HOUR} | (options or {})))
     return engine
 
@@ -671,5 +695,7 @@ def test_no_merge_changes_what_is_seen_now_or_at_any_earlier_moment(
     for _ in range(3):
         scheduler.tick()
     assert values(engine) == sorted(rows.values())
+    if runner == "elsewhere":
+        assert {file.file_id for file in files(engine) if file.level} <= engine._parts.compactor.names
     for version, seen in moments.items():
         assert sorted(row[0] for row in read(engine, columns=("cpu",), version=version)) == seen
