@@ -161,6 +161,7 @@ class Background:
             drafting=self.drafting,
             remembering=self._remembering,
             after=self._after_compaction,
+            gives_way=self.is_flushing,
         )
 
     def failures(self, region: Region) -> dict[str, BaseException]:
@@ -261,6 +262,11 @@ class Background:
                     draft = self.draft(region)
                     result = draft.submit(partial(self._write_memtable, region, memtable, draft))
                     lanes.writes[memtable.memtable_id] = _SstWrite(draft=draft, result=result)
+
+    def is_flushing(self) -> bool:
+        """Tell whether rows of some region are on their way from memory to files."""
+        with self._lock:
+            return any(lanes.writes for lanes in self._all.values())
 
     def _end_writes(self, lanes: _Lanes, memtable_ids: Iterable[int], *, discard: bool) -> None:
         with lanes.write_lock:

@@ -30,6 +30,7 @@ from weakref import WeakKeyDictionary
 
 from mitoframe.engine.allowance import Allowance
 from mitoframe.engine.errand import Errand
+from mitoframe.engine.pace import Pace
 from mitoframe.engine.parts import COMPACT_LANE, MERGE_LANE
 from mitoframe.jobs.compact import compact_task
 from mitoframe.jobs.tasks import CompactionScope, CompactionTask
@@ -140,6 +141,7 @@ class Compactions:
         drafting: opens a draft; what it names is deleted if its edit does not come about.
         remembering: keeps the error of a job that fails.
         after: called when a cycle has changed something.
+        gives_way: whether merges that nobody waits for are to go slowly now.
 
     """
 
@@ -152,7 +154,9 @@ class Compactions:
         drafting: Drafting,
         remembering: Remembering,
         after: Callable[[Region], None],
+        gives_way: Callable[[], bool],
     ) -> None:
+        self._gives_way = gives_way
         self._parts, self._indexing, self._retention = parts, indexing, retention
         self._drafting, self._remembering, self._after = drafting, remembering, after
         self._desks: WeakKeyDictionary[Region, _Desk] = WeakKeyDictionary()
@@ -367,6 +371,14 @@ class Compactions:
         self._check(region, task, cycle)
         state = region.state
         now_ms = self._parts.clock.now_ms()
+        is_over = partial(self._is_over, region, cycle)
+        pace = Pace(self._gives_way, is_over)
+
+        def on_progress(row_count: int) -> None:
+            cycle.told(merged_rows + row_count)
+            if cycle.is_automatic:
+                pace.step()
+
         with self._drafting(region) as draft:
             added = compact_task(
                 state.metadata,
@@ -377,11 +389,11 @@ class Compactions:
                 new_file_id=draft.new_file_id,
                 row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
                 now_ms=now_ms,
-                is_over=partial(self._is_over, region, cycle),
-                on_progress=lambda row_count: cycle.told(merged_rows + row_count),
+                is_over=is_over,
+                on_progress=on_progress,
                 submit=partial(self._parts.scheduler.submit, MERGE_LANE),
                 helpers_max=0 if cycle.is_automatic else HELPERS_MAX,
-                reserve=lambda size_bytes: self._allowance.lend(size_bytes, partial(self._is_over, region, cycle)),
+                reserve=lambda size_bytes: self._allowance.lend(size_bytes, is_over),
             )
             edit = FileEdit(
                 added=added,
