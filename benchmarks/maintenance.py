@@ -15,7 +15,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -63,7 +62,7 @@ from mitoframe.storage.sst_reader import SstReader
 from mitoframe.tsbs import SCHEMA, TAGS, TIME, tsbs_cpu, tsbs_cpu_table
 
 sys.path.insert(0, str(ingest.PEERS))
-from harness import WARM_UP_ROWS, read, repeated, tag_columns
+from harness import WARM_UP_ROWS, read, repeated, status_bytes, tag_columns
 from queries_stores import AT_REST
 
 TABLE = "cpu"
@@ -234,7 +233,7 @@ def _merge(store: str) -> dict[str, Any]:
         "bytes_out": sum(file.size_bytes for file in made),
         "files_in": len(task.inputs),
         "files_out": len(made),
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": status_bytes("VmHWM"),
     }
 
 
@@ -254,12 +253,8 @@ def _sort(store: str) -> dict[str, Any]:
         "bytes_out": bytes_out,
         "files_in": len(files),
         "files_out": 1,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": status_bytes("VmHWM"),
     }
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _now() -> tuple[float, float]:
@@ -324,7 +319,6 @@ def measure_amplification(scale: Scale) -> report.Section:
     simulated = outcomes[f"{BY_DEFAULT}: {CompactionOptions().policy}"]
     rows = [[f"{name} (simulated)", *_outcome_cells(outcome)] for name, outcome in outcomes.items()]
     rows.insert(0, [f"{scale.day_hosts:,} hosts, written and merged", *_outcome_cells(real)])
-    rows += [[f"picking among {PICKED_FILES:,} files, {name}: {ms:.0f} ms", *[""] * 6] for name, ms in picks.items()]
     slowest_ms = max(outcome["ms_per_flush"] for outcome in outcomes.values())
     return report.Section(
         name="amplification",
@@ -339,12 +333,12 @@ def measure_amplification(scale: Scale) -> report.Section:
             _at_most(f"picking among {PICKED_FILES:,} files, the slowest", max(picks.values()), PICK_MS_MAX, " ms"),
             _at_most("simulating a flush, the slowest", slowest_ms, SIMULATION_MS_PER_FLUSH_MAX, " ms"),
         ],
-        notes=_notes_on_picking(),
+        notes=_notes_on_picking(picks),
         raw={"picks": picks, "real": real, "outcomes": outcomes},
     )
 
 
-def _notes_on_picking() -> list[str]:
+def _notes_on_picking(picks: Mapping[str, float]) -> list[str]:
     return [
         (
             "A day of rows, one per host every 10 seconds, 5 percent of them late; then time goes by until all has "
@@ -360,7 +354,9 @@ def _notes_on_picking() -> list[str]:
             "else is said, as 4,000 hosts fill a write buffer; windows as the first merge finds them where none are "
             "told. Merges take no time."
         ),
-        f"Picking: processor time, the least of {LEAST_OF}; up to {TASKS_MAX} merges.",
+        f"Picking up to {TASKS_MAX} merges, processor time, the least of {LEAST_OF}: "
+        + "; ".join(f"{name} {ms:.0f} ms" for name, ms in picks.items())
+        + ".",
     ]
 
 

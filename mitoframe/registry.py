@@ -31,7 +31,17 @@ from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.opening import roll_forward
-from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, HOOK_LANE, LANES, MERGE_LANE, SCAN_LANE, WRITE_LANE
+from mitoframe.engine.parts import (
+    CHANGE_LANE,
+    ERASE_LANE,
+    FLUSH_LANE,
+    HOOK_LANE,
+    LANES,
+    MERGE_LANE,
+    SCAN_LANE,
+    WRITE_LANE,
+)
+from mitoframe.jobs.gc import HELPERS_MAX as ERASERS_MAX
 from mitoframe.model.errors import (
     ConfigError,
     CorruptionError,
@@ -264,7 +274,7 @@ def _connect_reader(
 def _scheduler() -> ThreadScheduler:
     processors = os.cpu_count() or 1
     threads = {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: min(processors, WRITERS_MAX), SCAN_LANE: processors}
-    threads[MERGE_LANE] = max(processors - 1, 1)
+    threads |= {MERGE_LANE: max(processors - 1, 1), ERASE_LANE: ERASERS_MAX}
     # What a hook does may take for ever: a store is closed all the same.
     return ThreadScheduler(dict.fromkeys(LANES, 1) | threads | {HOOK_LANE: HOOKS_MAX}, not_awaited=(HOOK_LANE,))
 
