@@ -445,7 +445,6 @@ def _flushed(load: WriteLoad, options: CompactionOptions) -> list[FileMeta]:
 
 def _day(hosts: str) -> dict[str, Any]:
     """Write a day of rows into an engine whose clock follows them, and add up what was written to files."""
-    config = MitoConfig(write_buffer_size_bytes=MitoConfig().write_buffer_size_bytes * int(hosts) // 4000)
     clock = ManualClock()
     engine = MitoEngine(
         object_store=MemoryObjectStore(clock),
@@ -453,7 +452,7 @@ def _day(hosts: str) -> dict[str, Any]:
         scheduler=InlineScheduler(),
         clock=clock,
         randomness=SeededRandomness(1),
-        config=config,
+        config=MitoConfig(**_buffers(hosts)),
     )
     metadata = build_metadata(REGION, SCHEMA, time=TIME, tags=TAGS)
     region = engine.create(REGION, CreateRequest(metadata=metadata, options=RegionOptions(wal="noop")))
@@ -514,7 +513,7 @@ def measure_beside(scale: Scale) -> report.Section:
 
     def ingest_once(name: str, every_seconds: float) -> dict[str, Any]:
         with _scratch() as scratch:
-            return _run("ingest", name, load.path, scratch, scale.repeats, every_seconds)
+            return _run("ingest", name, load.path, scratch, scale.repeats, every_seconds, scale.hosts)
 
     every_seconds = PAUSING * statistics.median(ingest_once(QUIET, 0.0)["write_seconds"])
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in (*BESIDE, *map(_pausing, BESIDE))}
@@ -582,15 +581,22 @@ def _notes_on_ingest(
     ]
 
 
-def _ingest(name: str, source: str, folder: str, repeats: str, every_seconds: str) -> dict[str, Any]:
+def _buffers(hosts: str) -> dict[str, int]:
+    """Return write buffers that are as much smaller than the usual ones as the hosts are fewer than 4,000."""
+    usual, names = MitoConfig(), ("write_buffer_size_bytes", "write_buffer_limit_bytes")
+    return {name: getattr(usual, name) * int(hosts) // 4000 for name in names}
+
+
+def _ingest(name: str, source: str, folder: str, repeats: str, every_seconds: str, hosts: str) -> dict[str, Any]:
+    settings = _buffers(hosts) | BESIDE[name]
     if name == QUIET:
         memtable.PARTS_MERGED = sys.maxsize  # Merging them would encode rows, as a flush does.
     batches = repeated(read(Path(source)), int(repeats), SPAN_HOURS * 3600)
     tags = tag_columns(batches[0].schema)
-    with mitoframe.open(f"{folder}/warm-up", **BESIDE[name]) as database:
+    with mitoframe.open(f"{folder}/warm-up", **settings) as database:
         database.write(batches[0].slice(0, WARM_UP_ROWS), TABLE, time=TIME, tags=tags)
         database[TABLE].flush()
-    database = mitoframe.open(f"{folder}/store", **BESIDE[name])
+    database = mitoframe.open(f"{folder}/store", **settings)
     began, taken = _now(), []
     for number, batch in enumerate(batches):
         time.sleep(max(0.0, number * float(every_seconds) - (time.perf_counter() - began[0])))
