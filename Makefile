@@ -28,6 +28,7 @@ bench: $(VENV)/bench.stamp $(PEERS)/peers.stamp  ## side by side with peers; wri
 	$(RUN) benchmarks/queries.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/ingest.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/scale.py --peers-python $(PEERS)/bin/python --write-results
+	$(RUN) benchmarks/maintenance.py --write-results
 	$(RUN) benchmarks/startup.py --write-results
 	$(RUN) benchmarks/report.py
 

@@ -31,8 +31,10 @@ ORDER = (
     "ingest",
     "scale",
     "writers",
-    "compaction",
     "compactor",
+    "amplification",
+    "beside",
+    "files",
     "startup",
     "kernels",
 )

@@ -38,6 +38,7 @@ from mitoframe.engine.parts import (
     ASKED_LANE,
     CHANGE_LANE,
     COMPACT_LANE,
+    ERASE_LANE,
     FLUSH_LANE,
     HOOK_LANE,
     LANES,
@@ -46,6 +47,7 @@ from mitoframe.engine.parts import (
     WRITE_LANE,
 )
 from mitoframe.jobs.elsewhere import carry_out
+from mitoframe.jobs.gc import HELPERS_MAX as ERASERS_MAX
 from mitoframe.model.errors import (
     ConfigError,
     CorruptionError,
@@ -338,7 +340,7 @@ def _scheduler(config: MitoConfig) -> ThreadScheduler:
     processors = os.cpu_count() or 1
     threads = {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: min(processors, WRITERS_MAX), SCAN_LANE: processors}
     threads |= dict.fromkeys((COMPACT_LANE, ASKED_LANE), _compaction_threads(config))
-    threads[MERGE_LANE] = max(processors - 1, 1)
+    threads |= {MERGE_LANE: max(processors - 1, 1), ERASE_LANE: ERASERS_MAX}
     # What a hook does may take for ever: a store is closed all the same.
     return ThreadScheduler(dict.fromkeys(LANES, 1) | threads | {HOOK_LANE: HOOKS_MAX}, not_awaited=(HOOK_LANE,))
 

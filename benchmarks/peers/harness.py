@@ -81,7 +81,7 @@ class PeakMemory:
 
     def start(self) -> None:
         gc.collect()
-        self.before_bytes = _status_bytes("VmRSS")
+        self.before_bytes = status_bytes("VmRSS")
         if not _reset_high_water():
             self._stop = threading.Event()
             self._thread = threading.Thread(target=self._sample, args=(self._stop,), daemon=True)
@@ -90,7 +90,7 @@ class PeakMemory:
     def stop(self) -> int:
         """Return the rise in bytes."""
         if self._thread is None:
-            self.peak_bytes = _status_bytes("VmHWM")
+            self.peak_bytes = status_bytes("VmHWM")
         else:
             assert self._stop is not None
             self._stop.set()
@@ -99,7 +99,7 @@ class PeakMemory:
 
     def _sample(self, stop: threading.Event) -> None:
         while not stop.wait(SAMPLE_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, _status_bytes("VmRSS"))
+            self.peak_bytes = max(self.peak_bytes, status_bytes("VmRSS"))
 
 
 def run(make: Callable[[], System]) -> None:
@@ -215,7 +215,11 @@ def _timed_result(action: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def _status_bytes(field: str) -> int:
+def status_bytes(field: str) -> int:
+    """Return the resident set of this process now (VmRSS) or at its highest (VmHWM); what it is now where nobody tells.
+
+    What ``getrusage`` calls the highest may be that of the process that started this one.
+    """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except FileNotFoundError:

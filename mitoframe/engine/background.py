@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from mitoframe.engine.compaction import Compactions
 from mitoframe.engine.errand import Errand, send
 from mitoframe.engine.indexing import Indexing, Urgency
-from mitoframe.engine.parts import FLUSH_LANE, PURGE_LANE, TIDY_LANE, WRITE_LANE
+from mitoframe.engine.parts import ERASE_LANE, FLUSH_LANE, PURGE_LANE, TIDY_LANE, WRITE_LANE
 from mitoframe.failpoints import reached
 from mitoframe.jobs.flush import FlushedMemtable, flush_memtable, flushed
 from mitoframe.jobs.gc import collectable, delete_files, expires, forgettable, unpinned
@@ -161,6 +161,7 @@ class Background:
             drafting=self.drafting,
             remembering=self._remembering,
             after=self._after_compaction,
+            gives_way=self.is_flushing,
         )
 
     def failures(self, region: Region) -> dict[str, BaseException]:
@@ -261,6 +262,11 @@ class Background:
                     draft = self.draft(region)
                     result = draft.submit(partial(self._write_memtable, region, memtable, draft))
                     lanes.writes[memtable.memtable_id] = _SstWrite(draft=draft, result=result)
+
+    def is_flushing(self) -> bool:
+        """Tell whether rows of some region are on their way from memory to files."""
+        with self._lock:
+            return any(lanes.writes for lanes in self._all.values())
 
     def _end_writes(self, lanes: _Lanes, memtable_ids: Iterable[int], *, discard: bool) -> None:
         with lanes.write_lock:
@@ -421,7 +427,12 @@ class Background:
                 version = region.commit_edit(edit).manifest_version
             # Somebody may have gone back to an earlier moment meanwhile, and found them listed still.
             chosen = unpinned(chosen, region.control.pinned_files())
-            deleted = delete_files(self._parts.store, region.region_id, chosen)
+            deleted = delete_files(
+                self._parts.store,
+                region.region_id,
+                chosen,
+                submit=partial(self._parts.scheduler.submit, ERASE_LANE),
+            )
             for file_id in deleted:
                 self._parts.reader.forget(file_id)
                 self._parts.indexes.forget(file_id)

@@ -38,6 +38,7 @@ from weakref import WeakKeyDictionary
 from mitoframe.engine.allowance import Allowance
 from mitoframe.engine.elsewhere import RefusedError, have_done
 from mitoframe.engine.errand import Errand
+from mitoframe.engine.pace import Pace
 from mitoframe.engine.parts import ASKED_LANE, COMPACT_LANE, MERGE_LANE
 from mitoframe.jobs.compact import compact_task
 from mitoframe.jobs.elsewhere import sending_of
@@ -171,6 +172,7 @@ class Compactions:
         drafting: opens a draft; what it names is deleted if its edit does not come about.
         remembering: keeps the error of a job that fails.
         after: called when a cycle has changed something.
+        gives_way: whether merges that nobody waits for are to go slowly now.
 
     """
 
@@ -183,7 +185,9 @@ class Compactions:
         drafting: Drafting,
         remembering: Remembering,
         after: Callable[[Region], None],
+        gives_way: Callable[[], bool],
     ) -> None:
+        self._gives_way = gives_way
         self._parts, self._indexing, self._retention = parts, indexing, retention
         self._drafting, self._remembering, self._after = drafting, remembering, after
         self._desks: WeakKeyDictionary[Region, _Desk] = WeakKeyDictionary()
@@ -438,6 +442,13 @@ class Compactions:
 
     def _merge_here(self, merging: _Merging, state: RegionState, draft: Draft) -> tuple[FileMeta, ...]:
         is_over = partial(self._is_over, merging.region, merging.cycle)
+        pace = Pace(self._gives_way, is_over)
+
+        def on_progress(row_count: int) -> None:
+            merging.tell(row_count)
+            if merging.cycle.is_automatic:
+                pace.step()
+
         return compact_task(
             state.metadata,
             merging.task,
@@ -448,7 +459,7 @@ class Compactions:
             row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
             now_ms=merging.now_ms,
             is_over=is_over,
-            on_progress=merging.tell,
+            on_progress=on_progress,
             submit=partial(self._parts.scheduler.submit, MERGE_LANE),
             helpers_max=merging.helpers_max,
             reserve=lambda size_bytes: self._allowance.lend(size_bytes, is_over),

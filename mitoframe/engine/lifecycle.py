@@ -16,6 +16,7 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from mitoframe.engine.parts import ERASE_LANE
 from mitoframe.failpoints import reached
 from mitoframe.jobs.gc import delete_files
 from mitoframe.jobs.index import delete_indexes
@@ -354,7 +355,7 @@ class Regions:
     def _purge(self, region_id: RegionId, marker: str) -> int:
         store, begun_ms = self._parts.store, self._parts.clock.now_ms()
         ssts = store.list(sst_folder(region_id))
-        removed = delete_files(store, region_id, ssts)
+        removed = delete_files(store, region_id, ssts, submit=partial(self._parts.scheduler.submit, ERASE_LANE))
         delete_indexes(store, region_id, store.list(index_folder(region_id)))
         for part in (*store.list(journal_folder(region_id)), *store.list(manifest_folder(region_id))):
             store.delete(part.key)

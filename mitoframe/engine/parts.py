@@ -24,6 +24,7 @@ INDEX_LANE = "index"
 SCAN_LANE = "scan"
 TIDY_LANE = "tidy"
 PURGE_LANE = "purge"
+ERASE_LANE = "erase"
 HOOK_LANE = "hook"
 LANES = (
     COMMIT_LANE,
@@ -37,6 +38,7 @@ LANES = (
     SCAN_LANE,
     TIDY_LANE,
     PURGE_LANE,
+    ERASE_LANE,
     HOOK_LANE,
 )
 """Kinds of work, each with threads of its own, so that none waits for another kind.
@@ -52,6 +54,7 @@ index     building indexes
 scan      reading and merging what scans ask for
 tidy      sorting and merging inside memtables
 purge     deleting files
+erase     helping where many are deleted, because a store takes its time for each
 hook      other people's code that is told what happened
 """
 

@@ -8,6 +8,8 @@ own clock. A name that `paths` did not make is never touched.
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
@@ -15,12 +17,17 @@ from mitoframe.read.history import files_of_snapshots
 from mitoframe.storage.paths import parse_sst_key, sst_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from collections.abc import Sequence as Many
+    from concurrent.futures import Future
 
     from mitoframe.model.edit import RegionState
     from mitoframe.model.ids import FileId, RegionId
     from mitoframe.ports import ObjectMeta, ObjectStore
+
+FILES_PER_HELPER = 64
+"""Of fewer nobody else deletes any."""
+HELPERS_MAX = 8
 
 
 def collectable(
@@ -39,16 +46,50 @@ def collectable(
     return tuple(chosen)
 
 
-def delete_files(store: ObjectStore, region_id: RegionId, files: Many[ObjectMeta]) -> tuple[FileId, ...]:
-    """Delete stored SSTs and return their identifiers."""
-    deleted = []
-    for item in files:
-        file_id = parse_sst_key(item.key)
-        assert file_id is not None, "only names that paths made are ever collected"
-        reached("gc.deleting")
-        store.delete(sst_key(region_id, file_id))
-        deleted.append(file_id)
-    return tuple(deleted)
+def delete_files(
+    store: ObjectStore,
+    region_id: RegionId,
+    files: Many[ObjectMeta],
+    *,
+    submit: Callable[[Callable[[], None]], Future[None]] | None = None,
+) -> tuple[FileId, ...]:
+    """Delete stored SSTs and return their identifiers.
+
+    ``submit`` runs a job elsewhere, for many files that are deleted side by side: a store keeps each caller waiting,
+    and takes others meanwhile. It may as well never come to run it.
+    """
+    chosen = tuple(map(_file_id_of, files))
+    waiting = deque(chosen)
+
+    def delete() -> None:
+        while (file_id := _next(waiting)) is not None:
+            reached("gc.deleting")
+            store.delete(sst_key(region_id, file_id))
+
+    helpers: list[Future[None]] = []
+    try:
+        if submit is not None:
+            helpers += [submit(delete) for _ in range(min(len(files) // FILES_PER_HELPER, HELPERS_MAX))]
+        delete()
+    finally:
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
+    return chosen
+
+
+def _file_id_of(item: ObjectMeta) -> FileId:
+    file_id = parse_sst_key(item.key)
+    assert file_id is not None, "only names that paths made are ever collected"
+    return file_id
+
+
+def _next(waiting: deque[FileId]) -> FileId | None:
+    try:
+        return waiting.popleft()
+    except IndexError:  # Asking first would leave room for another thread to take the last one.
+        return None
 
 
 def forgettable(state: RegionState, chosen: Iterable[ObjectMeta], stored: Iterable[ObjectMeta]) -> tuple[FileId, ...]:

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mitoframe.jobs.windows import NEVER_MS
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,6 +39,7 @@ DOMINANCE = 2
 """Neighbours are merged if all together are at least so many times as large as the largest."""
 PATIENCE_MAX = 24
 """A window in which a large file would be rewritten for a little waits up to so many times longer."""
+_NEVER_MS = -(2**62)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +63,19 @@ class WindowFacts:
 
 
 def facts_of(groups: Groups, options: CompactionOptions, now_ms: int) -> WindowFacts:
-    """Describe all windows. One is active for a while after the newest of its files was flushed, or, if it has no
-    flushed ones, after the newest was merged: the longer, the more would be rewritten for how little.
+    """Describe all windows. One is active for a while after the file that has its newest row was made, be it by a
+    flush or by a merge: the longer, the more would be rewritten for how little.
     """
     size_bytes = groups.per_window(groups.size_bytes, np.add)
     largest = groups.per_window(groups.size_bytes, np.maximum)
     others = size_bytes - largest
     patience = np.clip(largest / np.maximum(others, 1), 1, np.where(others > 0, PATIENCE_MAX, 1)) * options.settle_ms
-    flushed_ms = groups.per_window(groups.flushed_ms, np.maximum)
-    newest_ms = np.where(flushed_ms == NEVER_MS, groups.per_window(groups.created_ms, np.maximum), flushed_ms)
+    group_count = np.diff(groups.bounds)
+    newest = groups.max_sequence == np.repeat(groups.per_window(groups.max_sequence, np.maximum), group_count)
+    newest_ms = groups.per_window(np.where(newest, groups.created_ms, _NEVER_MS), np.maximum)
     return WindowFacts(
         number=groups.window[groups.bounds[:-1]],
-        group_count=np.diff(groups.bounds),
+        group_count=group_count,
         file_count=groups.per_window(groups.file_count, np.add),
         size_bytes=size_bytes,
         run_count=groups.per_window(groups.depth, np.maximum),

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _HOUR_MS = 3_600_000
 WINDOW_CHOICES_MS = tuple(hours * _HOUR_MS for hours in (1, 2, 12, 24, 168))
-NEVER_MS = -(2**62)
 _FACTS = attrgetter(
     "min_time",
     "max_time",
@@ -100,7 +99,6 @@ class Groups:
         min_sequence: of any row.
         max_sequence: of any row.
         created_ms: when its newest file was made.
-        flushed_ms: when its newest flushed file was made, `NEVER_MS` without any.
         window: the number of the window.
         bounds: the first group of each window, and the number of groups after the last.
         depth: how many groups hold the group's first time.
@@ -119,7 +117,6 @@ class Groups:
     min_sequence: Ints
     max_sequence: Ints
     created_ms: Ints
-    flushed_ms: Ints
     window: Ints
     bounds: Ints
     depth: Ints
@@ -209,7 +206,6 @@ def groups_of(table: FileTable, width: int, chosen: Ints | None = None) -> Group
     segment = np.concatenate([[0], np.cumsum(number[1:] != number[:-1])])
     start_rank, end_rank, last_rank = _ranks(first, last, segment)
     counts = np.diff(offsets)
-    flushed_ms = np.where(level == LEVEL_FLUSHED, created_ms, NEVER_MS)
     return Groups(
         first=first,
         last=last,
@@ -221,7 +217,6 @@ def groups_of(table: FileTable, width: int, chosen: Ints | None = None) -> Group
         min_sequence=min_sequence[by_time],
         max_sequence=reduced(np.maximum, table.max_sequence[chosen])[by_time],
         created_ms=reduced(np.maximum, created_ms)[by_time],
-        flushed_ms=reduced(np.maximum, flushed_ms)[by_time],
         window=number,
         bounds=np.concatenate([[0], np.flatnonzero(np.diff(segment)) + 1, [len(first)]]),
         depth=np.arange(1, len(first) + 1) - np.searchsorted(np.sort(end_rank), start_rank, side="right"),

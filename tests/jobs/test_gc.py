@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier, Event, get_ident
+
 import pytest
 from builders import REGION, file_id_of, file_of, metadata_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
-from mitoframe.jobs.gc import collectable, delete_files, expires, forgettable, unpinned
+from mitoframe.jobs.gc import FILES_PER_HELPER, collectable, delete_files, expires, forgettable, unpinned
 from mitoframe.model.edit import FileEdit, RegionState, SnapshotEdit
-from mitoframe.model.ids import Sequence
+from mitoframe.model.errors import UnavailableError
+from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.options import RegionOptions
 from mitoframe.ports import ObjectMeta
 from mitoframe.storage.paths import sst_folder, sst_key
@@ -103,6 +108,85 @@ def test_chosen_files_are_deleted_and_named():
 
     assert deleted == (file_id_of("a"), file_id_of("c"))
     assert [item.key for item in store.list(sst_folder(REGION))] == [sst_key(REGION, file_id_of("b"))]
+
+
+MANY = [f"{n:032x}" for n in range(2 * FILES_PER_HELPER)]
+
+
+class MeetingStore(MemoryObjectStore):
+    """Deletes a first file when two are asked for at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meeting = Barrier(2)
+        for name in MANY:
+            self.put_if_absent(sst_key(REGION, FileId(name)), b"x")
+        self.first_of: set[int] = set()
+
+    def delete(self, key: str) -> None:
+        if get_ident() not in self.first_of and len(self.first_of) < 2:
+            self.first_of.add(get_ident())
+            self.meeting.wait(timeout=60)
+        super().delete(key)
+
+
+def many() -> list[ObjectMeta]:
+    return [ObjectMeta(key=sst_key(REGION, FileId(name)), size_bytes=1, modified_ms=0) for name in MANY]
+
+
+def test_many_files_are_deleted_side_by_side():
+    store = MeetingStore()
+
+    with ThreadPoolExecutor(1) as pool:
+        deleted = delete_files(store, REGION, many(), submit=pool.submit)
+
+    assert list(deleted) == MANY
+    assert store.list(sst_folder(REGION)) == []
+    assert not store.meeting.broken
+
+
+def test_helpers_that_never_come_are_not_waited_for():
+    store = MemoryObjectStore()
+    promised: list[Future[None]] = []
+
+    def submit(job: Callable[[], None]) -> Future[None]:
+        promised.append(Future())
+        return promised[-1]
+
+    deleted = delete_files(store, REGION, many(), submit=submit)
+
+    assert list(deleted) == MANY
+    assert len(promised) == 2
+    assert all(helper.cancelled() for helper in promised)
+
+
+def test_few_files_are_deleted_without_help():
+    def submit(job: Callable[[], None]) -> Future[None]:
+        raise AssertionError("nobody is needed")
+
+    assert (
+        len(delete_files(MemoryObjectStore(), REGION, many()[: FILES_PER_HELPER - 1], submit=submit))
+        == FILES_PER_HELPER - 1
+    )
+
+
+def test_what_keeps_a_helper_from_deleting_is_raised():
+    class Refusing(MemoryObjectStore):
+        def delete(self, key: str) -> None:
+            if get_ident() != here:
+                raise UnavailableError("not now")
+            began.wait(timeout=60)
+
+    def refused(job: Callable[[], None]) -> None:
+        try:
+            job()
+        finally:
+            began.set()
+
+    here, began = get_ident(), Event()
+
+    with ThreadPoolExecutor(2) as pool, pytest.raises(UnavailableError, match="not now"):
+        delete_files(Refusing(), REGION, many(), submit=lambda job: pool.submit(refused, job))
 
 
 def test_a_foreign_name_is_never_deleted():
