@@ -233,10 +233,10 @@ class Background:
         """
         lanes = self._lanes_of(region)
         with lanes.flush_lock:
-            region.check_writable()
             memtables = region.control.current().version.immutables
             if not memtables:
-                return FlushResult()
+                return FlushResult()  # Perhaps whoever closed the table was faster.
+            region.check_writable()
             self._start_writes(region)  # Those frozen meanwhile, and those whose write failed the last time.
             outputs = self._written(lanes, memtables)
             files = [file for output in outputs for file in output.files]
