@@ -20,6 +20,7 @@ from mitoframe.model.alter import (
     UnsetIndexes,
 )
 from mitoframe.model.errors import ConfigError, InvalidInputError, unknown_name
+from mitoframe.model.options import option_least
 from mitoframe.model.timerange import parse_duration_ms
 
 FOREVER = "forever"
@@ -51,7 +52,7 @@ def region_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options by the names of `RegionOptions`.
 
     Raises:
-        ConfigError: there is no such option.
+        ConfigError: there is no such option, or it is a duration that is too short.
 
     >>> region_options({"compaction_window": "1h", "dedup": "merge"})
     {'compaction_window_ms': 3600000, 'dedup': 'merge'}
@@ -60,9 +61,15 @@ def region_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any) -> Any:
+    if name not in _DURATIONS:
+        return value
     if name == "ttl" and value == FOREVER:
         return None
-    return parse_duration_ms(value, name) if name in _DURATIONS else value
+    found, least = parse_duration_ms(value, name), option_least(_DURATIONS[name])
+    if found < least:
+        forever = f'; "{FOREVER}" keeps every row' if name == "ttl" else ""
+        raise ConfigError(f"{name}={value!r} is too short: give at least {least} ms{forever}.")
+    return found
 
 
 def option_name(name: str) -> str:

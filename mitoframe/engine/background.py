@@ -27,7 +27,7 @@ from mitoframe.failpoints import reached
 from mitoframe.jobs.flush import FlushedMemtable, flush_memtable, flushed
 from mitoframe.jobs.gc import collectable, delete_files, expires, forgettable, unpinned
 from mitoframe.model.edit import FileEdit
-from mitoframe.model.errors import ClosedError, ConflictError, MitoError
+from mitoframe.model.errors import ClosedError, ConflictError, DiskFullError, MitoError
 from mitoframe.model.ids import FileId
 from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
 from mitoframe.ports import RegionGcInfo
@@ -344,7 +344,8 @@ class Background:
         return self.compactions.start_if_due(region)
 
     def _after_compaction(self, region: Region) -> None:
-        self.vacuum(region, grace_ms=self._parts.config.gc_grace_ms)
+        with suppress(DiskFullError):  # The merge stands, and what is left is deleted when there is room.
+            self._vacuum_told(region, self._parts.config.gc_grace_ms)
         self.index_if_due(region, Urgency.COMPACTED)
 
     # --- indexes ----------------------------------------------------------------------------------------
@@ -394,11 +395,11 @@ class Background:
     # --- deletion ---------------------------------------------------------------------------------------
 
     def start_vacuum(self, region: Region, grace_ms: int) -> Errand[VacuumResult]:
-        def job() -> VacuumResult:
-            with self._remembering(region, "vacuum"):
-                return self.vacuum(region, grace_ms=grace_ms)
+        return send(self._parts.scheduler, PURGE_LANE, partial(self._vacuum_told, region, grace_ms))
 
-        return send(self._parts.scheduler, PURGE_LANE, job)
+    def _vacuum_told(self, region: Region, grace_ms: int) -> VacuumResult:
+        with self._remembering(region, "vacuum"):
+            return self.vacuum(region, grace_ms=grace_ms)
 
     def vacuum_if_due(self, region: Region) -> None:
         """Delete files whose grace period is over, and now and then look for what a crash left behind."""
@@ -406,7 +407,7 @@ class Background:
         expired = expires(region.state, now_ms=now_ms, grace_ms=grace_ms)
         if expired or now_ms - lanes.vacuumed_ms >= grace_ms:
             lanes.vacuumed_ms = now_ms
-            self.vacuum(region, grace_ms=grace_ms)
+            self._vacuum_told(region, grace_ms)
 
     def vacuum(self, region: Region, *, grace_ms: int) -> VacuumResult:
         """Delete the files that nobody needs and that have not been listed for ``grace_ms``."""

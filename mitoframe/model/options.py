@@ -6,6 +6,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any, Literal
 
 from mitoframe.model.errors import ConfigError, unknown_name
+from mitoframe.model.timerange import LONGEST_MS
 
 MIB = 1024 * 1024
 HOUR_MS = 3_600_000
@@ -135,10 +136,14 @@ class MitoConfig:
         check_at_least("journal_entries_max", self.journal_entries_max, JOURNAL_ENTRIES_LEAST)
         if self.cache_size_bytes is not None:
             check_at_least("cache_size_bytes", self.cache_size_bytes, 0)
+        check_at_most("row_group_rows", self.row_group_rows, ROW_GROUP_ROWS_MAX)
         for lower, upper in _ORDERED:
             if getattr(self, upper) < getattr(self, lower):
                 raise ConfigError(f"{upper} is below {lower}; raise it, or lower the other.")
         _check_compaction(self)
+        for field in fields(self):
+            if field.name.endswith("_ms"):
+                check_at_most(field.name, getattr(self, field.name), LONGEST_MS)
 
 
 _AT_LEAST_ONE = (
@@ -216,8 +221,8 @@ class RegionOptions:
         for name, least in _REGION_LEAST.items():
             if getattr(self, name) is not None:
                 check_at_least(name, getattr(self, name), least)
-        if self.row_group_rows is not None and self.row_group_rows > ROW_GROUP_ROWS_MAX:
-            raise ConfigError(f"row_group_rows={self.row_group_rows} is above {ROW_GROUP_ROWS_MAX}; lower it.")
+        if self.row_group_rows is not None:
+            check_at_most("row_group_rows", self.row_group_rows, ROW_GROUP_ROWS_MAX)
         _check_compaction(self)
 
     def to_json(self) -> dict[str, Any]:
@@ -296,6 +301,7 @@ _COMPACTION_LEAST = {
     "ttl_ms": 1,
 }
 ROW_GROUP_ROWS_MAX = 10 * 1024 * 1024
+COMPACTION_FILES_MAX = 1_000_000
 _REGION_LEAST = {
     "compaction_window_ms": 1000,
     "write_buffer_size_bytes": 1,
@@ -311,6 +317,21 @@ _COMPACTION_NUMBERS = {
     "compaction_input_files_max": 2,
     "compaction_input_size_max_bytes": 1,
 }
+_COMPACTION_MOST = {
+    "compaction_trigger_files": COMPACTION_FILES_MAX,
+    "compaction_settled_trigger_files": COMPACTION_FILES_MAX,
+    "compaction_settle_ms": LONGEST_MS,
+    "compaction_input_files_max": COMPACTION_FILES_MAX,
+}
+
+
+def option_least(name: str) -> int:
+    """Return the least number that an option of a table may be.
+
+    >>> option_least("compaction_window_ms")
+    1000
+    """
+    return (_REGION_LEAST | _COMPACTION_NUMBERS)[name]
 
 
 def compaction_options(config: MitoConfig, options: RegionOptions) -> CompactionOptions:
@@ -352,9 +373,13 @@ def _check_compaction(options: MitoConfig | RegionOptions) -> None:
     optional = (None,) if isinstance(options, RegionOptions) else ()
     check_choice("compaction_mode", options.compaction_mode, ("automatic", "manual", *optional))
     check_choice("compaction_policy", options.compaction_policy, ("runs", "count", *optional))
+    known = {field.name: field.default for field in fields(options)}
     for name, least in _COMPACTION_NUMBERS.items():
-        if getattr(options, name) is not None:
+        if getattr(options, name) is not None or known[name] is not None:
             check_at_least(name, getattr(options, name), least)
+    for name, most in _COMPACTION_MOST.items():
+        if getattr(options, name) is not None:
+            check_at_most(name, getattr(options, name), most)
     files_max = options.compaction_input_files_max
     for name in ("compaction_trigger_files", "compaction_settled_trigger_files"):
         given = getattr(options, name)
@@ -380,6 +405,12 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise `ConfigError` unless a value is one of some."""
     if value not in choices:
         raise ConfigError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
+
+
+def check_at_most(name: str, value: int, most: int) -> None:
+    """Raise `ConfigError` if a number is too large."""
+    if value > most:
+        raise ConfigError(f"{name}={value} is above {most}; lower it.")
 
 
 def check_at_least(name: str, value: object, least: int) -> None:

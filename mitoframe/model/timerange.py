@@ -23,6 +23,8 @@ TIME_MIN = -(2**63) + 1
 TIME_MAX = 2**63 - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONGEST_MS = 100 * 365 * 86_400_000
+"""A hundred years: what is much longer has no place in 64 bits where times are nanoseconds."""
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -145,9 +147,16 @@ def parse_duration_ms(value: DurationLike, what: str) -> int:
     >>> parse_duration_ms("1h", "window")
     3600000
     """
+    milliseconds = 1000 * _seconds(value, what)
+    if not 0 <= milliseconds <= LONGEST_MS:
+        raise InvalidInputError(f"{what}={value!r} is not between nothing and 100 years; give another duration.")
+    return round(milliseconds)
+
+
+def _seconds(value: DurationLike, what: str) -> float:
     if isinstance(value, timedelta):
-        return round(value.total_seconds() * 1000)
+        return value.total_seconds()
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*", value) if isinstance(value, str) else None
     if match is None:
         raise InvalidInputError(f'{what}={value!r} is not a duration such as "30s", "5m", "1h", "7d" or a timedelta.')
-    return round(float(match[1]) * _SECONDS[match[2]] * 1000)
+    return float(match[1]) * _SECONDS[match[2]]

@@ -199,23 +199,27 @@ class ErrorVfs(_WrappedVfs):
 
 
 class KillVfs(_WrappedVfs):
-    """Calls ``kill`` before the ``kill_at``-th mutation (0: never), and a write counts twice: before, and half-way.
+    """Calls ``kill`` before the ``kill_at``-th operation (0: never) of the given kinds; a write counts twice: before,
+    and half-way.
 
     ``kill`` ends the process (``os._exit``) or raises what nobody catches. In the latter case the dead stay dead:
     whatever their ``finally`` blocks attempt is killed again and changes nothing. ``operations`` counts the points.
     """
 
-    def __init__(self, inner: Vfs, kill_at: int, kill: Callable[[], NoReturn]) -> None:
+    def __init__(
+        self, inner: Vfs, kill_at: int, kill: Callable[[], NoReturn], *, kinds: Collection[str] = MUTATIONS
+    ) -> None:
         super().__init__(inner)
         self.operations = 0
         self._kill_at = kill_at
         self._kill = kill
+        self._kinds = kinds
         self._dead = False
 
     def _around(self, operation: Operation, whole: Callable[[], T], first_half: Callable[[], object]) -> T:
         if self._dead:
             self._kill()
-        if operation.kind not in MUTATIONS:
+        if operation.kind not in self._kinds:
             return whole()
         self._point(_nothing)
         if operation.kind == "write":

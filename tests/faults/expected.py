@@ -31,13 +31,15 @@ class Entry:
 class TableState:
     """A table. ``entries`` are in the order they were written, and the first ``flushed`` of them are in files.
 
-    ``keys`` says which write a key stands for, ``names`` what the table was when a snapshot was made.
+    ``keys`` says which write a key stands for, ``names`` what the table was when a snapshot was made. With a time to
+    live, rows of different days are never in one file, so that it does not matter which of a day is the newest.
     """
 
     columns: tuple[tuple[str, str], ...] = (("value", "double"), ("count", "int32"))
     defaults: Fields = field(default_factory=lambda: MappingProxyType({}))
     dedup: str = "last"
     wal: str = "log"
+    ttl_ms: int | None = None
     entries: tuple[Entry, ...] = ()
     flushed: int = 0
     keys: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -45,13 +47,21 @@ class TableState:
 
     def rows(self) -> list[Entry]:
         """Return the visible rows."""
+        return [entry for entry in self._folded() if entry.fields is not None and self._is_kept(entry.key)]
+
+    def _folded(self) -> Iterable[Entry]:
         if self.dedup == "none":
-            return [entry for entry in self.entries if entry.fields is not None]
+            return self.entries
         versions: dict[Key, list[Entry]] = {}
         for entry in reversed(self.entries):
             versions.setdefault(entry.key, []).append(entry)
         fold = _filled if self.dedup == "merge" else _newest
-        return [entry for entry in map(fold, versions.values()) if entry.fields is not None]
+        return map(fold, versions.values())
+
+    def _is_kept(self, key: Key) -> bool:
+        if self.ttl_ms is None:
+            return True
+        return key[1] >= max(entry.key[1] for entry in self.entries) - self.ttl_ms
 
     def shown(self) -> Shown:
         names = [name for name, _ in self.columns]

@@ -1,14 +1,15 @@
 """Whether a store that something happened to still keeps its promises.
 
-It is opened, read, and opened again: the second time must find the same. Then everything that crashes leave lying
-about is collected, writes that are known by a key are made again, every table is written to and flushed, and after all
-that the store must hold what brute force says, and nothing besides.
+It is opened, read, and opened again: the second time must find the same. Every file that a manifest lists must be
+there, and the journals must tell of the same ones. Then everything that crashes leave lying about is collected, writes
+that are known by a key are made again, every table is written to and flushed, and after all that the store must hold
+what brute force says, and nothing besides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pyarrow as pa
@@ -16,12 +17,20 @@ from expected import Shown, State, at_snapshot, shown
 from operations import Place, Session, Write, keyed
 from scenarios import Scenario
 
+from mitoframe.model.ids import FileId, RegionId
 from mitoframe.model.options import MitoConfig
 from mitoframe.model.request import ScanRequest
 from mitoframe.ports import Vfs
 from mitoframe.registry import Mode
 from mitoframe.storage.journal import replay
-from mitoframe.storage.paths import CATALOG_FILE, STORE_FILE, parse_region_folder, parse_sst_key
+from mitoframe.storage.paths import (
+    CATALOG_FILE,
+    STORE_FILE,
+    parse_index_key,
+    parse_region_folder,
+    parse_sst_key,
+    sst_folder,
+)
 
 PROBE = 99
 
@@ -36,7 +45,7 @@ def check(place: Place, scenario: Scenario, allowed: list[State], *, thorough: b
         found = observed(session)
         states = [state for state in allowed if shown(state) == found]
         assert states, difference(found, [shown(state) for state in allowed])
-        check_journals(session)
+        check_files(session)
     if not thorough:
         return
     with opened(place, config) as session:
@@ -45,7 +54,7 @@ def check(place: Place, scenario: Scenario, allowed: list[State], *, thorough: b
         states = _go_on(session, scenario, states)
         found = observed(session)
         assert found in [shown(state) for state in states], difference(found, [shown(state) for state in states])
-        check_journals(session)
+        check_files(session)
         _let_names_go(session)
         now = observed(session)
         assert now == {name: found[name] for name in now}, "without its snapshots a table is another"
@@ -82,13 +91,26 @@ def opened(place: Place, config: MitoConfig, mode: Mode = "rw") -> Iterator[Sess
         session.close()
 
 
-def check_journals(session: Session) -> None:
-    """Raise AssertionError if the journal of some table tells of other files than there are, or could not be read."""
+def check_files(session: Session) -> None:
+    """Raise AssertionError if a file is not stored that a table lists, also one that it lists as removed, or if the
+    table's journal tells of other files, or could not be read.
+    """
     for entry in session.connection.catalog.tables():
-        history = session.engine.history(entry.regions[0])
-        files = session.engine.region(entry.regions[0]).state.files
+        region = entry.regions[0]
+        state = session.engine.region(region).state
+        needed = set(state.files) | {file.file_id for file in state.removed_files}
+        lost = needed - stored_files(session, region)
+        assert not lost, f"{entry.name!r} lists {sorted(lost)}, which are not stored"
+        history = session.engine.history(region)
         assert not history.damage
-        assert replay(history.entries) == set(files), f"the journal of {entry.name!r} tells of other files"
+        assert replay(history.entries) == set(state.files), f"the journal of {entry.name!r} tells of other files"
+
+
+def stored_files(session: Session, region: RegionId) -> set[FileId | None]:
+    """Return which files of a region there are."""
+    with suppress(FileNotFoundError):
+        return {parse_sst_key(name) for name in files_of(session.place.vfs, sst_folder(region))}
+    return set()
 
 
 def observed(session: Session) -> dict[str, Shown]:
@@ -154,6 +176,9 @@ def _collect(session: Session) -> None:
 def _go_on(session: Session, scenario: Scenario, states: list[State]) -> list[State]:
     """Make keyed writes again, and one that is new; return what may be there then."""
     there = {entry.name for entry in session.connection.catalog.tables()}
+    for name in sorted(there):
+        if session.engine.region(session.region(name)).options.ttl_ms is not None:
+            session.table(name).flush()  # A file with rows of several days tells less of which of them have expired.
     again = [write for write in keyed((*scenario.prepared, *scenario.operations)) if write.name in there]
     # Backwards: done twice in their order, writes would leave the rows that they left when done once.
     for write in (*reversed(again), *(Write(PROBE, name) for name in sorted(there))):
@@ -187,7 +212,13 @@ def _check_tidy(session: Session) -> None:
         stored = [name for name in names if name.startswith(f"regions/{folder}/")]
         files = {parse_sst_key(name) for name in stored if "/sst/" in name}
         if region in named:
-            assert files == set(session.engine.region(region).state.files), f"orphans in {folder}: {sorted(stored)}"
+            listed = session.engine.region(region).state.files
+            assert files == set(listed), f"orphans in {folder}: {sorted(stored)}"
+            indexes = {parse_index_key(name) for name in stored if "/index/" in name}
+            wanted = {
+                (file.file_id, index.version) for file in listed.values() if (index := file.index) and index.entries
+            }
+            assert indexes == wanted, f"indexes {indexes} are stored, and {wanted} are listed"
         else:
             # A table whose making was killed leaves its first manifest under a number that is never given again.
             assert len(stored) <= 1, f"a region without a name keeps {sorted(stored)}"

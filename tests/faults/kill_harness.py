@@ -1,5 +1,8 @@
 """Kills a real process at every file-system effect of every scenario, and reads what is left.
 
+Syncs are no effects here: what a process leaves that is killed before one is what it leaves if it is killed after it,
+when more has to be there.
+
 Run as a program, before any thread has started: each attempt is a fork that runs the scenario on a real folder and gets
 SIGKILL at the n-th effect (a write counts twice: before it and half-way). What was begun and acknowledged comes through
 a pipe. The parent opens the folder, twice, and compares with brute force. For a sample of the points, the recovery
@@ -31,10 +34,11 @@ from scenarios import SCENARIOS, Progress, Scenario
 
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.failpoints import CRASH_POINTS, watching
-from mitoframe.testing.vfs_faults import KillVfs
+from mitoframe.testing.vfs_faults import MUTATIONS, KillVfs
 from mitoframe.testing.warm import warm_up
 
 STARTED, ACKNOWLEDGED, REACHED = 1, 2, 3
+EFFECTS = MUTATIONS - {"sync", "sync_dir"}
 THOROUGH_EVERY = 4
 READ_EVERY = 10
 NAMED_MIN = 4
@@ -95,7 +99,7 @@ def in_child(work: Work) -> tuple[bool, Told]:
 def place_of(folder: Path, kill_at: int = 0) -> Place:
     """Return the store in a folder; at that effect, counted from 1, its process is killed."""
     vfs = OsVfs(str(folder))
-    return Place(KillVfs(vfs, kill_at, kill_self) if kill_at else vfs)
+    return Place(KillVfs(vfs, kill_at, kill_self, kinds=EFFECTS) if kill_at else vfs)
 
 
 def preparation(scenario: Scenario, folder: Path) -> Work:

@@ -27,6 +27,7 @@ from mitoframe.model.errors import MitoError
 from mitoframe.model.ids import RegionId
 from mitoframe.model.options import MitoConfig
 from mitoframe.model.request import CloseRequest, DeleteRequest, PutRequest
+from mitoframe.model.timerange import parse_duration_ms
 from mitoframe.ports import MetaStore, Put, Vfs
 from mitoframe.registry import Mode, connect_vfs
 from mitoframe.table import Table
@@ -34,6 +35,7 @@ from mitoframe.table import Table
 HOSTS = 3
 MINUTES = 12
 MINUTE_MS = 60_000
+DAY_MS = 86_400_000
 ROWS_PER_WRITE = 9
 TYPES = {
     "double": pa.float64(),
@@ -114,9 +116,9 @@ class Session:
 # --- rows ------------------------------------------------------------------------------------------------------
 
 
-def keys_of(number: int) -> list[Key]:
+def keys_of(number: int, day: int = 0) -> list[Key]:
     places = [(number * 7 + position * 5) % (HOSTS * MINUTES) for position in range(ROWS_PER_WRITE)]
-    return [(f"host_{place % HOSTS}", place // HOSTS * MINUTE_MS) for place in places]
+    return [(f"host_{place % HOSTS}", place // HOSTS * MINUTE_MS + day * DAY_MS) for place in places]
 
 
 def made(name: str, data_type: str, number: int, position: int) -> Value:
@@ -127,7 +129,7 @@ def made(name: str, data_type: str, number: int, position: int) -> Value:
     return f"text {value}" if data_type == "large_string" else value
 
 
-def entries_of(table: TableState, number: int) -> list[Entry]:
+def entries_of(table: TableState, number: int, day: int = 0) -> list[Entry]:
     """Return what write ``number`` means in a table as it is."""
     return [
         Entry(
@@ -140,13 +142,13 @@ def entries_of(table: TableState, number: int) -> list[Entry]:
                 for name, data_type in table.columns
             },
         )
-        for position, key in enumerate(keys_of(number))
+        for position, key in enumerate(keys_of(number, day))
     ]
 
 
-def arrow_of(schema: pa.Schema, number: int, keep: Callable[[Key], bool] = lambda _: True) -> pa.Table:
+def arrow_of(schema: pa.Schema, number: int, keep: Callable[[Key], bool] = lambda _: True, day: int = 0) -> pa.Table:
     """Return write ``number`` as a user hands it in, for a table of that schema."""
-    chosen = [(position, key) for position, key in enumerate(keys_of(number)) if keep(key)]
+    chosen = [(position, key) for position, key in enumerate(keys_of(number, day)) if keep(key)]
     columns = _key_columns([key for _, key in chosen])
     for column in schema:
         if column.name in ("value", "count"):
@@ -201,15 +203,19 @@ class Write:
     number: int
     name: str = "cpu"
     key: str = ""
+    day: int = 0
 
     def run(self, session: Session) -> None:
         table = session.table(self.name)
-        result = table.write(arrow_of(table.schema, self.number), key=self.key)
+        result = table.write(arrow_of(table.schema, self.number, day=self.day), key=self.key)
         if not result.repeated:
             session.undo[self.number] = result.undo
 
     def outcomes(self, state: State) -> list[State]:
-        return [changed(state, self.name, lambda table: table.written(entries_of(table, self.number), self.key))]
+        def written(table: TableState) -> TableState:
+            return table.written(entries_of(table, self.number, self.day), self.key)
+
+        return [changed(state, self.name, written)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,17 +224,17 @@ class Delete:
 
     number: int
     name: str = "cpu"
+    day: int = 0
 
     def request(self, session: Session) -> DeleteRequest:
-        return DeleteRequest(
-            batch=session.batch(self.name, pa.table(_key_columns(keys_of(self.number))), OpType.DELETE)
-        )
+        keys = pa.table(_key_columns(keys_of(self.number, self.day)))
+        return DeleteRequest(batch=session.batch(self.name, keys, OpType.DELETE))
 
     def run(self, session: Session) -> None:
         session.engine.handle_request(session.region(self.name), self.request(session))
 
     def outcomes(self, state: State) -> list[State]:
-        markers = [Entry(write=self.number, key=key, fields=None) for key in keys_of(self.number)]
+        markers = [Entry(write=self.number, key=key, fields=None) for key in keys_of(self.number, self.day)]
         return [changed(state, self.name, lambda table: table.written(markers))]
 
 
@@ -379,6 +385,8 @@ class Alter:
             table = replace(table.only_visible(), dedup=self.options["dedup"])
         if self.options.get("wal", table.wal) != table.wal:
             table = replace(table.all_flushed(), wal=self.options["wal"])
+        if "ttl" in self.options:
+            table = replace(table, ttl_ms=parse_duration_ms(self.options["ttl"], "ttl"))
         if not (self.add or self.drop or self.retype):
             return table.all_flushed() if self.indexes else table
         kept = {name: self.retype.get(name, data_type) for name, data_type in table.columns if name not in self.drop}
@@ -459,10 +467,24 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Compact(_Maintenance):
+    """Merges what overlaps; strictly, so that no file reaches into two windows."""
+
+    strict: bool = False
+    window: str | None = None
     name: str = "cpu"
 
     def run(self, session: Session) -> None:
-        session.table(self.name).compact()
+        session.table(self.name).compact(strict=self.strict, window=self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class Expire(_Maintenance):
+    """Lists the files no more that have expired; their rows are not read anyway."""
+
+    name: str = "cpu"
+
+    def run(self, session: Session) -> None:
+        session.table(self.name).expire()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ from operations import (
     DeleteWhere,
     Drop,
     DropSnapshot,
+    Expire,
     Flush,
+    LastingMeta,
     Maintain,
     Operation,
     Place,
@@ -43,6 +45,7 @@ from operations import (
 
 from mitoframe.model.errors import MitoError
 from mitoframe.model.options import HOUR_MS, MitoConfig
+from mitoframe.testing.vfs_memory import MemoryVfs
 
 CONFIG = MitoConfig(
     wal_segment_size_bytes=6_000,
@@ -53,6 +56,8 @@ CONFIG = MitoConfig(
     gc_grace_ms=0,
     flush_on_close=False,
 )
+TAKES_ROOM = frozenset({"create", "write", "link", "rename", "make_dirs"})
+"""What a full disk refuses."""
 
 
 @dataclass(slots=True)
@@ -114,6 +119,17 @@ class Scenario:
         return [self._outcomes[progress.acked][-1], *following]
 
 
+class Prepared:
+    """A store in memory that a scenario can begin with, to be copied."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._disk, self._meta = MemoryVfs(), LastingMeta()
+        scenario.prepare(Place(self._disk, self._meta))
+
+    def copy(self) -> tuple[MemoryVfs, LastingMeta]:
+        return self._disk.killed(), self._meta.copy()
+
+
 def _run(
     operations: tuple[Operation, ...],
     place: Place,
@@ -139,12 +155,13 @@ def _run(
         raise
 
 
-def _flushed(*numbers: int, name: str = "cpu") -> tuple[Operation, ...]:
+def _flushed(*numbers: int, name: str = "cpu", day: int = 0) -> tuple[Operation, ...]:
     """One file, of the writes of these numbers."""
-    return (*(Write(number, name) for number in numbers), Flush(name))
+    return (*(Write(number, name, day=day) for number in numbers), Flush(name))
 
 
 HISTORY = {"gc_grace_ms": HOUR_MS}
+HOURS = {"compaction_window": "1h"}
 MERGE = {"dedup": "merge"}
 NONE = {"dedup": "none"}
 NOOP = {"wal": "noop"}
@@ -201,16 +218,37 @@ SCENARIOS = {
     ),
     "compaction": Scenario(
         prepared=(Create(), *_flushed(0, 1), *_flushed(2), Delete(3), *_flushed(4)),
-        operations=(Compact(), Write(5), Delete(6), Flush(), Compact(), Vacuum()),
+        operations=(Compact(), Write(5), Delete(6), Flush(), Compact(strict=True, window="4m"), Vacuum()),
     ),
     "compaction with history": Scenario(
         prepared=(Create("cpu", MERGE), *_flushed(0, 1), *_flushed(2), Delete(3), *_flushed(4)),
         operations=(Compact(), *_flushed(5), Compact(), Vacuum()),
         settings=HISTORY,
     ),
+    "dividing": Scenario(
+        prepared=(Create("cpu", HOURS), *_flushed(0), *_flushed(1), *_flushed(2, day=1), *_flushed(3, day=1)),
+        operations=(Compact(), Vacuum()),
+        settings={"sst_size_bytes": 2_000},
+    ),
+    "merging by itself": Scenario(
+        prepared=(Create("cpu", MERGE), *_flushed(0, 1)),
+        operations=(Delete(2), Write(3), Flush()),
+        settings={"compaction_policy": "runs"},
+    ),
+    "expiring": Scenario(
+        prepared=(Create("cpu", HOURS), *_flushed(0), *_flushed(1), Snapshot("p"), *_flushed(2, day=1)),
+        operations=(
+            Alter(options={"ttl": "12h"}),
+            Expire(),
+            *_flushed(3, day=2),
+            DropSnapshot("p"),
+            Vacuum(),
+        ),
+    ),
     "checkpoints": Scenario(
-        prepared=(Create(), *_flushed(0), *_flushed(1)),
-        operations=(*_flushed(2), *_flushed(3), *_flushed(4), *_flushed(5)),
+        prepared=(Create(), *(step for number in range(6) for step in _flushed(number))),
+        operations=(*_flushed(6), *_flushed(7), *_flushed(8), *_flushed(9)),
+        settings={"journal_entries_max": 10},
     ),
     "recoveries": Scenario(
         prepared=(Create(), *_flushed(0, 1), *(Write(number) for number in range(2, 8))),
@@ -260,6 +298,7 @@ SCENARIOS = {
             *_flushed(4),
             Vacuum(),
             Alter(indexes={"value": (), "count": ()}),
+            Vacuum(),
         ),
     ),
     "altering options": Scenario(
@@ -281,7 +320,10 @@ SCENARIOS = {
         operations=(Alter(options=NONE, add={"room": ("large_string", "lab")}), Write(5), Flush(), Write(6)),
     ),
     "dropping": Scenario(
-        prepared=(Create(), Create("net"), *_flushed(0, 1), Write(2), Write(3, "net")),
+        prepared=(
+            *(Create(), Create("net"), Alter(indexes={"value": ("inverted",)})),
+            *(*_flushed(0, 1), *_flushed(2), Compact(), Write(2), Write(3, "net")),
+        ),
         operations=(Write(4), Drop(), Create("cpu", MERGE), Write(5), Maintain(), Write(6, "net"), Drop("net"), Drop()),
     ),
     "dropping with grace": Scenario(

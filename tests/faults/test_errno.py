@@ -1,7 +1,7 @@
 """The disk fails at any call: a typed error, no acknowledged row lost, and the store opens again (faults.md T4).
 
-Every effect of every scenario is failed, in each of eight ways; by day one of the eight, which differs from call to
-call.
+Every effect of every scenario is failed, in each of eight ways; by day every other one, in one of the eight, which
+differs from call to call.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from itertools import count, product
 
 import pytest
 from judge import check, check_seen
-from operations import LastingMeta, Operation, Place, Reopen, Session
-from scenarios import SCENARIOS, Progress, Scenario
+from operations import Operation, Place, Reopen, Session
+from scenarios import SCENARIOS, TAKES_ROOM, Prepared, Progress, Scenario
 
 from mitoframe.model.errors import DiskFullError, MitoError
 from mitoframe.testing.vfs_faults import ErrorVfs, FailAt, Fault
 from mitoframe.testing.vfs_faults import Operation as Call
-from mitoframe.testing.vfs_memory import MemoryVfs
 
 NIGHTLY = bool(os.environ.get("MITOFRAME_NIGHTLY"))
 THOROUGH_EVERY = 1 if NIGHTLY else 4
@@ -27,19 +26,12 @@ ERRORS = ((errno.EIO, False), (errno.ENOSPC, False), (errno.EINTR, False), (errn
 """The number, and whether half of a write gets through first."""
 WAYS = tuple(product(ERRORS, (False, True)))
 """An error, and whether it stays for ever."""
-TAKES_ROOM = frozenset({"create", "write", "link", "rename", "make_dirs"})
 CALLS_WITHOUT_ROOM = 4
 
 
-class Prepared:
-    """A store in memory, to be copied."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._disk, self._meta = MemoryVfs(), LastingMeta()
-        scenario.prepare(Place(self._disk, self._meta))
-
-    def copy(self) -> tuple[MemoryVfs, LastingMeta]:
-        return self._disk.killed(), self._meta.copy()
+def is_tried(number: int) -> bool:
+    """Tell whether a call is made to fail: every other one, out of step with what takes six calls again and again."""
+    return NIGHTLY or (number + number // 7) % 2 == 1
 
 
 def fail(scenario: Scenario, prepared: Prepared, fault: FailAt, *, thorough: bool) -> tuple[bool, bool]:
@@ -63,8 +55,8 @@ def test_a_failing_call_loses_nothing(name: str) -> None:
     prepared = Prepared(scenario)
     runs = told = 0
 
-    for number in count(1):
-        ways = WAYS if NIGHTLY else (WAYS[number % len(WAYS)],)
+    for number in filter(is_tried, count(1)):
+        ways = WAYS if NIGHTLY else (WAYS[runs % len(WAYS)],)
         for (error, short), for_ever in ways:
             fault = FailAt(number, error, for_ever=for_ever, short=short)
             met, was_told = fail(scenario, prepared, fault, thorough=runs % THOROUGH_EVERY == 0)

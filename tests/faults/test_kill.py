@@ -20,7 +20,7 @@ SHARDS = 2
 
 
 def start(shard: int) -> subprocess.Popen[str]:
-    double_every = "4" if NIGHTLY else "170"
+    double_every = "4" if NIGHTLY else "80"
     arguments = ["--double-every", double_every, "--shard", str(shard), "--shards", str(SHARDS)]
     return subprocess.Popen(
         [sys.executable, str(HARNESS), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

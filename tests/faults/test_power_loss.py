@@ -2,7 +2,7 @@
 
 Each scenario runs once, on a file system in memory. Before every effect, images are taken that a disk may hold if the
 power fails there: nothing unsynced survived, everything did, or a random part did, with blocks torn and names lost one
-by one. Images that are equal at the same step of the scenario are recovered once.
+by one; by day one of these, in turn. Images that are equal at the same step of the scenario are recovered once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from expected import EMPTY, State, at_snapshot, shown
 from judge import check, files_of, observed, opened
 from operations import Create, Flush, LastingMeta, Operation, Place, Session, Snapshot, Write
-from scenarios import CONFIG, SCENARIOS, Progress, Scenario
+from scenarios import CONFIG, SCENARIOS, Prepared, Progress, Scenario
 
 from mitoframe.model.errors import CorruptionError
 from mitoframe.testing.vfs_faults import ErrorVfs, Fault
@@ -25,7 +25,7 @@ from mitoframe.testing.vfs_faults import Operation as Call
 from mitoframe.testing.vfs_memory import Keep, MemoryVfs
 
 NIGHTLY = bool(os.environ.get("MITOFRAME_NIGHTLY"))
-RANDOM_IMAGES = 60 if NIGHTLY else 1
+RANDOM_IMAGES = 60
 THOROUGH_EVERY = 1 if NIGHTLY else 4
 
 
@@ -56,11 +56,11 @@ class PowerLosses:
             check(Place(image, self.meta.copy()), self.scenario, allowed, thorough=thorough)
 
     def _images(self, number: int) -> Iterator[MemoryVfs]:
-        if NIGHTLY or number % 2:
+        if NIGHTLY or number % 5 == 0:
             yield self.disk.crash(keep="none")
-        if NIGHTLY or not number % 2:
+        if NIGHTLY or number % 5 == 2:
             yield self.disk.crash(keep="all")
-        for nth in range(RANDOM_IMAGES):
+        for nth in range(RANDOM_IMAGES if NIGHTLY else number % 5 in (1, 3, 4)):
             yield self.disk.crash(np.random.default_rng([number, nth]), keep="random")
 
     def _name(self, image: MemoryVfs) -> bytes:
@@ -74,16 +74,15 @@ class PowerLosses:
 @pytest.mark.timeout(14_400 if NIGHTLY else 300)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_acknowledged_row_is_lost(name: str) -> None:
-    disk, meta = MemoryVfs(), LastingMeta()
     scenario = SCENARIOS[name]
-    scenario.prepare(Place(disk, meta))
+    disk, meta = Prepared(scenario).copy()
     losses = PowerLosses(scenario, disk, meta)
 
     scenario.run(Place(ErrorVfs(disk, losses), meta), losses.progress)
     losses.look(losses.effects + 1)
 
     assert losses.progress.acked == len(scenario.operations) + 1
-    assert len(losses.seen) > losses.effects, "less than one image for each effect"
+    assert len(losses.seen) > losses.effects / 2, "less than one image for every other effect"
 
 
 def written(count: int) -> State:

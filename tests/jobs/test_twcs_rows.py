@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitoframe.jobs.picking import PATIENCE_MAX
-from mitoframe.jobs.tasks import AUTOMATIC, WHOLE_TABLE, CompactionScope
+from mitoframe.jobs.tasks import AUTOMATIC, WHOLE_TABLE, CompactionScope, CompactionTask
 from mitoframe.jobs.twcs import plan_compaction
 from mitoframe.model.file import LEVEL_COMPACTED, LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, ManifestVersion, Sequence
 from mitoframe.model.options import CompactionOptions, Dedup
+from mitoframe.model.timerange import EVERYTHING, TimeRange
 
 WINDOW = 1000
 STEP = 250
@@ -45,6 +46,8 @@ def by_key(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
 
 def merged(rows: Iterable[Row], dedup: Dedup, *, drop_deletes: bool) -> list[Row]:
     """Return what a merge leaves of some rows."""
+    if dedup == "none":
+        return sorted(rows, key=lambda row: (row.key, -row.sequence))
     kept: list[Row] = []
     for versions in by_key(rows).values():
         until = next((n for n, row in enumerate(versions) if row.fields is None), len(versions))
@@ -62,9 +65,8 @@ def merged(rows: Iterable[Row], dedup: Dedup, *, drop_deletes: bool) -> list[Row
     return kept
 
 
-def seen(files: dict[FileId, list[Row]], dedup: Dedup) -> dict[tuple[str, int], object]:
-    rows = [row for each in files.values() for row in each]
-    return {row.key: row.fields for row in merged(rows, dedup, drop_deletes=True)}
+def seen(rows: Iterable[Row], dedup: Dedup) -> list[tuple[tuple[str, int], object]]:
+    return [(row.key, row.fields) for row in merged(rows, dedup, drop_deletes=True)]
 
 
 def described(file_id: FileId, rows: list[Row], *, level: int, created_ms: int, derived: int = 0) -> FileMeta:
@@ -84,16 +86,75 @@ def described(file_id: FileId, rows: list[Row], *, level: int, created_ms: int, 
     )
 
 
+def outputs(task: CompactionTask, rows: list[Row], dedup: Dedup, rows_max: int) -> list[list[Row]]:
+    """Return the rows of each output: those of a window, divided by series if they are too many."""
+    parts = []
+    for times in task.output_windows or (EVERYTHING,):
+        inside = [row for row in rows if times.holds(row.key[1])]
+        left = merged(inside, dedup, drop_deletes=task.drop_deletes)
+        tags = "ab" if len(left) > rows_max else ["ab"]
+        parts += [[row for row in left if row.key[0] in tag] for tag in tags]
+    return [part for part in parts if part]
+
+
 keys = st.tuples(st.sampled_from("ab"), st.integers(-4, 11).map(lambda n: n * STEP))
 values = st.none() | st.integers(0, 9)
 writes = st.lists(st.lists(st.tuples(keys, st.none() | st.tuples(values, values)), min_size=1, max_size=5), max_size=9)
+spans = st.tuples(st.integers(-4, 11), st.integers(1, 8)).map(
+    lambda span: TimeRange(span[0] * STEP, (span[0] + span[1]) * STEP)
+)
+asked = st.builds(
+    lambda mode, times: CompactionScope(mode=mode, times=times), st.sampled_from(["all", "strict"]), spans
+)
 scopes = st.lists(
-    st.sampled_from([AUTOMATIC, AUTOMATIC, WHOLE_TABLE, CompactionScope.window_of(0)]), min_size=1, max_size=6
+    st.sampled_from([AUTOMATIC, AUTOMATIC, WHOLE_TABLE, CompactionScope(mode="strict")]) | asked, min_size=1, max_size=6
 )
 
 
-@pytest.mark.parametrize("dedup", ["last", "merge"])
-@settings(deadline=None, max_examples=150)
+class Table:
+    """Files and their rows; ``written`` are all rows that ever came."""
+
+    def __init__(self, options: CompactionOptions) -> None:
+        self.options = options
+        self.written: list[Row] = []
+        self.rows: dict[FileId, list[Row]] = {}
+        self.files: dict[FileId, FileMeta] = {}
+        self._numbers = count(1)
+
+    def flush(self, write: Iterable[tuple[tuple[str, int], tuple[int | None, int | None] | None]], now: int) -> None:
+        dedup = self.options.dedup
+        facts = [(key, fields) for key, fields in write if fields is not None or dedup != "none"]
+        new = [Row(key, len(self.written) + n, fields) for n, (key, fields) in enumerate(facts, 1)]
+        self.written += new
+        if new:
+            self._add(next(self._numbers), 0, merged(new, dedup, drop_deletes=False), now, level=LEVEL_FLUSHED)
+
+    def plan(self, now: int, scope: CompactionScope = AUTOMATIC) -> tuple[CompactionTask, ...]:
+        return plan_compaction(self.files.values(), self.options, now, scope=scope).tasks
+
+    def merge(self, task: CompactionTask, now: int) -> None:
+        number = next(self._numbers)
+        inputs = [row for file in task.inputs for row in self.rows.pop(file.file_id)]
+        for file in task.inputs:
+            del self.files[file.file_id]
+        parts = outputs(task, inputs, self.options.dedup, self.options.output_size_max_bytes)
+        for part, left in enumerate(parts):
+            self._add(number, part, left, now, level=LEVEL_COMPACTED, derived=number)
+
+    def _add(self, number: int, part: int, rows: list[Row], now: int, **known: int) -> None:
+        file_id = file_id_of(f"{number:016x}{part:016x}")
+        self.rows[file_id] = rows
+        self.files[file_id] = described(file_id, rows, created_ms=now, **known)
+
+    def seen(self) -> list[tuple[tuple[str, int], object]]:
+        return seen((row for rows in self.rows.values() for row in rows), self.options.dedup)
+
+    def expected(self) -> list[tuple[tuple[str, int], object]]:
+        return seen(self.written, self.options.dedup)
+
+
+@pytest.mark.parametrize("dedup", ["last", "merge", "none"])
+@settings(deadline=None, max_examples=120)
 @given(
     writes=writes,
     scopes=scopes,
@@ -116,29 +177,22 @@ def test_no_sequence_of_picks_and_merges_changes_what_is_seen(
         output_size_max_bytes=output_max,
         dedup=dedup,
     )
-    sequences, numbers = count(1), count(1)
-    rows: dict[FileId, list[Row]] = {}
-    files: dict[FileId, FileMeta] = {}
-    for n, write in enumerate(writes):
-        file_id = file_id_of(f"{n:032x}")
-        rows[file_id] = merged([Row(key, next(sequences), fields) for key, fields in write], dedup, drop_deletes=False)
-        files[file_id] = described(file_id, rows[file_id], level=LEVEL_FLUSHED, created_ms=n)
-    expected = seen(rows, dedup)
+    table = Table(options)
+    later = writes[: len(scopes)]
+    for now, write in enumerate(writes[len(scopes) :]):
+        table.flush(write, now)
 
     for turn, scope in enumerate(scopes, 1):
         now = turn * PATIENCE_MAX * 60
-        plan = plan_compaction(files.values(), options, now, scope=scope)
-        for task in keeps.sample(plan.tasks, keeps.randint(0, len(plan.tasks))):  # The others fail, or come later.
-            number = next(numbers)
-            inputs = [row for file in task.inputs for row in rows.pop(file.file_id)]
-            for file in task.inputs:
-                del files[file.file_id]
-            left = merged(inputs, dedup, drop_deletes=task.drop_deletes)
-            for tag in "ab" if len(left) > output_max else ["ab"]:  # Divided by series if it is too much.
-                part = [row for row in left if row.key[0] in tag]
-                if part:
-                    file_id = file_id_of(f"{number:016x}{ord(tag[0]):016x}")
-                    rows[file_id] = part
-                    files[file_id] = described(file_id, part, level=LEVEL_COMPACTED, created_ms=now, derived=number)
+        tasks = table.plan(now, scope)
+        for task in keeps.sample(tasks, keeps.randint(0, len(tasks))):  # The others fail, or come later.
+            table.merge(task, now)
+            assert table.seen() == table.expected()
+        if later:
+            table.flush(later.pop(), now)
 
-        assert seen(rows, dedup) == expected
+    while tasks := table.plan(now := now + PATIENCE_MAX * 60):  # What it comes to, if nothing comes any more.
+        assert now < 1000 * PATIENCE_MAX * 60, "picking does not come to an end"
+        for task in tasks:
+            table.merge(task, now)
+    assert table.seen() == table.expected()

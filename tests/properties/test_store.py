@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -36,6 +36,7 @@ from mitoframe.engine.parts import LANES
 from mitoframe.model.ids import Sequence
 from mitoframe.ports import Scheduler
 from mitoframe.registry import Connection
+from mitoframe.storage.journal import replay
 from mitoframe.storage.paths import LOG_FOLDER
 from mitoframe.testing.vfs_memory import MemoryVfs
 
@@ -98,13 +99,20 @@ configs = st.fixed_dictionaries(
         "backfill_size_bytes": st.sampled_from([300, 700, 1 << 20]),
         "backfill_buffer_bytes": st.sampled_from([200, 1 << 20]),
         "compaction_trigger_files": st.integers(2, 4),
+        "compaction_settle_ms": st.sampled_from([0, 3_600_000]),
         "gc_grace_ms": st.sampled_from([0, 10_000, 10_000]),
         "flush_on_close": st.booleans(),
     }
 )
 table_options = st.fixed_dictionaries(
     {"dedup": st.sampled_from(["last", "merge", "none"]), "wal": st.sampled_from(["log", "log", "log", "noop"])},
-    optional={"compaction_window": st.sampled_from(["1h", "5m"]), "row_group_rows": st.just(2)},
+    optional={
+        "compaction_window": st.sampled_from(["1h", "5m"]),
+        "compaction_policy": st.sampled_from(["runs", "count"]),
+        "row_group_rows": st.just(2),
+        "sst_size_bytes": st.sampled_from([300, 4_000]),
+        "ttl": st.just("1000d"),
+    },
 )
 
 
@@ -134,6 +142,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model = TableModel(options["dedup"])
         self.done: list[Done] = []
         self.named: dict[str, Done | None] = {}
+        self.newest_time = START - timedelta(days=1000)
 
     def connect(self) -> None:
         randomness = SeededRandomness(next(self.seeds))
@@ -158,8 +167,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "db"):
+            if not self.engine.health().regions[0].poison:
+                self.journal_tells_of_the_files_there_are()
             self.db.close()
             self.meta.close()
+
+    def journal_tells_of_the_files_there_are(self) -> None:
+        self.engine.drain()
+        history = self.engine.history(self.table.region_id)
+        assert not history.damage
+        assert replay(history.entries) == set(self.engine.region(self.table.region_id).state.files)
 
     @property
     def engine(self) -> MitoEngine:
@@ -173,6 +190,7 @@ class StoreMachine(RuleBasedStateMachine):
             schema=KEYS | {"load": pl.Float64, "note": pl.String, "x": pl.Int64, "y": pl.Int64},
             orient="row",
         )
+        self.newest_time = max(self.newest_time, *everything["ts"])
         known = {name: column.dtype for name, column in self.model.columns.items()}
         return everything.select(*KEYS, *(pl.col(name).cast(dtype) for name, dtype in known.items()))
 
@@ -362,7 +380,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(
         options=st.fixed_dictionaries(
-            {}, optional={"row_group_rows": st.integers(1, 4), "compaction_window": st.sampled_from(["1h", "1d"])}
+            {},
+            optional={
+                "row_group_rows": st.integers(1, 4),
+                "compaction_window": st.sampled_from(["1h", "1d"]),
+                "compaction_policy": st.sampled_from(["runs", "count"]),
+            },
         ),
         unset=st.sets(st.sampled_from(["row_group_rows", "compaction_window", "auto_flush_interval"])),
     )
@@ -381,15 +404,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- time passes, and processes ---------------------------------------------------------------------------
 
-    @rule(what=st.sampled_from(["flush", "flush", "compact", "compact", "vacuum", "vacuum all", "maintain"]))
+    @rule(what=st.sampled_from(["flush", "flush", "vacuum", "vacuum all", "maintain", "journal"]))
     def look_after_files(self, what: str) -> None:
         match what:
             case "flush":
                 self.table.flush()
-            case "compact":
-                # A background thread may have been faster: then the files to be merged are gone.
-                with suppress(mito.ConflictError):
-                    self.table.compact()
+            case "journal":
+                self.journal_tells_of_the_files_there_are()
             case "vacuum":
                 self.table.vacuum()
             case "vacuum all":
@@ -398,6 +419,52 @@ class StoreMachine(RuleBasedStateMachine):
                 self.db.maintain()
         if what in ("vacuum all", "maintain"):
             self.history_may_be_lost()
+
+    @rule(
+        mode=st.sampled_from(["due", "all", "all", "strict"]),
+        first=st.none() | minutes,
+        length=st.none() | lengths,
+        window=st.sampled_from([None, None, "1h", "1d"]),
+        is_asked_first=st.booleans(),
+    )
+    def compact(
+        self, mode: Any, first: int | None, length: int | None, window: str | None, is_asked_first: bool
+    ) -> None:
+        request = self.table._compact_request(mode, *_bounds_in_order(first, length), window)
+        if is_asked_first:
+            self.table.compaction_plan(mode=mode, window=window)
+            self.engine.compact(self.table.region_id, replace(request, dry_run=True))
+
+        # A background thread may have been faster: then the files to be merged are gone.
+        with suppress(mito.ConflictError):
+            self.engine.compact(self.table.region_id, request)
+
+    @precondition(lambda self: self.model.rows)
+    @rule(ttl_minutes=st.sampled_from([1, 1, 2, 5, 5_000]), is_late=st.sampled_from([True, True, False]))
+    def rows_expire(self, ttl_minutes: int, is_late: bool) -> None:
+        """Give rows a time to live for a while; what does not outlive it is gone for good."""
+        now_ms = self.clock.now_ms()
+        if is_late:
+            self.clock.set(START_MS + 20_000 * 60_000)
+        due = min(self.newest_time, START + timedelta(milliseconds=self.clock.now_ms() - START_MS))
+        everything = self.model.frame()
+
+        self.table.alter(options={"ttl": f"{ttl_minutes}m"})
+        self.table.expire()
+        found = self.table.scan().collect()
+
+        kept_from = found["ts"].min() if found.height else self.newest_time + timedelta(minutes=1)
+        _assert_same_rows(found, everything.filter(pl.col("ts") >= kept_from))
+        too_early = everything.filter(pl.col("ts") < kept_from, pl.col("ts") >= due - timedelta(minutes=ttl_minutes))
+        assert too_early.is_empty(), "rows expired before their time"
+        event("rows expired" if found.height < everything.height else "no rows expired")
+        # Those that are not read any more may be there still: they would come back without the option.
+        self.table.truncate(end=kept_from)
+        self.table.alter(options={"ttl": "forever"})
+        self.clock.set(now_ms)
+        self.model.remove(lambda row: row.key[2] < kept_from)
+        self.done.clear()
+        self.named = dict.fromkeys(self.named)
 
     @rule(by_ms=st.sampled_from([1, 20_000, 3_600_000, -1, -5_000, -10_000_000]))
     def set_the_clock(self, by_ms: int) -> None:
@@ -465,6 +532,11 @@ def _bounds(first: int | None, length: int | None) -> dict[str, Any]:
     """Say a range of minutes as users do; open where something is None."""
     start = {} if first is None else {"start": START + timedelta(minutes=first)}
     return start | ({} if length is None else {"end": START + timedelta(minutes=(first or 0) + length)})
+
+
+def _bounds_in_order(first: int | None, length: int | None) -> tuple[datetime | None, datetime | None]:
+    bounds = _bounds(first, length)
+    return bounds.get("start"), bounds.get("end")
 
 
 def _is_within(time: datetime, first: int | None, length: int | None) -> bool:
