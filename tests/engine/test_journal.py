@@ -21,7 +21,7 @@ from mitoframe.model.alter import AddColumns, NewColumn
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import DiskFullError, MitoError, UnavailableError
 from mitoframe.model.request import AlterRequest, TruncateRequest
-from mitoframe.storage.journal import JournalEntry, read_history, replay
+from mitoframe.storage.journal import FileFacts, JournalEntry, read_history, replay
 from mitoframe.storage.paths import journal_folder, sst_key
 
 METADATA = metadata_of()
@@ -55,6 +55,8 @@ def check(engine: MitoEngine) -> None:
     state = engine.region(REGION).state
     history = engine.history(REGION)
     assert replay(history.entries) == set(state.files)
+    facts = {file_id: known for entry in history.entries for file_id, known in entry.known_facts().items()}
+    assert all(facts[file.file_id] == FileFacts.of(file) for file in state.files.values())
     versions = [entry.version for entry in history.entries if not entry.starts_anew and not entry.is_aside]
     assert versions == sorted(set(versions))
     assert versions[-1] == state.version
