@@ -394,6 +394,7 @@ class Table:
             rows=written.row_count,
             first_sequence=written.first_sequence,
             repeated=written.repeated,
+            expired=written.expired,
             _undo=None if written.repeated else self._undo_of(written),
         )
 
@@ -512,7 +513,9 @@ class Table:
     def restore(self, as_of: AsOf) -> RestoreResult:
         """Be as at an earlier moment again: one new version, which going back once more takes back.
 
-        Files of then are listed again, so that little is read or written. The columns and options stay those of today.
+        Files of then are listed again, so that little is read or written. The columns and options stay those of today,
+        a ``ttl`` too, which is counted from the newest row there is afterwards: what had expired because of rows that
+        are gone by that is read again, and what is too old even so is not. The result says how much that is.
 
         Args:
             as_of: a moment, as `scan` takes it.
@@ -524,17 +527,30 @@ class Table:
         """
         self._check_writable()
         moment = travelling.moment_of(self._engine, self.region_id, as_of)
+        kept_before = self._kept_from()
         before, changed = self._engine.restore(self.region_id, moment)
+        files = self._version().state.files.values() if changed else ()
+        kept_now = self._kept_from()
         return RestoreResult(
-            table=self.name, version=moment.version, sequence=moment.sequence, before=before, changed=changed
+            table=self.name,
+            version=moment.version,
+            sequence=moment.sequence,
+            before=before,
+            changed=changed,
+            expired=sum(file.row_count for file in files if file.max_time < kept_now),
+            revived=sum(file.row_count for file in files if kept_now <= file.max_time < kept_before),
         )
+
+    def _kept_from(self) -> int:
+        """Return the oldest time that has not expired."""
+        return self._engine.kept_from(self._engine.newest(self.region_id).control.current(), is_past=False)
 
     def diff(self, v1: AsOf, v2: AsOf | None = None) -> pl.LazyFrame:
         """Return what changed from one moment to another, or to now, as a lazy frame.
 
         It has the table's columns and ``__change``: ``"insert"``, ``"delete"``, or for a row that has other values the
-        two rows ``"update_before"`` and ``"update_after"``, one after the other. Only files that differ between the two
-        moments are read, and those that have the same times.
+        two rows ``"update_before"`` and ``"update_after"``, one after the other. A row that has expired meanwhile is a
+        ``"delete"``. Only files that differ between the two moments are read, and those that have the same times.
 
         Args:
             v1: the earlier moment, as `scan` takes it for ``as_of``.
