@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import report
 
-from mitoframe.jobs.simulator import DAY_MS, Simulation, WriteLoad, simulate
+from mitoframe.jobs.arrivals import DAY_MS, WriteLoad
+from mitoframe.jobs.simulator import Simulation, simulate
 from mitoframe.jobs.tasks import AUTOMATIC, WHOLE_TABLE, CompactionScope
 from mitoframe.jobs.twcs import plan_compaction
 from mitoframe.model.file import FileMeta
@@ -143,17 +144,16 @@ def _least_ms(job: Callable[[], object]) -> float:
 
 
 def _outcome(load: WriteLoad, policy: CompactionPolicy) -> dict[str, Any]:
-    flushed = list(load.flushes())
+    arrivals = load.arrivals()
     options = CompactionOptions(policy=policy, window_ms=load.partition_ms)
     results: list[Simulation] = []
-    taken_ms = _least_ms(lambda: results.append(simulate(flushed, options)))
+    taken_ms = _least_ms(lambda: results.append(simulate(arrivals, options)))
     steps = results[0].steps
-    flushes = len({file.created_ms for file in flushed})
     return {
         "ms_per_flush": taken_ms / len(steps["at_ms"]),
         "write_amplification": float(steps["write_amplification"][-1]),
         "runs_max": int(steps["runs_max"].max()),
-        "runs_mean": float(steps["runs_mean"][:flushes].mean()),
+        "runs_mean": float(steps["runs_mean"][steps["at_ms"] <= arrivals[-1].at_ms].mean()),
         "files_max": int(steps["files"].max()),
         "files_left": len(results[0].files),
         "space": float(steps["stored_bytes"].max() / steps["live_bytes"].max()),

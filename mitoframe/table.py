@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from mitoframe import explaining, inspection, travelling, writing
+from mitoframe import explaining, inspection, simulating, travelling, writing
 from mitoframe.altering import alterations, option_name, region_options
 from mitoframe.frames import arrow
 from mitoframe.frames.conditions import check_condition
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from mitoframe.model.request import Written
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.version import Version
+    from mitoframe.simulating import SimulationResult
     from mitoframe.travelling import AsOf, WhyResult
 
 
@@ -788,8 +789,9 @@ class Table:
         Columns: version, at (when it was done), took (null if the process died before it was written down), what
         ("create", "flush", "compact", "alter", "truncate", "gc", ...), reason ("size", "age", "manual", ...), inputs
         and outputs (files that went and came; for a gc those that were deleted), rows_in, rows_out, bytes_in,
-        bytes_out, starts_anew (what is known begins here, with all files there were: what is older was rolled up,
-        ``journal_entries_max`` says when). Warns (`DamageWarning`) if a part of it cannot be read.
+        bytes_out, min_time and max_time (of the rows in outputs, both included), starts_anew (what is known begins
+        here, with all files there were: what is older was rolled up, ``journal_entries_max`` says when). Warns
+        (`DamageWarning`) if a part of it cannot be read.
 
         Example:
             >>> import mitoframe as mito, polars as pl, datetime as dt
@@ -805,7 +807,37 @@ class Table:
         found = self._engine.history(self.region_id)
         for said in found.damage:
             warnings.warn(f"the journal of {self.name!r} is damaged: {said}", DamageWarning, stacklevel=2)
-        return from_table(inspection.history(found.entries))
+        return from_table(inspection.history(found.entries, self._metadata.time.type))
+
+    def simulate(self, options: Mapping[str, Any] | None = None) -> SimulationResult:
+        """Tell what would have become of the table's files under other options: its history of flushes is replayed.
+
+        Nothing is read but the history, and nothing is written; `mitoframe.simulate` replays one that is made up.
+
+        Args:
+            options: options that were otherwise, by the names that `alter` has for them: ``compaction_window``,
+                ``compaction_policy``, ``compaction_trigger_files``, ``compaction_settled_trigger_files``,
+                ``compaction_settle``, ``compaction_input_files_max``, ``compaction_input_size_max_bytes``,
+                ``sst_size_bytes``, ``ttl``, ``dedup``. All others are those of the table.
+
+        Raises:
+            ConfigError: an option is out of range, or contradicts another.
+            InvalidInputError: an option has nothing to do with which files are merged.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     for _ in range(3):
+            ...         _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...         _ = db["cpu"].flush()
+            ...     results = [db["cpu"].simulate({"compaction_trigger_files": count}) for count in (2, 3)]
+            ...     [result.summary.select("flushes", "merges", "files").row(0) for result in results]
+            [(3, 2, 1), (3, 1, 1)]
+
+        """
+        self._check_open()
+        return simulating.Replayer.of_table(self._engine, self.region_id, self.name).run(options or {})
 
     def windows(self) -> pl.DataFrame:
         """Return one row per time window that holds files, by time; `compaction_plan` says more.
