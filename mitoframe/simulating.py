@@ -180,7 +180,8 @@ class Replayer:
     ) -> None:
         """Take what came; ``cut_by`` is the width of the windows by which flushes were cut."""
         self._name, self._arrivals, self._config, self._options = name, arrivals, config, options
-        self._time_type, self._unit, self._cut_by, self._unknown_files = time_type, unit, cut_by, unknown_files
+        self._time_type, self._unit, self._unknown_files = time_type, unit, unknown_files
+        self._cut = {cut_by: arrivals}
 
     @staticmethod
     def of_table(engine: MitoEngine, region_id: RegionId, name: str) -> Replayer:
@@ -208,10 +209,7 @@ class Replayer:
 
         """
         known = compaction_options(self._config, replace(self._options, **given_options(options)))
-        arrivals = self._arrivals
-        if known.window_ms is not None:
-            width = known.window_ms * PER_SECOND[self._unit] // 1000
-            arrivals = arrivals if width == self._cut_by else tuple(cut_anew(arrivals, width))
+        arrivals = self._arrivals if known.window_ms is None else self._cut_by(known.window_ms)
         return SimulationResult(
             name=self._name,
             options=known,
@@ -220,6 +218,14 @@ class Replayer:
             _flushes=sum(not arrival.starts_anew for arrival in arrivals),
             _time_type=self._time_type,
         )
+
+    def _cut_by(self, window_ms: int) -> tuple[Arrival, ...]:
+        """Return what came as windows of a length cut it; most often it is the length that was asked for before."""
+        width = window_ms * PER_SECOND[self._unit] // 1000
+        if width not in self._cut:
+            given, *_ = self._cut.items()
+            self._cut = dict([given, (width, tuple(cut_anew(self._arrivals, width)))])
+        return self._cut[width]
 
 
 def simulate(

@@ -75,7 +75,9 @@ def told_arrivals(entries: Iterable[JournalEntry], listed: Mapping[FileId, FileM
             else:
                 known.setdefault(file_id, file)
                 newest = max(newest, file.max_sequence)
-        there = set() if entry.starts_anew else there.difference(entry.inputs)
+        if entry.starts_anew:
+            there.clear()
+        there.difference_update(entry.inputs)
         there.update(entry.outputs)
         at_ms = max(at_ms, entry.at_ms)
         kinds = set(entry.what.split(", "))
@@ -177,6 +179,9 @@ def _pieces(file: FileMeta, width: int) -> Iterator[tuple[int, _Piece]]:
     """Yield the windows that a file reaches into, and what it has in each."""
     first, stop = file.min_time, file.max_time + 1
     low, high = first // width, file.max_time // width
+    if low == high:
+        yield low, _Piece(first, file.max_time, file.row_count, file.delete_count, file.size_bytes)
+        return
     step = width * -(-(high - low + 1) // PIECES_MAX)
     for begin in range(low * width, stop, step):
         since, until = max(begin, first), min(begin + step, stop)

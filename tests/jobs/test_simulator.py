@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mitoframe.jobs.arrivals import DAY_MS, Arrival, WriteLoad, flushes_of
 from mitoframe.jobs.simulator import Simulation, simulate
 from mitoframe.jobs.twcs import plan_compaction
-from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
+from mitoframe.model.file import LEVEL_COMPACTED
 from mitoframe.model.options import HOUR_MS, CompactionOptions
 
 MINUTE_MS = 60_000
@@ -24,14 +24,18 @@ LATE = WriteLoad(late_share=0.05, partition_ms=HOUR_MS)
 """A day of rows, 5 percent of them up to six hours late, in 144 flushes."""
 
 
+def _lines(columns: dict) -> list[dict]:
+    values = [column.tolist() for column in columns.values()]
+    return [dict(zip(columns, line, strict=True)) for line in zip(*values, strict=True)]
+
+
 def plain(simulation: Simulation) -> tuple:
     """Return what came of a replay, without names that do not matter."""
-    columns = [
-        {name: column.tolist() for name, column in each.items()} for each in (simulation.steps, simulation.tasks)
-    ]
+    steps, tasks = _lines(simulation.steps), _lines(simulation.tasks)
+    tasks.sort(key=lambda task: (task["at_ms"], task["window_start"]))  # At one moment, windows come in any order.
     nameless = [replace(file, file_id="", derived_version=0) for file in simulation.files]
     order = sorted(nameless, key=lambda file: (file.min_time, file.max_time, file.min_sequence, file.size_bytes))
-    return *columns, order, simulation.window_ms
+    return steps, tasks, order, simulation.window_ms
 
 
 loads = st.builds(
@@ -194,31 +198,43 @@ def test_the_same_history_gives_the_same_figures(policy):
 # --- the compiled picker ----------------------------------------------------------------------------------
 
 
-@st.composite
-def histories(draw) -> list[Arrival]:
-    """Draw flushes of a few files each, of any sizes and times, at moments near each other or far apart."""
-    arrivals, at_ms, sequence = [], 0, 0
-    for number in range(draw(st.integers(1, 40))):
-        at_ms += draw(st.sampled_from([1, MINUTE_MS, MINUTE_MS, HOUR_MS, 30 * HOUR_MS]))
-        files: list[FileMeta] = []
-        for part in range(draw(st.integers(1, 3))):
-            first = draw(st.integers(-2, 40)) * 10 * MINUTE_MS
+flushes = st.tuples(
+    st.sampled_from([1, MINUTE_MS, MINUTE_MS, HOUR_MS, 30 * HOUR_MS]),  # How long after the one before.
+    st.lists(
+        st.tuples(
+            st.integers(-2, 40),  # When it begins, in steps of ten minutes.
+            st.sampled_from([0, 1, 10, 70]),  # How many minutes it is long.
+            st.sampled_from([1, 100, 100, 120, 1000, 5000]),
+            st.sampled_from([0, 0, 5]),  # How long before it was listed it was made.
+            st.sampled_from([0, 0, 0, LEVEL_COMPACTED]),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+histories = st.lists(flushes, min_size=1, max_size=40)
+
+
+def arrivals_of(history, *, begin_ms: int = 0, name: str = "0") -> list[Arrival]:
+    arrivals, at_ms, sequence = [], begin_ms, 0
+    for number, (pause_ms, drawn) in enumerate(history):
+        at_ms += pause_ms
+        files = []
+        for part, (first, minutes, size_bytes, early_ms, level) in enumerate(drawn):
             sequence += 1
-            files.append(
-                file_of(
-                    f"{number:x}{part:x}",
-                    first,
-                    first + draw(st.sampled_from([0, MINUTE_MS, 10 * MINUTE_MS, 70 * MINUTE_MS])),
-                    size_bytes=draw(st.sampled_from([1, 100, 100, 120, 1000, 5000])),
-                    row_count=draw(st.integers(1, 50)),
-                    min_sequence=sequence,
-                    max_sequence=sequence,
-                    created_ms=at_ms - draw(st.sampled_from([0, 0, 5])),
-                    level=draw(st.sampled_from([0, 0, 0, LEVEL_COMPACTED])),
-                )
+            file = file_of(
+                name,
+                first * 10 * MINUTE_MS,
+                first * 10 * MINUTE_MS + minutes * MINUTE_MS,
+                size_bytes=size_bytes,
+                row_count=size_bytes // 3 + 1,
+                min_sequence=sequence,
+                max_sequence=sequence,
+                created_ms=at_ms - early_ms,
+                level=level,
             )
-        renamed = [replace(file, file_id=f"{number:016x}{part:016x}") for part, file in enumerate(files)]
-        arrivals.append(Arrival(at_ms=at_ms, files=tuple(renamed)))
+            files.append(replace(file, file_id=f"{name}{number:015x}{part:016x}"))
+        arrivals.append(Arrival(at_ms=at_ms, files=tuple(files)))
     return arrivals
 
 
@@ -235,8 +251,10 @@ countings = st.builds(
 
 
 @settings(deadline=None, max_examples=1_000 if NIGHTLY else 25)
-@given(histories(), countings)
-def test_the_compiled_picker_merges_what_the_picker_does_at_the_same_moments(arrivals, options):
+@given(histories, countings)
+def test_the_compiled_picker_merges_what_the_picker_does_at_the_same_moments(history, options):
+    arrivals = arrivals_of(history)
+
     by_picker = simulate(arrivals, options, is_compiled=False)
 
     compiled = simulate(arrivals, options)
@@ -252,14 +270,11 @@ def test_the_compiled_picker_does_as_the_picker_with_the_defaults(load, window_m
     assert plain(simulate(load.arrivals(), options)) == plain(simulate(load.arrivals(), options, is_compiled=False))
 
 
-def renamed(files: tuple[FileMeta, ...]) -> tuple[FileMeta, ...]:
-    return tuple(replace(file, file_id=f"f{file.file_id[1:]}") for file in files)
-
-
 @settings(deadline=None, max_examples=10)
-@given(histories(), histories())
-def test_a_history_that_begins_anew_goes_on_with_the_files_there_were_then(before, after):
-    rest = [replace(each, at_ms=each.at_ms + before[-1].at_ms, files=renamed(each.files)) for each in after]
+@given(histories, histories)
+def test_a_history_that_begins_anew_goes_on_with_the_files_there_were_then(first, second):
+    before = arrivals_of(first)
+    rest = arrivals_of(second, begin_ms=before[-1].at_ms, name="f")
     rest[0] = replace(rest[0], starts_anew=True)
     options = CompactionOptions(window_ms=HOUR_MS, settle_ms=1000)
 
