@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from mitoframe.altering import region_options
 from mitoframe.frames.polars import from_table
 from mitoframe.jobs.arrivals import DAY_MS, Arrival, WriteLoad, cut_anew, told_arrivals
 from mitoframe.jobs.simulator import simulate as replayed
+from mitoframe.model.card import Section, card
 from mitoframe.model.errors import InvalidInputError
 from mitoframe.model.options import CompactionOptions, MitoConfig, RegionOptions, compaction_options
 from mitoframe.model.timerange import PER_SECOND, DurationLike, parse_duration_ms
@@ -160,7 +160,9 @@ class SimulationResult:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>{self.summary._repr_html_()}"
+        known = self.summary.row(0, named=True)
+        rows = [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in known.items()]
+        return card(repr(self), [Section(title="Summary", rows=rows, note=" ", is_open=True)])
 
 
 class Replayer:
@@ -338,7 +340,7 @@ def _load(
 
 # --- columns --------------------------------------------------------------------------------------------
 
-_UNKNOWN = ["series", "row_groups", "indexes", "index_bytes"]
+_UNKNOWN = ["series", "row_groups", "indexes", "index_bytes", "first_key", "last_key"]
 _AT = pa.timestamp("ms", "UTC")
 _STEPS: dict[str, tuple[str, pa.DataType]] = {
     "at": ("at_ms", _AT),

@@ -268,5 +268,5 @@ def test_a_result_is_shown_as_text_and_as_html():
     result = mito.simulate(options={"compaction_window": "1h"})
 
     assert repr(result).count("\n") == 0
-    assert result._repr_html_().startswith("<p>simulated 144 flushes of made up rows")
-    assert "<table" in result._repr_html_()
+    assert "<div>simulated 144 flushes of made up rows" in result._repr_html_()
+    assert "write_amplification</td>" in result._repr_html_()

@@ -429,9 +429,17 @@ class MitoEngine:
         """Write the rows that ``find`` returns; nobody writes to the region between its looking and that."""
         self._check_writable()
         region = self.region(region_id)
-        written = self._changes.write_found(region, find, key=key)
+        found: list[Batch] = []
+
+        def watched() -> Batch:
+            found[:] = [find()]
+            return found[0]
+
+        written = self._changes.write_found(region, watched, key=key)
         self._room.relieve_after_write(region)
-        return written
+        if written is None or key == DELETED:
+            return written
+        return replace(written, expired=self._retention.expired_count(region.control.current(), found[0].times))
 
     def undo(self, region_id: RegionId, first: Sequence, row_count: int) -> int:
         """Be as if the rows with these sequences had never been written; see `Changes.undo`."""

@@ -748,8 +748,9 @@ def test_a_write_says_how_many_of_its_rows_have_expired_already(cpu):
     some = cpu.write(late, key="late")
     again = cpu.write(late, key="late")
     all_of_them = cpu.write(rows_of(range(1)))
+    appended = cpu.append(rows_of(range(-2, -1)))
 
-    assert (none.expired, again.expired, all_of_them.expired) == (0, 0, 2)
+    assert (none.expired, again.expired, all_of_them.expired, appended.expired) == (0, 0, 2, 2)
     assert some.expired == late.height - cpu.scan().count() > 0
     assert repr(some) == f"wrote 140 rows to 'cpu'; {some.expired} of them have expired by its ttl, and are not read"
     assert repr(all_of_them) == "wrote 2 rows to 'cpu'; all of them have expired by its ttl, and are not read"

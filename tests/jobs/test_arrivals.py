@@ -114,6 +114,7 @@ def test_what_came_is_told_as_it_was_and_merges_and_what_expired_are_left_out():
     assert names(found.arrivals) == [(100, "a", False), (200, "bc", False), (600, "d", False)]
     assert found.unknown == ()
     assert FileFacts.of(found.arrivals[1].files[0]) == FileFacts.of(B)
+    assert {file.derived_version for arrival in found.arrivals for file in arrival.files} == {0}
 
 
 @pytest.mark.parametrize("what", ["truncate", "replace", "restore", "undo", "update"])
