@@ -25,9 +25,8 @@ NAMES = [
     "ReadOnlyError", "RegionGcInfo", "RegionHook", "RegionOptions", "RepeatedWriteWarning", "ReplaceRequest",
     "ReplaceResult", "RestoreResult", "Scan", "ScanRequest", "SchemaMismatchError", "SimulationResult",
     "SnapshotExpiredError", "SnapshotResult", "SstFileInfo", "StoreLockedError", "Table", "TableExistsError",
-    "TableNotFoundError",
-    "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest", "UndoResult", "UnknownOutcomeError",
-    "VacuumResult", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "simulate",
+    "TableNotFoundError", "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest", "UndoResult",
+    "UnknownOutcomeError", "VacuumResult", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "simulate",
     "write",
 ]  # fmt: skip
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
