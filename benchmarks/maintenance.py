@@ -45,9 +45,10 @@ from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.frames.arrow import to_batch
 from mitoframe.jobs import backfill
+from mitoframe.jobs.arrivals import DAY_MS, WriteLoad, flushes_of
 from mitoframe.jobs.compact import compact_task
 from mitoframe.jobs.picking import PATIENCE_MAX
-from mitoframe.jobs.simulator import DAY_MS, WriteLoad, simulate
+from mitoframe.jobs.simulator import simulate
 from mitoframe.jobs.tasks import AUTOMATIC, WHOLE_TABLE, CompactionScope, CompactionTask
 from mitoframe.jobs.twcs import plan_compaction
 from mitoframe.model.file import FileMeta
@@ -415,13 +416,14 @@ def _least_ms(job: Callable[[], object]) -> float:
 def _outcome(load: WriteLoad, window_ms: int | None, policy: CompactionPolicy) -> dict[str, Any]:
     options = CompactionOptions(policy=policy, window_ms=window_ms)
     flushed = _flushed(load, options)
-    taken_ms = _least_ms(lambda: simulate(flushed, options))
-    simulation = simulate(flushed, options)
-    steps, flushes = simulation.steps, len({file.created_ms for file in flushed})
+    arrivals = flushes_of(flushed)
+    taken_ms = _least_ms(lambda: simulate(arrivals, options))
+    simulation = simulate(arrivals, options)
+    steps = simulation.steps
     return {
         "ms_per_flush": taken_ms / len(steps["at_ms"]),
         "written": float(steps["write_amplification"][-1]),
-        "runs_mean": float(steps["runs_mean"][:flushes].mean()),
+        "runs_mean": float(steps["runs_mean"][steps["at_ms"] <= arrivals[-1].at_ms].mean()),
         "runs_max": int(steps["runs_max"].max()),
         "files_max": int(steps["files"].max()),
         "files_left": len(simulation.files),

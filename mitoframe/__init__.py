@@ -82,6 +82,7 @@ from mitoframe.model.result import (
 )
 from mitoframe.ports import RegionGcInfo, RegionHook, SstFileInfo
 from mitoframe.scan import Scan
+from mitoframe.simulating import SimulationResult, simulate
 from mitoframe.table import Table
 from mitoframe.travelling import AtSequence, WhyResult
 
@@ -130,6 +131,7 @@ __all__ = [
     "Scan",
     "ScanRequest",
     "SchemaMismatchError",
+    "SimulationResult",
     "SnapshotExpiredError",
     "SnapshotResult",
     "SstFileInfo",
@@ -149,6 +151,7 @@ __all__ = [
     "WriteResult",
     "open",
     "scan",
+    "simulate",
     "write",
 ]
 __version__ = "0.1.0"

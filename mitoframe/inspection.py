@@ -36,17 +36,27 @@ def files(version: Version, *, with_memtable: bool = False) -> pa.Table:
     series, size_bytes, min_sequence, max_sequence, row_groups, indexes (such as "cpu inverted"), index_bytes,
     first_key and last_key (the tags up to the first that tells series of the file apart; null if it is not known).
     """
-    ordered = sorted(version.state.files.values(), key=lambda file: (file.min_time, file.level, file.min_sequence))
-    names = {column.column_id: column.name for column in version.state.metadata.columns}
-    rows = [_file_row(file, names) for file in ordered]
-    if with_memtable:
-        rows += [_memtable_row(memtable.stats) for memtable in version.memtables if not memtable.is_empty()]
-    return pa.Table.from_pylist(rows, schema=_files_schema(version.state.metadata.time.type))
+    metadata = version.state.metadata
+    names = {column.column_id: column.name for column in metadata.columns}
+    found = files_of(version.state.files.values(), names, metadata.time.type)
+    if not with_memtable:
+        return found
+    rows = [_memtable_row(memtable.stats) for memtable in version.memtables if not memtable.is_empty()]
+    return pa.concat_tables([found, pa.Table.from_pylist(rows, schema=found.schema)])
 
 
-def history(entries: Iterable[JournalEntry]) -> pa.Table:
+def files_of(files: Iterable[FileMeta], names: Mapping[int, str], time_type: pa.DataType) -> pa.Table:
+    """Return one row per file, with the columns of `files`; ``names`` are those of columns by their ids."""
+    ordered = sorted(files, key=lambda file: (file.min_time, file.level, file.min_sequence))
+    return pa.Table.from_pylist([_file_row(file, names) for file in ordered], schema=_files_schema(time_type))
+
+
+def history(entries: Iterable[JournalEntry], time_type: pa.DataType) -> pa.Table:
     """Return one row per thing that happened to a table, oldest first; see `Table.history`."""
     found = list(entries)
+    facts = [list(entry.known_facts().values()) for entry in found]
+    first = [min((file.min_time for file in files), default=None) for files in facts]
+    last = [max((file.max_time for file in files), default=None) for files in facts]
     times = {
         "at": [entry.at_ms or None for entry in found],
         "took": [max(entry.at_ms - entry.begun_ms, 0) if _is_timed(entry) else None for entry in found],
@@ -64,6 +74,8 @@ def history(entries: Iterable[JournalEntry]) -> pa.Table:
             "rows_out": pa.array([entry.rows_out for entry in found], pa.uint64()),
             "bytes_in": pa.array([entry.bytes_in for entry in found], pa.uint64()),
             "bytes_out": pa.array([entry.bytes_out for entry in found], pa.uint64()),
+            "min_time": pa.array(first, pa.int64()).view(time_type),
+            "max_time": pa.array(last, pa.int64()).view(time_type),
             "starts_anew": pa.array([entry.starts_anew for entry in found], pa.bool_()),
         }
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from mitoframe import explaining, inspection, travelling, writing
+from mitoframe import explaining, inspection, simulating, travelling, writing
 from mitoframe.altering import alterations, option_name, region_options
 from mitoframe.frames import arrow
 from mitoframe.frames.conditions import check_condition
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from mitoframe.model.request import Written
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.version import Version
+    from mitoframe.simulating import SimulationResult
     from mitoframe.travelling import AsOf, WhyResult
 
 
@@ -394,6 +395,7 @@ class Table:
             rows=written.row_count,
             first_sequence=written.first_sequence,
             repeated=written.repeated,
+            expired=written.expired,
             _undo=None if written.repeated else self._undo_of(written),
         )
 
@@ -512,7 +514,9 @@ class Table:
     def restore(self, as_of: AsOf) -> RestoreResult:
         """Be as at an earlier moment again: one new version, which going back once more takes back.
 
-        Files of then are listed again, so that little is read or written. The columns and options stay those of today.
+        Files of then are listed again, so that little is read or written. The columns and options stay those of today,
+        a ``ttl`` too, which is counted from the newest row there is afterwards: what had expired because of rows that
+        are gone by that is read again, and what is too old even so is not. The result says how much that is.
 
         Args:
             as_of: a moment, as `scan` takes it.
@@ -524,17 +528,30 @@ class Table:
         """
         self._check_writable()
         moment = travelling.moment_of(self._engine, self.region_id, as_of)
+        kept_before = self._kept_from()
         before, changed = self._engine.restore(self.region_id, moment)
+        files = self._version().state.files.values() if changed else ()
+        kept_now = self._kept_from()
         return RestoreResult(
-            table=self.name, version=moment.version, sequence=moment.sequence, before=before, changed=changed
+            table=self.name,
+            version=moment.version,
+            sequence=moment.sequence,
+            before=before,
+            changed=changed,
+            expired=sum(file.row_count for file in files if file.max_time < kept_now),
+            revived=sum(file.row_count for file in files if kept_now <= file.max_time < kept_before),
         )
+
+    def _kept_from(self) -> int:
+        """Return the oldest time that has not expired."""
+        return self._engine.kept_from(self._engine.newest(self.region_id).control.current(), is_past=False)
 
     def diff(self, v1: AsOf, v2: AsOf | None = None) -> pl.LazyFrame:
         """Return what changed from one moment to another, or to now, as a lazy frame.
 
         It has the table's columns and ``__change``: ``"insert"``, ``"delete"``, or for a row that has other values the
-        two rows ``"update_before"`` and ``"update_after"``, one after the other. Only files that differ between the two
-        moments are read, and those that have the same times.
+        two rows ``"update_before"`` and ``"update_after"``, one after the other. A row that has expired meanwhile is a
+        ``"delete"``. Only files that differ between the two moments are read, and those that have the same times.
 
         Args:
             v1: the earlier moment, as `scan` takes it for ``as_of``.
@@ -772,8 +789,9 @@ class Table:
         Columns: version, at (when it was done), took (null if the process died before it was written down), what
         ("create", "flush", "compact", "alter", "truncate", "gc", ...), reason ("size", "age", "manual", ...), inputs
         and outputs (files that went and came; for a gc those that were deleted), rows_in, rows_out, bytes_in,
-        bytes_out, starts_anew (what is known begins here, with all files there were: what is older was rolled up,
-        ``journal_entries_max`` says when). Warns (`DamageWarning`) if a part of it cannot be read.
+        bytes_out, min_time and max_time (of the rows in outputs, both included), starts_anew (what is known begins
+        here, with all files there were: what is older was rolled up, ``journal_entries_max`` says when). Warns
+        (`DamageWarning`) if a part of it cannot be read.
 
         Example:
             >>> import mitoframe as mito, polars as pl, datetime as dt
@@ -789,7 +807,37 @@ class Table:
         found = self._engine.history(self.region_id)
         for said in found.damage:
             warnings.warn(f"the journal of {self.name!r} is damaged: {said}", DamageWarning, stacklevel=2)
-        return from_table(inspection.history(found.entries))
+        return from_table(inspection.history(found.entries, self._metadata.time.type))
+
+    def simulate(self, options: Mapping[str, Any] | None = None) -> SimulationResult:
+        """Tell what would have become of the table's files under other options: its history of flushes is replayed.
+
+        Nothing is read but the history, and nothing is written; `mitoframe.simulate` replays one that is made up.
+
+        Args:
+            options: options that were otherwise, by the names that `alter` has for them: ``compaction_window``,
+                ``compaction_policy``, ``compaction_trigger_files``, ``compaction_settled_trigger_files``,
+                ``compaction_settle``, ``compaction_input_files_max``, ``compaction_input_size_max_bytes``,
+                ``sst_size_bytes``, ``ttl``, ``dedup``. All others are those of the table.
+
+        Raises:
+            ConfigError: an option is out of range, or contradicts another.
+            InvalidInputError: an option has nothing to do with which files are merged.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     for _ in range(3):
+            ...         _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...         _ = db["cpu"].flush()
+            ...     results = [db["cpu"].simulate({"compaction_trigger_files": count}) for count in (2, 3)]
+            ...     [result.summary.select("flushes", "merges", "files").row(0) for result in results]
+            [(3, 2, 1), (3, 1, 1)]
+
+        """
+        self._check_open()
+        return simulating.Replayer.of_table(self._engine, self.region_id, self.name).run(options or {})
 
     def windows(self) -> pl.DataFrame:
         """Return one row per time window that holds files, by time; `compaction_plan` says more.

@@ -295,7 +295,12 @@ def diff(
     control = engine.newest(region_id).control
     before = snapshot_of(engine, region_id, v1)
     after = control.current() if v2 is None else snapshot_of(engine, region_id, v2)
-    moments = Moments(before=before, after=after)
+    moments = Moments(
+        before=before,
+        after=after,
+        kept_before=engine.kept_from(before, is_past=True),
+        kept_after=engine.kept_from(after, is_past=v2 is not None),
+    )
     return lazy_frame(_Changes(engine, region_id, check_open, moments), schema_of(moments.metadata))
 
 
@@ -324,9 +329,10 @@ class _Changed:
 
     @property
     def key(self) -> str:
+        moments = self.moments
         return "-".join(
-            f"{snapshot.version.manifest_version}.{snapshot.visible}"
-            for snapshot in (self.moments.before, self.moments.after)
+            f"{snapshot.version.manifest_version}.{snapshot.visible}.{kept_from}"
+            for snapshot, kept_from in ((moments.before, moments.kept_before), (moments.after, moments.kept_after))
         )
 
     def rows(self, columns: Many[str]) -> None:
@@ -428,7 +434,7 @@ def why(
     metadata = control.current().version.state.metadata
     key = _key(metadata, {**(row or {}), **named})
     current, held = hold_everything(control)
-    found = trace(current, engine.reader, key, marks_of(control))
+    found = trace(current, engine.reader, key, marks_of(control), engine.kept_from(current, is_past=False))
     del held  # Until here it kept the files.
     shown = {tag.name: value for tag, value in zip(metadata.tags, key.tags, strict=True)}
     return WhyResult(
@@ -473,6 +479,8 @@ def _lines(version: KeyVersion) -> Iterator[str]:
 
 
 def _fate(version: KeyVersion) -> str:
+    if version.fate == "expired":
+        return "expired by ttl" if version.by_edit is None else f"expired by ttl (version {version.by_edit[0]})"
     if version.by_edit is not None:
         number, what = version.by_edit
         return f"removed by {what} (version {number})"

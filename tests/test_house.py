@@ -51,7 +51,7 @@ NOT_ONLY_STDLIB = {"kernels": {"numpy", "numba"}}
 LOCAL_IMPORTS = ("exporting", "accessor", "registry", "progress", "views.", "kernels.jit", "testing.", "__main__")
 BANNED_NAMES = {"utils", "util", "core", "common", "helpers", "misc"}
 # Used by people, benchmarks and tests rather than by the package.
-ENTRANCES = {"__init__", "__main__", "datasets", "tsbs", "jobs.simulator"}
+ENTRANCES = {"__init__", "__main__", "datasets", "tsbs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

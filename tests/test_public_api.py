@@ -23,10 +23,11 @@ NAMES = [
     "ExpireResult", "FencedError", "FlushRequest", "FlushResult", "IndexResult", "InvalidInputError",
     "LimitExceededError", "MitoConfig", "MitoEngine", "MitoError", "OpenRequest", "PoisonedError", "PutRequest",
     "ReadOnlyError", "RegionGcInfo", "RegionHook", "RegionOptions", "RepeatedWriteWarning", "ReplaceRequest",
-    "ReplaceResult", "RestoreResult", "Scan", "ScanRequest", "SchemaMismatchError", "SnapshotExpiredError",
-    "SnapshotResult", "SstFileInfo", "StoreLockedError", "Table", "TableExistsError", "TableNotFoundError",
-    "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest", "UndoResult", "UnknownOutcomeError",
-    "VacuumResult", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "write",
+    "ReplaceResult", "RestoreResult", "Scan", "ScanRequest", "SchemaMismatchError", "SimulationResult",
+    "SnapshotExpiredError", "SnapshotResult", "SstFileInfo", "StoreLockedError", "Table", "TableExistsError",
+    "TableNotFoundError", "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest", "UndoResult",
+    "UnknownOutcomeError", "VacuumResult", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "simulate",
+    "write",
 ]  # fmt: skip
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 WITHOUT_EXAMPLE = {"MitoEngine", "RegionHook", "RegionOptions", *(name for name in NAMES if name.endswith("Request"))}

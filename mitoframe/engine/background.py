@@ -148,7 +148,7 @@ class Background:
         retention: Retention,
         quietly: Callable[[Callable[[], Errand[FlushResult]]], Errand[FlushResult]],
     ) -> None:
-        self._parts, self._quietly = parts, quietly
+        self._parts, self._retention, self._quietly = parts, retention, quietly
         self._keeps_history = parts.config.gc_grace_ms > 0
         # By the opened region, not by its number: one that is opened anew counts its memtables from 0 again.
         self._all: WeakKeyDictionary[Region, _Lanes] = WeakKeyDictionary()
@@ -246,7 +246,8 @@ class Background:
                     edit = replace(edit, lost_history=edit.flushed_sequence)
                 with self._indexing.with_files(region, edit) as indexed:
                     self._parts.hooks.sst_files_written(region.metadata, indexed.added)
-                    region.commit_edit(indexed, memtables)
+                    with region.editing():
+                        region.commit_edit(self._retention.noted(region, indexed), memtables)
             except ConflictError:
                 self._end_writes(lanes, _ids(memtables), discard=True)
                 raise

@@ -437,7 +437,7 @@ class Compactions:
                 with region.editing():
                     region.check_writable()
                     self._check(region, task, cycle)
-                    draft.commit(indexed)
+                    draft.commit(self._retention.noted(region, indexed))
         return added
 
     def _merge_here(self, merging: _Merging, state: RegionState, draft: Draft) -> tuple[FileMeta, ...]:

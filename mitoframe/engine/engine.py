@@ -9,7 +9,7 @@ sorting of what the caller hands over: an interrupted caller has only stopped wa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -344,7 +344,9 @@ class MitoEngine:
             region = self._enter(region_id, ticket)
             written = self._begin(region, fit_batch(batch, region.metadata, metadata), key).result()
         self._room.relieve_after_write(region)
-        return written
+        if written.repeated or region.options.ttl_ms is None:
+            return written
+        return replace(written, expired=self._retention.expired_count(region.control.current(), batch.times))
 
     def _enter(self, region_id: RegionId, ticket: Lock) -> Region:
         """Hold off changes of a region that is to be written to, for as long as the ticket is held."""
@@ -383,6 +385,8 @@ class MitoEngine:
         self._check_writable()
         region = self.region(region_id)
         written = self._changes.backfill(region, batches, metadata=metadata, key=key, told=told)
+        if written is not None and not written.repeated:
+            written = replace(written, expired=self._retention.expired_in_files(region.control.current(), written))
         self._background.compact_if_due(region)
         self._background.index_if_due(region, Urgency.FLUSHED)
         return written
@@ -425,9 +429,17 @@ class MitoEngine:
         """Write the rows that ``find`` returns; nobody writes to the region between its looking and that."""
         self._check_writable()
         region = self.region(region_id)
-        written = self._changes.write_found(region, find, key=key)
+        found: list[Batch] = []
+
+        def watched() -> Batch:
+            found[:] = [find()]
+            return found[0]
+
+        written = self._changes.write_found(region, watched, key=key)
         self._room.relieve_after_write(region)
-        return written
+        if written is None or key == DELETED:
+            return written
+        return replace(written, expired=self._retention.expired_count(region.control.current(), found[0].times))
 
     def undo(self, region_id: RegionId, first: Sequence, row_count: int) -> int:
         """Be as if the rows with these sequences had never been written; see `Changes.undo`."""
@@ -571,6 +583,10 @@ class MitoEngine:
     def plan_at(self, snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
         """Decide what to read of an earlier moment, as it was: also what had expired then is left out."""
         return plan_scan(snapshot, self._retention.kept_then(snapshot, request))
+
+    def kept_from(self, snapshot: Snapshot, *, is_past: bool) -> int:
+        """Return the oldest time that `plan` reads of what there is now, or `plan_at` of an earlier moment."""
+        return self._retention.kept_from_then(snapshot) if is_past else self._retention.kept_from(snapshot)
 
     def newest(self, region_id: RegionId) -> Region:
         """Return a region as it is now, also if another process writes."""

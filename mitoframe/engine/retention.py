@@ -1,7 +1,9 @@
 """What has expired: left out of every scan from the moment on at which it has, and listed no more soon after.
 
-A time to live is measured as `mitoframe.jobs.retention` says. An earlier moment is measured by the options and by the
-newest rows of its own: it shows what it showed then, as long as its files are there.
+A time to live is measured as `mitoframe.jobs.retention` says. What it was measured against is noted with every edit of
+the manifest after which files tell less (`noted`), so that it counts when the store is opened again. An earlier moment
+is measured by the options and by the newest rows of its own: it shows what it showed then, as long as its files are
+there.
 """
 
 from __future__ import annotations
@@ -11,25 +13,24 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from mitoframe.jobs.retention import cutoff_at, expiry_in, newest_time
+from mitoframe.jobs.retention import cutoff_at, expiry_in, measured_time
 from mitoframe.jobs.windows import table_of
-from mitoframe.model.edit import FileEdit
+from mitoframe.model.edit import EXPIRE, FileEdit
 from mitoframe.model.options import check_at_least
+from mitoframe.model.timerange import PER_SECOND, TIME_MIN
 
 if TYPE_CHECKING:
     from mitoframe.jobs.retention import Expiry
     from mitoframe.jobs.windows import FileTable
+    from mitoframe.model.batch import Times
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import ManifestVersion, RegionId
-    from mitoframe.model.request import ScanRequest
+    from mitoframe.model.request import ScanRequest, Written
     from mitoframe.ports import Clock
     from mitoframe.region.control import Snapshot
     from mitoframe.region.region import Region
     from mitoframe.region.version import Version
     from mitoframe.storage.memtable import RangeStats
-
-EXPIRE = "expire"
-"""What the journal calls it when files go because all their rows have expired."""
 
 
 class Retention:
@@ -37,42 +38,82 @@ class Retention:
         self._clock = clock
         # Of ten thousand files it takes longer to make a table than to answer most queries.
         self._tables: WeakKeyDictionary[Version, FileTable] = WeakKeyDictionary()
-        self._newest: dict[RegionId, tuple[ManifestVersion, int]] = {}
+        self._measured: dict[RegionId, tuple[ManifestVersion, int]] = {}
 
     def kept(self, snapshot: Snapshot, request: ScanRequest) -> ScanRequest:
         """Return a request for what there is now that leaves out what has expired."""
-        ttl_ms = snapshot.version.state.options.ttl_ms
-        return request if ttl_ms is None else self._without_older(snapshot, request, ttl_ms, self._newest_now(snapshot))
+        return _without_older(request, self.kept_from(snapshot))
 
     def kept_then(self, snapshot: Snapshot, request: ScanRequest) -> ScanRequest:
-        """Return a request for an earlier moment that leaves out what had expired.
+        """Return a request for an earlier moment that leaves out what had expired."""
+        return _without_older(request, self.kept_from_then(snapshot))
+
+    def kept_from(self, snapshot: Snapshot) -> int:
+        """Return the oldest time that has not expired now; `TIME_MIN` without a time to live."""
+        state = snapshot.version.state
+        if state.options.ttl_ms is None:
+            return TIME_MIN
+        return cutoff_at(self._measured_now(snapshot), state.options.ttl_ms, state.metadata.time_unit)
+
+    def kept_from_then(self, snapshot: Snapshot) -> int:
+        """Return the oldest time that had not expired at an earlier moment.
 
         Only what came whole before it counts: newer rows would make others expire that had not then.
         """
         state = snapshot.version.state
         if state.options.ttl_ms is None:
-            return request
+            return TIME_MIN
         table = table_of(file for file in state.files.values() if file.max_sequence <= snapshot.visible)
         parts = [part for part in _buffered(snapshot) if part.max_sequence <= snapshot.visible]
-        return self._without_older(snapshot, request, state.options.ttl_ms, newest_time(table, parts))
+        unit = state.metadata.time_unit
+        return cutoff_at(measured_time(table, self._clock.now_ms(), unit, parts), state.options.ttl_ms, unit)
 
-    def _without_older(self, snapshot: Snapshot, request: ScanRequest, ttl_ms: int, newest: int) -> ScanRequest:
-        unit = snapshot.version.state.metadata.time_unit
-        cutoff = cutoff_at(newest, ttl_ms, self._clock.now_ms(), unit)
-        return replace(request, kept_from=max(request.kept_from, cutoff))
+    def expired_count(self, snapshot: Snapshot, times: Times) -> int:
+        """Return how many of some times have expired."""
+        state = snapshot.version.state
+        if state.options.ttl_ms is None or not len(times):
+            return 0
+        unit = state.metadata.time_unit
+        latest = max(self._clock.now_ms() * PER_SECOND[unit] // 1000, state.measured_at or TIME_MIN)
+        if times.min() >= cutoff_at(latest, state.options.ttl_ms, unit):
+            return 0  # Whatever the data says: nothing is looked at for rows that come when they are made.
+        return int((times < self.kept_from(snapshot)).sum())
 
-    def _newest_now(self, snapshot: Snapshot) -> int:
-        """Return how new the data is, or was before: what has expired does not come back with a merge, after which less
-        is known of when rows are.
-        """
+    def expired_in_files(self, snapshot: Snapshot, written: Written) -> int:
+        """Return how many rows of a write that made files are in files of which all rows have expired."""
+        state = snapshot.version.state
+        if state.options.ttl_ms is None:
+            return 0
+        kept_from, first = self.kept_from(snapshot), written.first_sequence
+        return sum(
+            file.row_count
+            for file in state.files.values()
+            if file.max_time < kept_from and first <= file.min_sequence < first + written.row_count
+        )
+
+    def _measured_now(self, snapshot: Snapshot) -> int:
+        """Return what a time to live is measured against, which never goes back while nothing but expired rows goes."""
         version = snapshot.version
-        newest = newest_time(self._table(version), _buffered(snapshot))
-        region_id = version.state.metadata.region_id
-        since, before = self._newest.get(region_id, (version.manifest_version, newest))
-        if before > newest and _only_goes_on(version, since):
-            newest = before
-        self._newest[region_id] = version.manifest_version, newest
-        return newest
+        state = version.state
+        measured = measured_time(
+            self._table(version), self._clock.now_ms(), state.metadata.time_unit, _buffered(snapshot)
+        )
+        if state.measured_at is not None:
+            measured = max(measured, state.measured_at)
+        region_id = state.metadata.region_id
+        since, before = self._measured.get(region_id, (version.manifest_version, measured))
+        if before > measured and _only_goes_on(version, since):
+            measured = before
+        self._measured[region_id] = version.manifest_version, measured
+        return measured
+
+    def noted(self, region: Region, edit: FileEdit) -> FileEdit:
+        """Return an edit that says what a time to live was measured against before it."""
+        snapshot = region.control.current()
+        if snapshot.version.state.options.ttl_ms is None:
+            return edit
+        measured = self._measured_now(snapshot)
+        return edit if measured == TIME_MIN else replace(edit, measured_at=measured)
 
     def _table(self, version: Version) -> FileTable:
         known = self._tables.get(version)
@@ -102,6 +143,7 @@ class Retention:
             unit=state.metadata.time_unit,
             dedup=state.options.dedup,
             buffered=_buffered(snapshot),
+            measured_min=self._measured_now(snapshot),
         )
 
     def drop_expired(self, region: Region) -> tuple[FileMeta, ...]:
@@ -118,8 +160,13 @@ class Retention:
             if found is None or not found.files:
                 return ()
             removed = tuple(file.file_id for file in found.files)
-            region.commit_edit(FileEdit(removed=removed, at_ms=self._clock.now_ms(), reason=EXPIRE))
+            edit = FileEdit(removed=removed, at_ms=self._clock.now_ms(), reason=EXPIRE)
+            region.commit_edit(self.noted(region, edit))
             return found.files
+
+
+def _without_older(request: ScanRequest, kept_from: int) -> ScanRequest:
+    return request if kept_from <= request.kept_from else replace(request, kept_from=kept_from)
 
 
 def _only_goes_on(version: Version, since: ManifestVersion) -> bool:

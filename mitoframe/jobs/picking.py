@@ -66,21 +66,25 @@ def facts_of(groups: Groups, options: CompactionOptions, now_ms: int) -> WindowF
     """Describe all windows. One is active for a while after the file that has its newest row was made, be it by a
     flush or by a merge: the longer, the more would be rewritten for how little.
     """
-    size_bytes = groups.per_window(groups.size_bytes, np.add)
-    largest = groups.per_window(groups.size_bytes, np.maximum)
-    others = size_bytes - largest
-    patience = np.clip(largest / np.maximum(others, 1), 1, np.where(others > 0, PATIENCE_MAX, 1)) * options.settle_ms
-    group_count = np.diff(groups.bounds)
-    newest = groups.max_sequence == np.repeat(groups.per_window(groups.max_sequence, np.maximum), group_count)
-    newest_ms = groups.per_window(np.where(newest, groups.created_ms, _NEVER_MS), np.maximum)
     return WindowFacts(
         number=groups.window[groups.bounds[:-1]],
-        group_count=group_count,
+        group_count=np.diff(groups.bounds),
         file_count=groups.per_window(groups.file_count, np.add),
-        size_bytes=size_bytes,
+        size_bytes=groups.per_window(groups.size_bytes, np.add),
         run_count=groups.per_window(groups.depth, np.maximum),
-        is_active=newest_ms + patience.astype(np.int64) > now_ms,
+        is_active=settled_ms(groups, options) > now_ms,
     )
+
+
+def settled_ms(groups: Groups, options: CompactionOptions) -> Ints:
+    """Return until when each window is active."""
+    largest = groups.per_window(groups.size_bytes, np.maximum)
+    others = groups.per_window(groups.size_bytes, np.add) - largest
+    patience = np.clip(largest / np.maximum(others, 1), 1, np.where(others > 0, PATIENCE_MAX, 1)) * options.settle_ms
+    top = np.repeat(groups.per_window(groups.max_sequence, np.maximum), np.diff(groups.bounds))
+    newest_ms = groups.per_window(np.where(groups.max_sequence == top, groups.created_ms, _NEVER_MS), np.maximum)
+    until: Ints = newest_ms + patience.astype(np.int64)
+    return until
 
 
 # --- by runs --------------------------------------------------------------------------------------------
@@ -202,19 +206,24 @@ def pick_by_count(
     picked: dict[int, list[Choice]] = {}
     edges = groups.components(touching=False)
     for window in windows[(facts.run_count[windows] > 1) & ~facts.is_active[windows]].tolist():
-        reason = f"{facts.run_count[window]} sorted runs, and nothing came for a while; these overlap"
+        reason = settled_reason(int(facts.run_count[window]))
         parts = [part for part in _stretches(groups, edges, window, options) if len(part) > 1]
         if parts:
             picked[window] = [Choice(groups=part, reason=reason) for part in parts]
     trigger = np.where(facts.is_active, options.trigger_files, options.settled_trigger_files)
     left = np.setdiff1d(windows[facts.group_count[windows] >= trigger[windows]], list(picked))
     for window, first, stop in _best_intervals(groups, left, trigger, options):
-        overlapping = _overlapping_count(groups, first, stop)
-        reason = (
-            f"{stop - first} neighbours, {overlapping} of which overlap, and none is larger than all others together"
-        )
+        reason = neighbours_reason(stop - first, _overlapping_count(groups, first, stop))
         picked[window] = [Choice(groups=tuple(range(first, stop)), reason=reason)]
     return picked
+
+
+def settled_reason(runs: int) -> str:
+    return f"{runs} sorted runs, and nothing came for a while; these overlap"
+
+
+def neighbours_reason(count: int, overlapping: int) -> str:
+    return f"{count} neighbours, {overlapping} of which overlap, and none is larger than all others together"
 
 
 def _best_intervals(

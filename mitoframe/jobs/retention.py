@@ -3,6 +3,9 @@
 A time to live is measured against the earlier of the wall clock and the newest rows: where nothing is written any more,
 nothing is lost by waiting, and a table of old times is not emptied by the first look at it.
 
+What it was once measured against counts from then on, as long as nothing but expired rows goes: neither a merge, after
+which less is known of how new the data is, nor a clock that goes back makes rows appear again.
+
 A few rows with a wrong time in the future would make all others old at once. So the newest rows are a thousandth of
 all, and at least two, that are known to be as new: all rows of a file that begins there or later, and one of a file
 that only ends there. Rows may expire later by this, by as much as the newest files span, and never earlier.
@@ -94,14 +97,17 @@ def expiry_in(
     unit: TimeUnit = "ms",
     dedup: Dedup = "last",
     buffered: Iterable[RangeStats] = (),
+    measured_min: int = TIME_MIN,
 ) -> Expiry:
-    """Do what `expiry_of` does with files of which a table was made already."""
+    """Do what `expiry_of` does with files of which a table was made already.
+
+    ``measured_min`` is what was measured against before.
+    """
     everything = _Spans.of(table, tuple(buffered))
     now, ttl = (milliseconds * PER_SECOND[unit] // 1000 for milliseconds in (now_ms, ttl_ms))
     newest = int(everything.last.max()) if len(everything.last) else None
-    supported = _supported_time(everything)
-    measured_at = min(now, supported)
-    cutoff = cutoff_at(supported, ttl_ms, now_ms, unit)
+    measured_at = max(min(now, _supported_time(everything)), measured_min)
+    cutoff = cutoff_at(measured_at, ttl_ms, unit)
     expired = np.flatnonzero(table.last < cutoff)
     expired = expired[np.argsort(table.last[expired], kind="stable")]
     waits = np.zeros(len(expired), dtype=np.bool_) if dedup == "none" else _hides_something(expired, everything)
@@ -115,19 +121,18 @@ def expiry_in(
     )
 
 
-def newest_time(table: FileTable, buffered: Iterable[RangeStats] = ()) -> int:
-    """Return how new the data is by what a time to live is measured against; `TIME_MIN` if nothing tells."""
-    return _supported_time(_Spans.of(table, tuple(buffered)))
+def measured_time(table: FileTable, now_ms: int, unit: TimeUnit, buffered: Iterable[RangeStats] = ()) -> int:
+    """Return what a time to live is measured against by files, rows in memory and clock; `TIME_MIN` without rows."""
+    return min(now_ms * PER_SECOND[unit] // 1000, _supported_time(_Spans.of(table, tuple(buffered))))
 
 
-def cutoff_at(newest: int, ttl_ms: int, now_ms: int, unit: TimeUnit) -> int:
-    """Return the oldest time that is kept where the data is so new.
+def cutoff_at(measured_at: int, ttl_ms: int, unit: TimeUnit) -> int:
+    """Return the oldest time that is kept.
 
-    >>> cutoff_at(5_000, 1_000, 9_000, "ms"), cutoff_at(5_000, 1_000, 3_000, "ms")
-    (4000, 2000)
+    >>> cutoff_at(5_000, 1_000, "ms")
+    4000
     """
-    now, ttl = (milliseconds * PER_SECOND[unit] // 1000 for milliseconds in (now_ms, ttl_ms))
-    return max(min(now, newest) - ttl, TIME_MIN)
+    return max(measured_at - ttl_ms * PER_SECOND[unit] // 1000, TIME_MIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

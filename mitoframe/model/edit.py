@@ -55,6 +55,8 @@ class SnapshotEdit:
 
 CONTENT_PREFIX = "content:"
 """Keys that stand for what was written, not for a write that somebody named."""
+EXPIRE = "expire"
+"""Why files go of which all rows have expired."""
 DELETED = "\0delete"
 """In the place of a key: rows were deleted."""
 WRITTEN = "\0write"
@@ -155,6 +157,8 @@ class FileEdit:
         forget_writes: no earlier keyed write counts any more: its rows may have been removed.
         marks: when rows up to which sequence had been written, for those that left memory.
         indexed: the sidecars that files have from now on; their rows are what they were.
+        measured_at: what a time to live was counted back from, in the time column's unit; None without one. Merged
+            files tell less of how new the data is, and what has expired is not to come back with a merge.
 
     """
 
@@ -174,6 +178,7 @@ class FileEdit:
     reason: str = ""
     marks: tuple[Mark, ...] = ()
     indexed: tuple[tuple[FileId, IndexMeta], ...] = ()
+    measured_at: int | None = None
 
     @property
     def is_flush(self) -> bool:
@@ -186,6 +191,11 @@ class FileEdit:
         if self.loses_rows:
             return self.is_flush
         return self.is_flush or self.compaction_window_ms is not None or not (self.added or self.removed)
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Tell whether no row goes but those that have expired, so that the data is no older afterwards."""
+        return self.is_neutral or self.reason == EXPIRE or (not self.removed and not self.loses_rows)
 
     @property
     def loses_rows(self) -> bool:
@@ -203,6 +213,7 @@ class FileEdit:
         marks = {"marks": [list(mark) for mark in self.marks]} if self.marks else {}
         sidecars = [{"file_id": file_id, "index": index.to_json()} for file_id, index in self.indexed]
         indexed = {"indexed": sidecars} if sidecars else {}
+        measured = {"measured_at": self.measured_at} if self.measured_at is not None else {}
         return {
             "files": {
                 "added": [file.to_json() for file in self.added],
@@ -222,6 +233,7 @@ class FileEdit:
             }
             | marks
             | indexed
+            | measured
         }
 
 
@@ -284,7 +296,8 @@ class RegionState:
     """What a manifest says when all its edits are folded together.
 
     ``history_floor``: to take a write of a sequence up to it back, versions are missing. ``version`` is that of the
-    newest edit. ``past`` is what is known of earlier moments.
+    newest edit. ``past`` is what is known of earlier moments. ``measured_at`` is the latest that a time to live was
+    counted back from, None if none was, or if rows have gone since.
     """
 
     metadata: RegionMetadata
@@ -299,6 +312,7 @@ class RegionState:
     write_keys: tuple[WriteKey, ...] = ()
     version: ManifestVersion = NO_VERSION
     past: Past = field(default_factory=Past)
+    measured_at: int | None = None
 
     @property
     def partition_width(self) -> int:
@@ -321,7 +335,8 @@ class RegionState:
         )
         match edit:
             case Change():
-                return replace(following, metadata=edit.metadata, options=edit.options)
+                measured_at = self.measured_at if edit.options.ttl_ms is not None else None
+                return replace(following, metadata=edit.metadata, options=edit.options, measured_at=measured_at)
             case SnapshotEdit():
                 return following
             case FileEdit():
@@ -348,7 +363,12 @@ class RegionState:
             history_floor=self._floor_after(edit),
             compaction_window_ms=edit.compaction_window_ms or self.compaction_window_ms,
             write_keys=((() if edit.forget_writes else self.write_keys) + edit.write_keys)[-WRITE_KEYS_MAX:],
+            measured_at=self._measured_after(edit),
         )
+
+    def _measured_after(self, edit: FileEdit) -> int | None:
+        known = [edit.measured_at, self.measured_at if edit.takes_nothing else None]
+        return max((time for time in known if time is not None), default=None)
 
     def _files_after(self, edit: FileEdit) -> Mapping[FileId, FileMeta]:
         removed = frozenset(edit.removed)  # Of ten thousand, asking a tuple for each takes seconds.
@@ -446,7 +466,8 @@ class RegionState:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        measured = {"measured_at": self.measured_at} if self.measured_at is not None else {}
+        return measured | {
             "metadata": self.metadata.to_json(),
             "options": self.options.to_json(),
             "files": [file.to_json() for file in self.files.values()],

@@ -213,9 +213,13 @@ RegionRequest = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """Where a write's rows are among all rows of the region. ``repeated``: an earlier write with its key did it."""
+    """Where a write's rows are among all rows of the region.
+
+    ``repeated``: an earlier write with its key did it. ``expired``: how many have expired already, and are not read.
+    """
 
     first_sequence: Sequence
     row_count: int
     at_ms: int
     repeated: bool = False
+    expired: int = 0

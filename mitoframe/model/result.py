@@ -52,10 +52,14 @@ class WriteResult(_Shown):
         first_sequence: the sequence of the first row; the others follow. 0 if nothing was written.
         created: whether the table was made by this write.
         repeated: whether nothing was written, because an earlier write with the same key had been.
+        expired: of the rows, those that are older than the table's ``ttl`` lets be read; of a write straight into files
+            those in files that hold no others.
 
     Example:
         >>> WriteResult(table="cpu", rows=2, first_sequence=1, created=True)
         wrote 2 rows to 'cpu' (new table)
+        >>> WriteResult(table="cpu", rows=2, first_sequence=1, expired=1)
+        wrote 2 rows to 'cpu'; 1 of them has expired by its ttl, and is not read
 
     """
 
@@ -64,6 +68,7 @@ class WriteResult(_Shown):
     first_sequence: int = 0
     created: bool = False
     repeated: bool = False
+    expired: int = 0
     _undo: Callable[[], UndoResult] | None = field(default=None, compare=False)
 
     def undo(self) -> UndoResult:
@@ -83,7 +88,14 @@ class WriteResult(_Shown):
         if self.repeated:
             return f"nothing written to {self.table!r}: an earlier write of {rows} had this key"
         new = " (new table)" if self.created else ""
-        return f"wrote {rows} to {self.table!r}{new}"
+        return f"wrote {rows} to {self.table!r}{new}{self._expired()}"
+
+    def _expired(self) -> str:
+        if not self.expired:
+            return ""
+        which = "all" if self.expired == self.rows else f"{self.expired:,}"
+        have, are = ("has", "is") if self.expired == 1 and which != "all" else ("have", "are")
+        return f"; {which} of them {have} expired by its ttl, and {are} not read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,6 +391,10 @@ class RestoreResult(_Shown):
         sequence: the newest sequence there was then, which tells a moment between two versions.
         before: the version there was before; ``restore(before)`` takes it back.
         changed: whether anything was different.
+        expired: rows that are there again and are not read, because they are older than the table's ``ttl`` allows;
+            counted are files that hold no others.
+        revived: rows that had expired and are read again, because the rows that they were too old for are gone; counted
+            likewise.
 
     Example:
         >>> RestoreResult(table="cpu", version=7, sequence=40, before=12, changed=True)
@@ -391,12 +407,16 @@ class RestoreResult(_Shown):
     sequence: int
     before: int
     changed: bool
+    expired: int = 0
+    revived: int = 0
 
     def __repr__(self) -> str:
         if not self.changed:
             return f"nothing to restore: {self.table!r} is as it was at sequence {self.sequence}"
         moment = f"version {self.version}, sequence {self.sequence}"
-        return f"restored {self.table!r} to {moment}; restore({self.before}) takes it back"
+        gone = f"; {self.expired:,} {_plural(self.expired, 'row')} of then expired by ttl" if self.expired else ""
+        back = f"; {self.revived:,} expired {_plural(self.revived, 'row')} can be read again" if self.revived else ""
+        return f"restored {self.table!r} to {moment}{gone}{back}; restore({self.before}) takes it back"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -1,7 +1,8 @@
 """Which rows came, changed and went between two moments, without reading what is the same in both.
 
 1. Files that only one of the moments has, or that hold rows which only one of them sees, may hold a difference; so may
-   memtables. Where no such source has a time, nothing differs.
+   memtables, and times that had expired at one of the moments and not at the other: what has expired is a row that is
+   not there any more. Where no such source has a time, nothing differs.
 2. Of the times where one has, the keys and sequences of both moments are read, and no values. A row is never rewritten,
    so a key with the same sequence in both is the same row: a compaction ends here.
 3. Of the keys that differ, the rows of both moments are read. A row that was written again as it was is no change.
@@ -29,7 +30,7 @@ import pyarrow.compute as pc
 from mitoframe.model.batch import concat_batches, concat_fields
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.schema import SEQUENCE_COLUMN
-from mitoframe.model.timerange import EVERYTHING, TimeRange, connected
+from mitoframe.model.timerange import EVERYTHING, TIME_MIN, TimeRange, connected
 from mitoframe.read.plan import ScanPlan, plan_scan
 from mitoframe.storage.series import unify
 
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mitoframe.model.batch import Batch, Codes, Sequences, Times
+    from mitoframe.model.file import FileMeta
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.region.control import Snapshot
+    from mitoframe.storage.memtable import RangeStats
 
     Mask = npt.NDArray[np.bool_]
     Positions = npt.NDArray[np.int64]
@@ -56,10 +59,15 @@ RowsOf: TypeAlias = Callable[[ScanPlan, "Many[str]"], Iterator["Batch"]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """Two moments of one region, to be read in one schema: the newer of theirs."""
+    """Two moments of one region, to be read in one schema: the newer of theirs.
+
+    Rows with times before ``kept_before`` had expired at the first, and those before ``kept_after`` at the second.
+    """
 
     before: Snapshot
     after: Snapshot
+    kept_before: int = TIME_MIN
+    kept_after: int = TIME_MIN
 
     @property
     def metadata(self) -> RegionMetadata:
@@ -83,8 +91,12 @@ class Moments:
         between = (entry for entry in past.entries if first < entry.version <= last)
         return not merges or all(entry.is_neutral or entry.what in _ONLY_ADDING for entry in between)
 
-    def in_one_schema(self) -> tuple[Snapshot, Snapshot]:
-        return self._fitted(self.before), self._fitted(self.after)
+    def sides(self) -> tuple[_Side, _Side]:
+        """Return both, in one schema."""
+        return (
+            _Side(snapshot=self._fitted(self.before), kept_from=self.kept_before),
+            _Side(snapshot=self._fitted(self.after), kept_from=self.kept_after),
+        )
 
     def _fitted(self, snapshot: Snapshot) -> Snapshot:
         version = snapshot.version
@@ -92,6 +104,15 @@ class Moments:
             return snapshot
         fitted = replace(version.state, metadata=self.metadata)
         return replace(snapshot, version=replace(version, state=fitted))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    snapshot: Snapshot
+    kept_from: int
+
+    def plan(self, span: TimeRange) -> ScanPlan:
+        return plan_scan(self.snapshot, ScanRequest(time_range=span, kept_from=self.kept_from))
 
 
 def schema_of(metadata: RegionMetadata) -> pa.Schema:
@@ -133,6 +154,18 @@ def _differing_spans(moments: Moments) -> Iterator[tuple[int, int]]:
         for part in memtable.ranges():
             if part.stats.max_sequence > low and part.stats.min_sequence <= high:
                 yield part.stats.min_time, part.stats.max_time
+    yield from _expiring_spans(moments)
+
+
+def _expiring_spans(moments: Moments) -> Iterator[tuple[int, int]]:
+    """Yield the times that had expired at one of the moments only, as far as some source has them."""
+    first, stop = sorted((moments.kept_before, moments.kept_after))
+    for version in (moments.before.version, moments.after.version) if first < stop else ():
+        parts = [part.stats for memtable in version.memtables for part in memtable.ranges()]
+        sources: list[FileMeta | RangeStats] = [*version.state.files.values(), *parts]
+        for source in sources:
+            if source.min_time < stop and source.max_time >= first:
+                yield max(source.min_time, first), min(source.max_time, stop - 1)
 
 
 # --- which keys -------------------------------------------------------------------------------------------
@@ -182,7 +215,7 @@ class _Keys:
 
 def _differing_keys(moments: Moments, rows_of: RowsOf, span: TimeRange) -> _Keys | None:
     """Return the keys whose rows are not the same in both, None if there are none."""
-    sides = [list(_rows(snapshot, rows_of, span, [SEQUENCE_COLUMN])) for snapshot in moments.in_one_schema()]
+    sides = [list(_rows(side, rows_of, span, [SEQUENCE_COLUMN])) for side in moments.sides()]
     batches = [*sides[0], *sides[1]]
     if not batches:
         return None
@@ -213,8 +246,8 @@ def _differing_keys(moments: Moments, rows_of: RowsOf, span: TimeRange) -> _Keys
     )
 
 
-def _rows(snapshot: Snapshot, rows_of: RowsOf, span: TimeRange, columns: Many[str]) -> Iterator[Batch]:
-    for batch in rows_of(plan_scan(snapshot, ScanRequest(time_range=span)), columns):
+def _rows(side: _Side, rows_of: RowsOf, span: TimeRange, columns: Many[str]) -> Iterator[Batch]:
+    for batch in rows_of(side.plan(span), columns):
         if len(batch):
             yield batch
 
@@ -224,7 +257,7 @@ def _rows(snapshot: Snapshot, rows_of: RowsOf, span: TimeRange, columns: Many[st
 
 def _laid_out(moments: Moments, keys: _Keys, rows_of: RowsOf, columns: Many[str]) -> pa.RecordBatch:
     """Read the rows of some keys and lay the changes out."""
-    before, after = moments.in_one_schema()
+    before, after = moments.sides()
     old, new = _found(keys, before, rows_of, moments.metadata), _found(keys, after, rows_of, moments.metadata)
     changed = _changed(keys, old, new)
     is_old, is_new = keys.before & changed, keys.after & changed
@@ -245,13 +278,13 @@ def _laid_out(moments: Moments, keys: _Keys, rows_of: RowsOf, columns: Many[str]
     return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
-def _found(keys: _Keys, snapshot: Snapshot, rows_of: RowsOf, metadata: RegionMetadata) -> Batch | None:
+def _found(keys: _Keys, side: _Side, rows_of: RowsOf, metadata: RegionMetadata) -> Batch | None:
     """Return a moment's rows of these keys, in their order; None if it has none."""
     span = TimeRange(int(keys.times.min()), int(keys.times.max()) + 1)
     names = [SEQUENCE_COLUMN, *(field.name for field in metadata.fields)]
     taken: list[Batch] = []
     places: list[Positions] = []
-    for batch in _rows(snapshot, rows_of, span, names):
+    for batch in _rows(side, rows_of, span, names):
         at = keys.find(batch)
         rows = np.flatnonzero(at >= 0)
         if len(rows):

@@ -8,12 +8,13 @@ flushes, and memtables. A version may lie in several of them, because a compacti
     shadowed        a newer version of the key took its place
     merged          a newer version took its place and has values of it where it is null
     deleted         a newer version is a delete marker
+    expired         it is older than the time to live, and is not read whether its file is there or not
     removed         no newer version did it: its file was taken away, by what is said beside it
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mitoframe.model.batch import Batch, OpType
+from mitoframe.model.edit import EXPIRE
 from mitoframe.model.ids import Sequence
+from mitoframe.model.timerange import TIME_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from mitoframe.region.control import Snapshot
     from mitoframe.storage.sst_reader import SstReader
 
-Fate = Literal["visible", "delete marker", "shadowed", "merged", "deleted", "removed"]
+Fate = Literal["visible", "delete marker", "shadowed", "merged", "deleted", "expired", "removed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +88,12 @@ class KeyVersion:
     copies: tuple[Copy, ...] = ()
 
 
-def trace(snapshot: Snapshot, reader: SstReader, key: Key, marks: Many[Mark]) -> tuple[KeyVersion, ...]:
-    """Return all versions of a key that are known, newest first. ``marks`` say when which sequence came.
+def trace(
+    snapshot: Snapshot, reader: SstReader, key: Key, marks: Many[Mark], kept_from: int = TIME_MIN
+) -> tuple[KeyVersion, ...]:
+    """Return all versions of a key that are known, newest first.
+
+    ``marks`` say when which sequence came, and earlier times than ``kept_from`` have expired.
 
     Requires: the files that were removed are kept meanwhile (`history.hold_everything`).
     """
@@ -94,7 +101,10 @@ def trace(snapshot: Snapshot, reader: SstReader, key: Key, marks: Many[Mark]) ->
     for copy, row in [*_in_memory(snapshot, key), *_in_files(snapshot, reader, key)]:
         found.setdefault(Sequence(int(row.sequences[0])), []).append((copy, row))
     facts = {sequence: _Facts.of(copies) for sequence, copies in found.items()}
-    return tuple(_told(snapshot.version.state, sequence, facts, marks) for sequence in sorted(facts, reverse=True))
+    versions = [_told(snapshot.version.state, sequence, facts, marks) for sequence in sorted(facts, reverse=True)]
+    if key.time >= kept_from:
+        return tuple(versions)
+    return tuple(replace(each, fate="expired") if each.fate == "visible" else each for each in versions)
 
 
 # --- what became of them ----------------------------------------------------------------------------------
@@ -158,7 +168,8 @@ def _fate(
         return ("visible" if mine.op_type is OpType.PUT else "delete marker"), None, None
     removal = mine.last_removal
     entry = state.past.entry(removal.removed_version)
-    return "removed", None, (removal.removed_version, entry.what if entry is not None else "update")
+    what = entry.what if entry is not None else "update"
+    return ("expired" if what == EXPIRE else "removed"), None, (removal.removed_version, what)
 
 
 # --- where they lie ---------------------------------------------------------------------------------------

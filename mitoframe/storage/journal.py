@@ -3,7 +3,7 @@ r"""A region's journal: what happened to it, when, and to which files; `replay` 
     part     = header line, entry line...    an immutable object; entries are oldest first
     line     = checksum " " body "\n"        checksum = CRC32C of the body, eight hexadecimal digits; body = JSON
     header   = {"format", "first", "last"}
-    entry    = `JournalEntry.to_json`
+    entry    = `JournalEntry.to_json`; of each output its facts, as a list (`FileFacts`), since format 2
 
 The manifest decides what is so; the journal remembers it for longer. The newest versions need no part, because the
 manifest has their edits until the checkpoint after the next: they are made entries of when somebody asks, so that a
@@ -21,7 +21,7 @@ import json
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
 
@@ -40,13 +40,31 @@ if TYPE_CHECKING:
     from mitoframe.ports import ObjectStore, RegionGcInfo
     from mitoframe.storage.manifest import Unfolded
 
-JOURNAL_FORMAT = 1
+JOURNAL_FORMAT = 2
 BEFORE_ALL = ManifestVersion(-1)
 READ_ATTEMPTS_MAX = 100
 """How often a journal is read again because another process is joining its parts."""
 KEPT_SHARE = 0.75
 """What part of the most entries there may be is left when the oldest are rolled up."""
 _UNKNOWN = "what happened before is not known in full"
+
+
+class FileFacts(NamedTuple):
+    """What decides how a file is compacted; as in `FileMeta`."""
+
+    level: int
+    min_time: int
+    max_time: int
+    row_count: int
+    delete_count: int
+    size_bytes: int
+    min_sequence: int
+    max_sequence: int
+    created_ms: int
+
+    @staticmethod
+    def of(file: FileMeta) -> FileFacts:
+        return FileFacts(*(getattr(file, name) for name in FileFacts._fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +79,7 @@ class JournalEntry:
         at_ms: when it was done.
         inputs: files that were there before and are not listed any more; for a gc those that were deleted.
         outputs: files that are there since.
+        facts: of each of ``outputs``, None if they are not known; empty if none are.
         rows_in: rows in ``inputs``, None if that is not known.
         rows_out: rows in ``outputs``.
         bytes_in: size of ``inputs``, None if that is not known.
@@ -85,6 +104,12 @@ class JournalEntry:
     starts_anew: bool = False
     is_aside: bool = False
     is_rebuilt: bool = False
+    facts: tuple[FileFacts | None, ...] = ()
+
+    def known_facts(self) -> dict[FileId, FileFacts]:
+        """Return what is known of ``outputs``."""
+        pairs = zip(self.outputs, self.facts, strict=False)
+        return {file_id: facts for file_id, facts in pairs if facts is not None}
 
     def to_json(self) -> dict[str, Any]:
         """Write what differs from the defaults."""
@@ -94,6 +119,8 @@ class JournalEntry:
     @staticmethod
     def from_json(value: dict[str, Any]) -> JournalEntry:
         lists: dict[str, Any] = {name: tuple(value[name]) for name in ("inputs", "outputs") if name in value}
+        if "facts" in value:
+            lists["facts"] = tuple(None if facts is None else FileFacts(*facts) for facts in value["facts"])
         return JournalEntry(**value | lists)
 
 
@@ -148,6 +175,7 @@ def _joined(entry: JournalEntry, following: JournalEntry) -> JournalEntry:
         at_ms=following.at_ms,
         inputs=(*entry.inputs, *following.inputs),
         outputs=(*entry.outputs, *following.outputs),
+        facts=(*entry.facts, *following.facts),
         rows_in=_sum(entry.rows_in, following.rows_in),
         rows_out=_sum(entry.rows_out, following.rows_out),
         bytes_in=_sum(entry.bytes_in, following.bytes_in),
@@ -188,6 +216,7 @@ def _entry_of_edit(
         at_ms=ended_ms or edit.at_ms,
         inputs=inputs,
         outputs=tuple(file.file_id for file in edit.added),
+        facts=tuple(FileFacts.of(file) for file in edit.added),
         rows_in=sum(file.row_count for file in known) if all_known else None,
         rows_out=sum(file.row_count for file in edit.added),
         bytes_in=sum(file.size_bytes for file in known) if all_known else None,
@@ -227,6 +256,7 @@ def entry_of_state(state: RegionState, reason: str) -> JournalEntry:
         begun_ms=at_ms,
         at_ms=at_ms,
         outputs=tuple(file.file_id for file in files),
+        facts=tuple(FileFacts.of(file) for file in files),
         rows_out=sum(file.row_count for file in files),
         bytes_out=sum(file.size_bytes for file in files),
         starts_anew=True,
@@ -432,13 +462,16 @@ def _rolled_up(
         unfolded = unfold(store, region_id)
         whole = [] if unfolded.base is None else [entry_of_state(unfolded.base, _UNKNOWN)]
         return [*whole, *_rebuilt(unfolded)]
+    known = {file_id: facts for entry in older for file_id, facts in entry.known_facts().items()}
+    outputs = tuple(sorted(replay(older)))
     start = JournalEntry(
         version=older[-1].version,
         what="start",
         reason=f"{sum(not entry.starts_anew for entry in older):,} older entries were rolled up",
         begun_ms=older[-1].at_ms,
         at_ms=older[-1].at_ms,
-        outputs=tuple(sorted(replay(older))),
+        outputs=outputs,
+        facts=tuple(known.get(file_id) for file_id in outputs) if known else (),
         rows_out=None,
         bytes_out=None,
         starts_anew=True,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mitoframe.kernels import aggregate, dedup, hashing, jit, keys, merge, pages, series, sort
+from mitoframe.kernels import aggregate, dedup, hashing, jit, keys, merge, pages, replay, series, sort
 
-ROOMS = (aggregate, dedup, hashing, keys, merge, pages, series, sort)
+ROOMS = (aggregate, dedup, hashing, keys, merge, pages, replay, series, sort)
 """The modules whose kernels there are to load."""
 
 

@@ -21,7 +21,7 @@ from mitoframe.model.alter import AddColumns, NewColumn
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import DiskFullError, MitoError, UnavailableError
 from mitoframe.model.request import AlterRequest, TruncateRequest
-from mitoframe.storage.journal import JournalEntry, read_history, replay
+from mitoframe.storage.journal import FileFacts, JournalEntry, read_history, replay
 from mitoframe.storage.paths import journal_folder, sst_key
 
 METADATA = metadata_of()
@@ -51,10 +51,12 @@ def entries_of(engine: MitoEngine) -> tuple[JournalEntry, ...]:
 
 
 def check(engine: MitoEngine) -> None:
-    """The journal tells of the files there are, and of each version once."""
+    """The journal tells of the files there are with what is known of them, and of each version once."""
     state = engine.region(REGION).state
     history = engine.history(REGION)
     assert replay(history.entries) == set(state.files)
+    facts = {file_id: known for entry in history.entries for file_id, known in entry.known_facts().items()}
+    assert all(facts[file.file_id] == FileFacts.of(file) for file in state.files.values())
     versions = [entry.version for entry in history.entries if not entry.starts_anew and not entry.is_aside]
     assert versions == sorted(set(versions))
     assert versions[-1] == state.version
@@ -105,6 +107,9 @@ def test_history_tells_everything_that_happened_to_a_table_in_order():
     merged = history["outputs"][1].to_list() + history["outputs"][2].to_list()
     assert sorted(history["inputs"][3]) == sorted(history["inputs"][4]) == sorted(merged)
     assert history["bytes_in"][3] == history["bytes_in"][4] == history["bytes_out"][1] + history["bytes_out"][2]
+    assert history["min_time"].null_count() == 6
+    assert history.row(1, named=True)["min_time"] <= history.row(1, named=True)["max_time"]
+    assert history.select("min_time", "max_time").row(3) == history.select("min_time", "max_time").row(1)
     assert history["at"].is_sorted()
     assert history["took"].null_count() == 0
     assert not history["starts_anew"].any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from concurrent.futures import Future
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -20,8 +21,9 @@ from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import InlineScheduler
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.parts import COMPACT_LANE
+from mitoframe.model.edit import RegionState
 from mitoframe.model.errors import ConfigError, InvalidInputError
-from mitoframe.model.request import AlterRequest, CompactRequest, ScanRequest
+from mitoframe.model.request import AlterRequest, CompactRequest, ScanRequest, TruncateRequest
 from mitoframe.model.timerange import TimeRange
 from mitoframe.storage.paths import sst_folder
 
@@ -481,3 +483,291 @@ def test_a_dry_run_of_a_compaction_says_which_files_would_go():
     assert [file.min_time for file in dry.expired] == [0]
     assert len(files(engine)) == 2
     assert len(engine.compact(REGION).expired) == 1
+
+
+# --- what was measured before -----------------------------------------------------------------------------
+
+
+def opened_again(store, log, *, now_ms: int = NOW, seed: int = 1, **known) -> MitoEngine:
+    return open_engine(store, log, clock=ManualClock(now_ms=now_ms), compaction_mode="manual", seed=seed, **known)
+
+
+@pytest.mark.parametrize("reader", [False, True])
+def test_what_has_expired_does_not_come_back_when_the_store_is_opened_again(reader):
+    """A merged file says of one row only that it is as new."""
+    store, log = MemoryObjectStore(), MemoryLog()
+    engine = started(store, log=log)
+    flushed(engine, 0, 2 * HOUR, 4 * HOUR)
+    flushed(engine, DAY, DAY + HOUR)
+    flushed(engine, DAY + 3 * HOUR)
+    engine.compact(REGION)
+    seen = times(engine)
+    assert seen == [4 * HOUR, DAY, DAY + HOUR, DAY + 3 * HOUR]
+
+    again = opened_again(store, log, read_only=reader)
+
+    assert times(again) == seen
+
+
+def test_a_clock_that_goes_back_brings_nothing_back():
+    store, log, clock = MemoryObjectStore(), MemoryLog(), ManualClock(now_ms=NOW)
+    engine = started(store, log=log, clock=clock)
+    flushed(engine, 0, HOUR)
+    flushed(engine, DAY + HOUR)
+    seen = times(engine)
+    assert seen == [HOUR, DAY + HOUR]
+
+    clock.set(0)
+
+    assert times(engine) == seen
+    assert times(opened_again(store, log, now_ms=0)) == seen
+
+
+def test_rows_in_the_log_count_for_how_new_the_data_is_after_a_crash():
+    store, log = MemoryObjectStore(), MemoryLog()
+    engine = started(store, log=log)
+    flushed(engine, 0, HOUR)
+    write(engine, 2 * DAY)
+
+    again = opened_again(store, log)
+
+    assert times(again) == [2 * DAY]
+
+
+def test_a_bad_time_in_the_future_makes_nothing_expire_after_the_store_was_opened_again():
+    store, log = MemoryObjectStore(), MemoryLog()
+    engine = started(store, log=log)
+    flushed(engine, *(HOUR + step for step in range(600)))
+    engine.write(REGION, batch_of(METADATA, [put(0, 90 * DAY, cpu=1)]))
+    engine.flush(REGION)
+    engine.compact(REGION)
+
+    again = opened_again(store, log)
+
+    assert len(read(engine)) == len(read(again)) == 1201
+    found = again.expiry(REGION)
+    assert found is not None
+    assert found.files == ()
+
+
+def test_rows_later_than_the_clock_make_nothing_expire_before_their_time_however_often_the_store_is_opened():
+    store, log = MemoryObjectStore(), MemoryLog()
+    engine = started(store, log=log, clock=ManualClock(now_ms=DAY))
+    flushed(engine, HOUR)
+    flushed(engine, 50 * DAY)
+    assert times(engine) == [HOUR, 50 * DAY]
+
+    again = opened_again(store, log, now_ms=DAY)
+    assert times(again) == [HOUR, 50 * DAY]
+    later = opened_again(store, log, now_ms=DAY + 2 * HOUR)
+    assert times(later) == [50 * DAY]
+
+
+@pytest.mark.parametrize("change", ["replace", "truncate", "ttl"])
+def test_what_was_measured_before_does_not_count_when_the_rows_have_gone_or_the_time_to_live(change):
+    store, log = MemoryObjectStore(), MemoryLog()
+    engine = started(store, log=log)
+    flushed(engine, 0, 2 * HOUR)
+    flushed(engine, DAY + HOUR)
+    assert engine.region(REGION).state.measured_at == DAY + HOUR
+
+    if change == "replace":
+        engine.replace(REGION, [TimeRange(DAY, 2 * DAY)])
+    elif change == "truncate":
+        engine.handle_request(REGION, TruncateRequest(what="all"))
+        flushed(engine, 0, 2 * HOUR)
+    else:
+        alter(engine, "ttl_ms")
+        alter(engine, ttl_ms=10 * DAY)
+
+    again = opened_again(store, log)
+    kept = [0, 2 * HOUR, DAY + HOUR] if change == "ttl" else [0, 2 * HOUR]
+    assert times(engine) == times(again) == kept
+
+
+def test_what_was_measured_is_not_written_for_a_table_without_a_time_to_live():
+    engine = started(options={})
+    flushed(engine, 0, 5 * DAY)
+
+    state = engine.region(REGION).state
+
+    assert state.measured_at is None
+    assert "measured_at" not in state.to_json()
+
+
+def test_a_checkpoint_remembers_what_was_measured():
+    state = started().region(REGION).state
+    measured = replace(state, measured_at=5)
+
+    assert RegionState.from_json(measured.to_json()) == measured
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    batches=st.lists(st.lists(st.integers(0, 10 * DAY), min_size=1, max_size=6), min_size=1, max_size=6),
+    ttl_hours=st.integers(1, 200),
+    deeds=st.lists(st.sampled_from(["flush", "compact", "open", "back"]), min_size=6, max_size=6),
+)
+def test_no_row_that_had_expired_is_seen_again_whatever_happens_to_files_clock_and_process(batches, ttl_hours, deeds):
+    store, log, clock = MemoryObjectStore(), MemoryLog(), ManualClock(now_ms=NOW)
+    engine = started(store, log=log, clock=clock, options={"ttl_ms": ttl_hours * HOUR})
+    gone: set[int] = set()
+    for number, (batch, deed) in enumerate(zip(batches, deeds, strict=False)):
+        write(engine, *batch)
+        gone |= {time for time in (t for b in batches for t in b) if time < kept_from(engine)}
+        if deed == "flush":
+            engine.flush(REGION)
+        elif deed == "compact":
+            engine.flush(REGION)
+            engine.compact(REGION)
+        elif deed == "open":
+            engine = opened_again(store, log, now_ms=clock.now_ms(), seed=number + 1)
+        else:
+            engine.flush(REGION)
+            engine = opened_again(store, log, now_ms=0, seed=number + 1)
+
+        assert gone.isdisjoint(times(engine))
+
+
+def kept_from(engine: MitoEngine) -> int:
+    return engine.kept_from(engine.region(REGION).control.current(), is_past=False)
+
+
+# --- two moments --------------------------------------------------------------------------------------------
+
+
+def changed(cpu, *moments) -> list[tuple[int, str]]:
+    """Return the hours of rows of host a that changed, and how."""
+    rows = cpu.diff(*moments).filter(pl.col("host") == "a").collect()
+    return sorted(zip(rows["cpu"].cast(pl.Int64).to_list(), rows["__change"].to_list(), strict=True))
+
+
+def hours(cpu, **moment) -> set[int]:
+    return set(cpu.scan(where=pl.col("host") == "a", **moment).collect()["cpu"].cast(pl.Int64).to_list())
+
+
+@pytest.mark.parametrize("state", ["as written", "flushed", "merged"])
+def test_changes_between_two_moments_are_those_between_what_scans_show_of_them(cpu, state):
+    first = cpu.versions()["version"][-1]
+    cpu.write(rows_of(range(70, 90)))
+    if state != "as written":
+        cpu.flush()
+    if state == "merged":
+        cpu.compact()
+    before, after = hours(cpu, as_of=first), hours(cpu)
+    assert before - after
+    assert after - before
+
+    gone, came = [(hour, "delete") for hour in before - after], [(hour, "insert") for hour in after - before]
+    assert changed(cpu, first) == sorted(gone + came)
+    shown = cpu.diff(first).filter(pl.col("__change") == "delete").collect()
+    assert set(shown["cpu"].to_list()) == before - after
+
+
+def test_a_row_that_has_expired_in_a_file_that_both_moments_have_is_a_delete():
+    with mito.open("memory://", compaction_mode="manual") as db:
+        db.write(rows_of(range(48)), "cpu", time="ts", tags=["host"])
+        cpu = db["cpu"]
+        cpu.flush()
+        cpu.write(rows_of(range(48, 60)))
+        cpu.flush()
+        before = cpu.versions()["version"][-1]
+        cpu.alter(options={"ttl": "10h"})
+        assert hours(cpu, as_of=before) == set(range(60))
+        kept = hours(cpu)
+        assert kept < set(range(60))
+
+        assert changed(cpu, before) == [(hour, "delete") for hour in sorted(set(range(60)) - kept)]
+        assert changed(cpu, before, before) == []
+
+
+def test_a_row_that_has_expired_is_said_to_have(cpu):
+    def why(hour: int):
+        return cpu.why(host="a", ts=dt.datetime(2024, 1, 1) + dt.timedelta(hours=hour))
+
+    cpu.flush()
+    assert {version.fate for version in why(59).versions} == {"visible"}
+    [old] = why(0).versions
+    assert (old.fate, old.by_edit) == ("expired", None)
+    assert "expired by ttl" in repr(why(0))
+
+    cpu.write(rows_of(range(200, 210)))
+    cpu.expire()
+
+    [gone] = why(0).versions
+    assert gone.fate == "expired"
+    assert gone.by_edit is not None
+    assert gone.by_edit[1] == "expire"
+    assert f"expired by ttl (version {gone.by_edit[0]})" in repr(why(0))
+    assert why(0).to_polars()["fate"].to_list() == ["expired"]
+
+
+def test_a_restore_says_what_can_be_read_again_and_what_cannot(cpu):
+    cpu.flush()
+    before = cpu.versions()["version"][-1]
+    kept = hours(cpu)
+    cpu.write(rows_of(range(200, 210)))
+    cpu.flush()
+    assert hours(cpu) == set(range(200, 210))
+
+    back = cpu.restore(before)
+
+    assert hours(cpu) == hours(cpu, as_of=before) >= kept
+    assert (back.revived, back.expired) == (136, 0)
+    assert "136 expired rows can be read again" in repr(back)
+    forth = cpu.restore(back.before)
+    assert (forth.revived, forth.expired) == (0, 0)
+    assert hours(cpu) == set(range(200, 210))
+
+
+def test_a_restore_of_what_was_there_before_the_time_to_live_says_that_it_is_too_old():
+    with mito.open("memory://", compaction_mode="manual") as db:
+        db.write(rows_of(range(5)), "cpu", time="ts", tags=["host"])
+        cpu = db["cpu"]
+        cpu.flush()
+        cpu.write(rows_of(range(100, 105)))
+        cpu.flush()
+        before = cpu.versions()["version"][-1]
+        cpu.truncate(start="2024-01-01", end="2024-01-02")
+        cpu.alter(options={"ttl": "10h"})
+
+        result = cpu.restore(before)
+
+        assert result.expired == 10
+        assert "10 rows of then expired by ttl" in repr(result)
+        assert hours(cpu) == set(range(100, 105))
+
+
+# --- writes that come too late ------------------------------------------------------------------------------
+
+
+def test_a_write_says_how_many_of_its_rows_have_expired_already(cpu):
+    late = rows_of(range(70))
+
+    none = cpu.write(rows_of(range(60, 70)))
+    some = cpu.write(late, key="late")
+    again = cpu.write(late, key="late")
+    all_of_them = cpu.write(rows_of(range(1)))
+    appended = cpu.append(rows_of(range(-2, -1)))
+
+    assert (none.expired, again.expired, all_of_them.expired, appended.expired) == (0, 0, 2, 2)
+    assert some.expired == late.height - cpu.scan().count() > 0
+    assert repr(some) == f"wrote 140 rows to 'cpu'; {some.expired} of them have expired by its ttl, and are not read"
+    assert repr(all_of_them) == "wrote 2 rows to 'cpu'; all of them have expired by its ttl, and are not read"
+
+
+def test_a_write_into_files_counts_those_that_hold_nothing_but_expired_rows():
+    with mito.open("memory://", compaction_mode="manual", backfill_size_bytes=1) as db:
+        options = {"ttl": "10h", "compaction_window": "1h"}
+        table = db.create_table("cpu", rows_of(range(1)).schema, time="ts", tags=["host"], options=options)
+        table.write(rows_of(range(100, 102)))
+
+        result = table.write(rows_of(range(5)))
+
+        assert (result.expired, table.write(rows_of(range(101, 103))).expired) == (10, 0)
+        assert table.scan().count() == 6
+
+
+def test_a_table_without_a_time_to_live_has_no_rows_that_expire():
+    with mito.open("memory://") as db:
+        assert db.write(rows_of(range(48)), "cpu", time="ts", tags=["host"]).expired == 0

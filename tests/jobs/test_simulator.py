@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import file_of, metadata_of
+from builders import file_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.jobs.simulator import DAY_MS, WriteLoad, flushes_of, simulate
+from mitoframe.jobs.arrivals import DAY_MS, Arrival, WriteLoad, flushes_of
+from mitoframe.jobs.simulator import Simulation, simulate
 from mitoframe.jobs.twcs import plan_compaction
-from mitoframe.model.edit import FileEdit, RegionState
 from mitoframe.model.file import LEVEL_COMPACTED
-from mitoframe.model.ids import Sequence
-from mitoframe.model.options import HOUR_MS, CompactionOptions, RegionOptions
+from mitoframe.model.options import HOUR_MS, CompactionOptions
 
 MINUTE_MS = 60_000
+NIGHTLY = os.environ.get("MITOFRAME_NIGHTLY") == "1"
 LATE = WriteLoad(late_share=0.05, partition_ms=HOUR_MS)
 """A day of rows, 5 percent of them up to six hours late, in 144 flushes."""
+
+
+def _lines(columns: dict) -> list[dict]:
+    values = [column.tolist() for column in columns.values()]
+    return [dict(zip(columns, line, strict=True)) for line in zip(*values, strict=True)]
+
+
+def plain(simulation: Simulation) -> tuple:
+    """Return what came of a replay, without names that do not matter."""
+    steps, tasks = _lines(simulation.steps), _lines(simulation.tasks)
+    tasks.sort(key=lambda task: (task["at_ms"], task["window_start"]))  # At one moment, windows come in any order.
+    nameless = [replace(file, file_id="", derived_version=0) for file in simulation.files]
+    order = sorted(nameless, key=lambda file: (file.min_time, file.max_time, file.min_sequence, file.size_bytes))
+    return steps, tasks, order, simulation.window_ms
 
 
 loads = st.builds(
@@ -48,7 +64,7 @@ options = st.builds(
 def test_what_was_flushed_is_live_or_dropped_or_expired(load, options):
     flushed = list(load.flushes())
 
-    simulation = simulate(flushed, options)
+    simulation = simulate(flushes_of(flushed), options)
 
     steps = simulation.steps
     total = sum(file.size_bytes for file in flushed)
@@ -66,7 +82,7 @@ def test_what_was_flushed_is_live_or_dropped_or_expired(load, options):
 def test_what_is_left_is_what_the_picker_finds_nothing_to_do_about(load, options):
     flushed = list(load.flushes())
 
-    simulation = simulate(flushed, options)
+    simulation = simulate(flushes_of(flushed), options)
 
     plan = plan_compaction(
         simulation.files,
@@ -86,40 +102,6 @@ def _window_of(tasks, flushed, options) -> int | None:
     return plan_compaction(there, options, 0).window_ms
 
 
-@settings(deadline=None, max_examples=25)
-@given(loads)
-def test_a_made_up_load_has_all_its_rows_in_the_order_of_their_sequences(load):
-    files = list(load.flushes())
-
-    rows = sum(
-        load.rows_per_second * (min(load.flush_ms, load.span_ms - start) // 1000)
-        for start in range(0, load.span_ms, load.flush_ms)
-    )
-    assert sum(file.row_count for file in files) == rows
-    assert files == list(load.flushes())
-    assert len({file.file_id for file in files}) == len(files)
-    by_flush = {file.created_ms: (file.min_sequence, file.max_sequence) for file in files}
-    assert [first for first, _ in by_flush.values()][1:] == [last + 1 for _, last in by_flush.values()][:-1]
-    assert all(file.min_time <= file.max_time < file.created_ms for file in files)
-    assert all(load.begin_ms <= file.min_time for file in files)
-
-
-def test_late_rows_are_as_many_and_as_late_as_said():
-    (first, second) = WriteLoad(
-        span_ms=2 * HOUR_MS, flush_ms=HOUR_MS, late_share=0.25, late_ms=30 * MINUTE_MS, rows_per_second=100
-    ).flushes()
-
-    assert (first.min_time, first.max_time, first.row_count) == (0, HOUR_MS - 1, 360_000)
-    assert (second.min_time, second.max_time, second.row_count) == (30 * MINUTE_MS, 2 * HOUR_MS - 1, 360_000)
-
-
-def test_windows_of_few_rows_share_a_file_as_a_flush_makes_them():
-    few = WriteLoad(span_ms=3 * HOUR_MS, flush_ms=3 * HOUR_MS, rows_per_second=1, partition_ms=HOUR_MS)
-
-    assert [file.row_count for file in few.flushes()] == [10_800]
-    assert len(list(replace(few, rows_per_second=10).flushes())) == 3
-
-
 def test_figures_of_a_merge_that_can_be_worked_out_by_hand():
     """Four files of 100 bytes that hold one time, one a minute; the fourth starts a merge."""
     flushed = [
@@ -127,22 +109,22 @@ def test_figures_of_a_merge_that_can_be_worked_out_by_hand():
         for n in range(1, 5)
     ]
 
-    simulation = simulate(flushed, CompactionOptions(), grace_ms=HOUR_MS, settles=False)
+    simulation = simulate(flushes_of(flushed), CompactionOptions(), grace_ms=HOUR_MS)
 
     assert {name: column.tolist() for name, column in simulation.steps.items()} == {
-        "at_ms": [MINUTE_MS, 2 * MINUTE_MS, 3 * MINUTE_MS, 4 * MINUTE_MS],
-        "files": [1, 2, 3, 1],
-        "live_bytes": [100, 200, 300, 400],
-        "stored_bytes": [100, 200, 300, 800],
-        "flushed_bytes": [100, 200, 300, 400],
-        "written_bytes": [100, 200, 300, 800],
-        "dropped_bytes": [0, 0, 0, 0],
-        "expired_bytes": [0, 0, 0, 0],
-        "write_amplification": [1.0, 1.0, 1.0, 2.0],
-        "windows": [1, 1, 1, 1],
-        "runs_max": [1, 2, 3, 1],
-        "runs_mean": [1.0, 2.0, 3.0, 1.0],
-        "depth": [1, 2, 3, 1],
+        "at_ms": [MINUTE_MS, 2 * MINUTE_MS, 3 * MINUTE_MS, 4 * MINUTE_MS, HOUR_MS + 4 * MINUTE_MS],
+        "files": [1, 2, 3, 1, 1],
+        "live_bytes": [100, 200, 300, 400, 400],
+        "stored_bytes": [100, 200, 300, 800, 400],
+        "flushed_bytes": [100, 200, 300, 400, 400],
+        "written_bytes": [100, 200, 300, 800, 800],
+        "dropped_bytes": [0, 0, 0, 0, 0],
+        "expired_bytes": [0, 0, 0, 0, 0],
+        "deleted_bytes": [0, 0, 0, 0, 0],
+        "write_amplification": [1.0, 1.0, 1.0, 2.0, 2.0],
+        "windows": [1, 1, 1, 1, 1],
+        "runs_max": [1, 2, 3, 1, 1],
+        "runs_mean": [1.0, 2.0, 3.0, 1.0, 1.0],
     }
     assert {name: column.tolist() for name, column in simulation.tasks.items()} == {
         "at_ms": [4 * MINUTE_MS],
@@ -157,29 +139,18 @@ def test_figures_of_a_merge_that_can_be_worked_out_by_hand():
     assert (left.row_count, left.min_sequence, left.max_sequence, left.level) == (40, 1, 4, LEVEL_COMPACTED)
 
 
-def test_removed_files_are_stored_until_their_grace_is_over():
-    flushed = [
-        file_of(f"{n}", 0, 50, size_bytes=100, created_ms=n * MINUTE_MS, min_sequence=n, max_sequence=n)
-        for n in range(1, 5)
-    ]
-
-    simulation = simulate(flushed, CompactionOptions(settle_ms=HOUR_MS), grace_ms=HOUR_MS)
-
-    assert simulation.steps["stored_bytes"][3:5].tolist() == [800, 400]
-
-
 def test_an_output_that_is_too_large_is_divided_and_stays_so():
     flushed = [
         file_of(f"{n}", 0, 50, size_bytes=101, created_ms=n, min_sequence=n, max_sequence=n, row_count=7)
         for n in range(1, 4)
     ]
 
-    simulation = simulate(flushed, CompactionOptions(output_size_max_bytes=150))
+    simulation = simulate(flushes_of(flushed), CompactionOptions(output_size_max_bytes=150))
 
     assert sorted(file.size_bytes for file in simulation.files) == [101, 101, 101]
     assert sum(file.row_count for file in simulation.files) == 21
     assert len(simulation.tasks["at_ms"]) == 1
-    assert simulation.steps["depth"][-1] == 1
+    assert simulation.steps["runs_max"][-1] == 1
 
 
 def test_delete_markers_that_are_dropped_leave_nothing_where_there_was_nothing_else():
@@ -188,14 +159,14 @@ def test_delete_markers_that_are_dropped_leave_nothing_where_there_was_nothing_e
         for n in range(1, 5)
     ]
 
-    simulation = simulate(flushed, CompactionOptions())
+    simulation = simulate(flushes_of(flushed), CompactionOptions())
 
     assert simulation.files == ()
     assert simulation.steps["dropped_bytes"][-1] == 400
 
 
 def test_a_day_with_five_percent_of_late_rows_is_written_at_most_three_times_by_default():
-    simulation = simulate(LATE.flushes(), CompactionOptions())
+    simulation = simulate(LATE.arrivals(), CompactionOptions())
 
     assert simulation.steps["write_amplification"][-1] <= 3
     assert simulation.steps["runs_max"].max() <= 6
@@ -203,7 +174,7 @@ def test_a_day_with_five_percent_of_late_rows_is_written_at_most_three_times_by_
 
 
 def test_the_default_policy_writes_less_than_the_other_and_ends_as_well():
-    by_default, other = (simulate(LATE.flushes(), CompactionOptions(policy=policy)) for policy in ("count", "runs"))
+    by_default, other = (simulate(LATE.arrivals(), CompactionOptions(policy=policy)) for policy in ("count", "runs"))
 
     assert CompactionOptions().policy == "count"
     assert by_default.steps["write_amplification"][-1] < 0.5 * other.steps["write_amplification"][-1]
@@ -216,23 +187,115 @@ def test_a_history_without_flushes_has_no_steps():
     assert (simulation.steps, simulation.tasks, simulation.files) == ({}, {}, ())
 
 
-def test_a_real_history_is_that_of_all_flushed_files_that_are_remembered():
-    a, b = (file_of(name, 0, 9, min_sequence=Sequence(n), max_sequence=Sequence(n)) for n, name in enumerate("ab", 1))
-    both = file_of("c", 0, 9, level=LEVEL_COMPACTED)
-    state = RegionState(metadata=metadata_of(), options=RegionOptions())
-    for edit in (
-        FileEdit(added=(a,)),
-        FileEdit(added=(b,)),
-        FileEdit(added=(both,), removed=(a.file_id, b.file_id), at_ms=5),
-    ):
-        state = state.apply(edit)
-
-    assert [file.file_id for file in flushes_of(state)] == [a.file_id, b.file_id]
-
-
 @pytest.mark.parametrize("policy", ["count", "runs"])
 def test_the_same_history_gives_the_same_figures(policy):
-    first, second = (simulate(LATE.flushes(), CompactionOptions(policy=policy), settles=False) for _ in range(2))
+    first, second = (simulate(LATE.arrivals(), CompactionOptions(policy=policy)) for _ in range(2))
 
     assert first.files == second.files
     assert all(np.array_equal(first.steps[name], second.steps[name]) for name in first.steps)
+
+
+# --- the compiled picker ----------------------------------------------------------------------------------
+
+
+flushes = st.tuples(
+    st.sampled_from([1, MINUTE_MS, MINUTE_MS, HOUR_MS, 30 * HOUR_MS]),  # How long after the one before.
+    st.lists(
+        st.tuples(
+            st.integers(-2, 40),  # When it begins, in steps of ten minutes.
+            st.sampled_from([0, 1, 10, 70]),  # How many minutes it is long.
+            st.sampled_from([1, 100, 100, 120, 1000, 5000]),
+            st.sampled_from([0, 0, 5]),  # How long before it was listed it was made.
+            st.sampled_from([0, 0, 0, LEVEL_COMPACTED]),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+histories = st.lists(flushes, min_size=1, max_size=40)
+
+
+def arrivals_of(history, *, begin_ms: int = 0, name: str = "0") -> list[Arrival]:
+    arrivals, at_ms, sequence = [], begin_ms, 0
+    for number, (pause_ms, drawn) in enumerate(history):
+        at_ms += pause_ms
+        files = []
+        for part, (first, minutes, size_bytes, early_ms, level) in enumerate(drawn):
+            sequence += 1
+            file = file_of(
+                name,
+                first * 10 * MINUTE_MS,
+                first * 10 * MINUTE_MS + minutes * MINUTE_MS,
+                size_bytes=size_bytes,
+                row_count=size_bytes // 3 + 1,
+                min_sequence=sequence,
+                max_sequence=sequence,
+                created_ms=at_ms - early_ms,
+                level=level,
+            )
+            files.append(replace(file, file_id=f"{name}{number:015x}{part:016x}"))
+        arrivals.append(Arrival(at_ms=at_ms, files=tuple(files)))
+    return arrivals
+
+
+countings = st.builds(
+    CompactionOptions,
+    window_ms=st.sampled_from([HOUR_MS, HOUR_MS, 7 * HOUR_MS, None]),
+    trigger_files=st.integers(2, 5),
+    settled_trigger_files=st.integers(2, 4),
+    settle_ms=st.sampled_from([0, 1000, HOUR_MS, 3 * HOUR_MS]),
+    input_files_max=st.integers(5, 9),
+    input_size_max_bytes=st.sampled_from([None, 10_000, 20_000]),
+    output_size_max_bytes=st.sampled_from([300, 2_000, 10_000]),
+)
+
+
+@settings(deadline=None, max_examples=1_000 if NIGHTLY else 25)
+@given(histories, countings)
+def test_the_compiled_picker_merges_what_the_picker_does_at_the_same_moments(history, options):
+    arrivals = arrivals_of(history)
+
+    by_picker = simulate(arrivals, options, is_compiled=False)
+
+    compiled = simulate(arrivals, options)
+
+    assert plain(compiled) == plain(by_picker)
+
+
+@settings(deadline=None, max_examples=100 if NIGHTLY else 4)
+@given(loads.map(lambda load: replace(load, delete_share=0.0)), st.sampled_from([None, HOUR_MS]))
+def test_the_compiled_picker_does_as_the_picker_with_the_defaults(load, window_ms):
+    options = CompactionOptions(window_ms=window_ms)
+
+    assert plain(simulate(load.arrivals(), options)) == plain(simulate(load.arrivals(), options, is_compiled=False))
+
+
+@settings(deadline=None, max_examples=10)
+@given(histories, histories)
+def test_a_history_that_begins_anew_goes_on_with_the_files_there_were_then(first, second):
+    before = arrivals_of(first)
+    rest = arrivals_of(second, begin_ms=before[-1].at_ms, name="f")
+    rest[0] = replace(rest[0], starts_anew=True)
+    options = CompactionOptions(window_ms=HOUR_MS, settle_ms=1000)
+
+    whole, alone = simulate([*before, *rest], options), simulate(rest, options)
+
+    assert plain(whole)[2] == plain(alone)[2]
+    steps = whole.steps
+    assert (steps["live_bytes"] + steps["deleted_bytes"] == steps["flushed_bytes"]).all()
+    assert plain(whole) == plain(simulate([*before, *rest], options, is_compiled=False))
+
+
+def test_thousands_of_flushes_take_milliseconds():
+    """Generously: it is a few hundredths of a second, and the picker itself would take more than ten."""
+    arrivals = WriteLoad(span_ms=70 * DAY_MS, late_share=0.05, partition_ms=HOUR_MS).arrivals()
+    options = CompactionOptions(window_ms=HOUR_MS)
+    simulate(arrivals, options)
+
+    began = time.process_time()
+    simulation = simulate(arrivals, options)
+    taken_ms = (time.process_time() - began) * 1e3
+
+    assert len(arrivals) == 10_080
+    assert len(simulation.tasks["at_ms"]) > 5_000
+    assert taken_ms < 1_000

@@ -14,7 +14,7 @@ import pytest
 from chunks import chunk_of
 from oracles import int32s, int64s, uint64s
 
-from mitoframe.kernels import aggregate, dedup, hashing, jit, keys, merge, pages, series, sort
+from mitoframe.kernels import aggregate, dedup, hashing, jit, keys, merge, pages, replay, series, sort
 from mitoframe.testing import warm
 
 FIRST_CALLS = """
@@ -95,6 +95,7 @@ def samples():
     starts = int64s([0, 7, 7, 150]), int64s([7, 7, 150, size])
     bounds = int64s([0, 7, 150]), int64s([7, 150, size])
     pieces = int64s([0, 100]), int64s([90, size])
+    moments = np.concatenate([np.arange(size // 2), np.arange(size - size // 2)])
     return {
         aggregate.add_floats: (bits, places, count),
         aggregate.add_integers: (times, places, count),
@@ -150,6 +151,18 @@ def samples():
             int64s([120, 300]),
         ),
         merge.newest_of_pieces: (int32s([0, 0]), int64s([0, 3]), int64s([3, 6]), int64s([0, 1, 2]), times[take][:6]),
+        replay.highest: (int64s([0, 0, 3, 2]), int64s([3, 2, 0, 5])),
+        replay.replay_by_count: (
+            int64s([0, size // 2, size]),
+            moments,
+            times,
+            times + 5,
+            times % 7 + 1,
+            np.arange(size),
+            moments,
+            moments,
+            *(4, 2, 10, 8, 2**62, 40, 24),
+        ),
         series.codes_from_offsets: (int64s([0, 2, 2, 5]), 1, 5),
         series.series_offsets: (np.sort(codes), count),
         sort._first_of_each_key: (codes[take], times[take]),

@@ -14,6 +14,7 @@ from mitoframe.model.errors import BusyError, ConfigError, CorruptionError
 from mitoframe.model.ids import FileId, ManifestVersion
 from mitoframe.model.options import RegionOptions
 from mitoframe.storage.journal import (
+    FileFacts,
     JournalEntry,
     Parts,
     _line,
@@ -37,6 +38,7 @@ from mitoframe.storage.paths import (
 from mitoframe.testing.golden import assert_golden
 
 METADATA = metadata_of()
+FACTS = FileFacts(0, -5, 9, 3, 1, 4, 7, 9, 1)
 FIRST = Change(metadata=METADATA, options=RegionOptions(), at_ms=1)
 
 
@@ -107,6 +109,7 @@ def test_an_entry_says_what_came_and_went_with_rows_and_bytes_and_how_long_it_to
         rows_out=15,
         bytes_in=2000,
         bytes_out=700,
+        facts=(FileFacts.of(merged),),
     )
 
 
@@ -182,23 +185,27 @@ def test_what_is_stored_is_read_again():
 def test_the_format_is_this():
     store = MemoryObjectStore()
     entries = [
-        entry(0, added="a", reason="size", begun_ms=1, at_ms=2, rows_out=3, bytes_out=4),
+        entry(0, added="a", reason="size", begun_ms=1, at_ms=2, rows_out=3, bytes_out=4, facts=(FACTS,)),
         entry(1, removed="a", rows_in=None, bytes_in=5, is_rebuilt=True),
+        entry(2, added="bc", facts=(None, FACTS), starts_anew=True),
     ]
 
     [name] = parts_of(store, entries).live
 
-    assert_golden(GOLDEN / "journal" / "format-1.jsonl", store.get(journal_key(REGION, name)).decode())
+    assert_golden(GOLDEN / "journal" / "format-2.jsonl", store.get(journal_key(REGION, name)).decode())
 
 
-def test_the_format_of_the_golden_part_is_read_for_ever():
-    store, name = MemoryObjectStore(), JournalName(1, 1, ManifestVersion(1), 2)
-    store.put_if_absent(journal_key(REGION, name), (GOLDEN / "journal" / "format-1.jsonl").read_bytes())
+@pytest.mark.parametrize(("format_version", "entries"), [(1, 2), (2, 3)])
+def test_the_format_of_the_golden_part_is_read_for_ever(format_version, entries):
+    store, name = MemoryObjectStore(), JournalName(1, 1, ManifestVersion(entries - 1), entries)
+    golden = GOLDEN / "journal" / f"format-{format_version}.jsonl"
+    store.put_if_absent(journal_key(REGION, name), golden.read_bytes())
 
     found, damage = read_part(store, REGION, name)
 
-    assert [each.version for each in found] == [0, 1]
+    assert [each.version for each in found] == list(range(entries))
     assert (found[0].rows_out, found[1].rows_in, found[1].bytes_in) == (3, None, 5)
+    assert [each.facts for each in found] == {1: [(), ()], 2: [(FACTS,), (), (None, FACTS)]}[format_version]
     assert damage == ""
 
 
@@ -378,7 +385,7 @@ def test_a_part_under_the_name_of_another_is_told():
 
 def test_a_part_of_a_newer_format_is_refused():
     store, name = MemoryObjectStore(), JournalName(1, 1, ManifestVersion(0), 0)
-    store.put_if_absent(journal_key(REGION, name), _line({"format": 2, "first": 1, "last": 1}))
+    store.put_if_absent(journal_key(REGION, name), _line({"format": 3, "first": 1, "last": 1}))
     manifest_of(store, 2)
 
     with pytest.raises(ConfigError, match="newer"):
