@@ -351,7 +351,8 @@ class RegionState:
         )
 
     def _files_after(self, edit: FileEdit) -> Mapping[FileId, FileMeta]:
-        kept = {file_id: file for file_id, file in self.files.items() if file_id not in edit.removed}
+        removed = frozenset(edit.removed)
+        kept = {file_id: file for file_id, file in self.files.items() if file_id not in removed}
         indexed = {file_id: replace(self.files[file_id], index=index) for file_id, index in edit.indexed}
         return MappingProxyType(kept | {file.file_id: self._placed(file, edit) for file in edit.added} | indexed)
 
@@ -363,7 +364,8 @@ class RegionState:
         return file if file.derived_version == version else replace(file, derived_version=version)
 
     def _removed_after(self, edit: FileEdit) -> tuple[RemovedFile, ...]:
-        waiting = tuple(file for file in self.removed_files if file.file_id not in edit.forgotten)
+        forgotten = frozenset(edit.forgotten)
+        waiting = tuple(file for file in self.removed_files if file.file_id not in forgotten)
         gone = (*(self.files[file_id] for file_id in edit.removed), *edit.history)
         return waiting + tuple(
             RemovedFile(
@@ -377,8 +379,12 @@ class RegionState:
         )
 
     def _floor_after(self, edit: FileEdit) -> Sequence:
-        forgotten = [file.removed_sequence for file in self.removed_files if file.file_id in edit.forgotten]
+        forgotten = [file.removed_sequence for file in self._forgotten_by(edit)]
         return max([self.history_floor, edit.lost_history or NO_SEQUENCE, *forgotten])
+
+    def _forgotten_by(self, edit: FileEdit) -> list[RemovedFile]:
+        forgotten = frozenset(edit.forgotten)
+        return [file for file in self.removed_files if file.file_id in forgotten]
 
     # --- earlier moments --------------------------------------------------------------------------------
 
@@ -422,7 +428,7 @@ class RegionState:
 
     def _kept_after(self, edit: FileEdit) -> ManifestVersion:
         """Return the version before which moments cannot be told after an edit."""
-        forgotten = [file.removed_version for file in self.removed_files if file.file_id in edit.forgotten]
+        forgotten = [file.removed_version for file in self._forgotten_by(edit)]
         # Before format 2 it was not said what was there when files were removed.
         is_vague = bool(edit.removed) and edit.at_sequence == NO_SEQUENCE
         lost = [ManifestVersion(self.version + 1)] if edit.loses_rows or is_vague else []

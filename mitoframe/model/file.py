@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +202,8 @@ class RemovedFile:
     removed_version: ManifestVersion = FIRST_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"file": None if self.file is None else self.file.to_json()}
+        value = {each.name: getattr(self, each.name) for each in fields(self)}
+        return value | {"file": None if self.file is None else self.file.to_json()}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> RemovedFile:
