@@ -61,8 +61,10 @@ from mitoframe.model.request import (
     PutRequest,
     ReplaceRequest,
     ScanRequest,
+    SyncRegionRequest,
     TruncateRequest,
     UndoRequest,
+    VacuumRequest,
 )
 from mitoframe.model.result import (
     AlterResult,
@@ -131,6 +133,7 @@ __all__ = [
     "SnapshotExpiredError",
     "SnapshotResult",
     "StoreLockedError",
+    "SyncRegionRequest",
     "Table",
     "TableExistsError",
     "TableNotFoundError",
@@ -140,6 +143,7 @@ __all__ = [
     "UndoRequest",
     "UndoResult",
     "UnknownOutcomeError",
+    "VacuumRequest",
     "VacuumResult",
     "WhyResult",
     "WriteExplanation",

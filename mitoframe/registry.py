@@ -26,6 +26,7 @@ from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.meta_sqlite import SqliteMetaStore
 from mitoframe.drivers.object_local import LocalObjectStore
 from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.drivers.pins_file import FilePins
 from mitoframe.drivers.scheduler import ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
@@ -47,6 +48,7 @@ from mitoframe.storage.paths import (
     HOLDER_FILE,
     LOCK_FILE,
     LOG_FOLDER,
+    READERS_FOLDER,
     REGIONS_FOLDER,
     STORE_FILE,
     parse_region_folder,
@@ -54,7 +56,17 @@ from mitoframe.storage.paths import (
 
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
-    from mitoframe.ports import LogDamage, LogStore, MetaStore, ObjectStore, Randomness, RegionHook, Scheduler, Vfs
+    from mitoframe.ports import (
+        LogDamage,
+        LogStore,
+        MetaStore,
+        ObjectStore,
+        Pins,
+        Randomness,
+        RegionHook,
+        Scheduler,
+        Vfs,
+    )
 
 __all__ = [
     "STORE_FORMAT",
@@ -160,10 +172,13 @@ def _connection(
     config: MitoConfig,
     hooks: Sequence[RegionHook],
     *,
+    pins: Pins | None = None,
     read_only: bool = False,
     after_crash: bool = False,
 ) -> Connection:
     """Join the parts; closing the connection closes the engine, with it the log, then all that was ``opened``."""
+    if pins is not None:
+        opened.callback(pins.close)
     engine = MitoEngine(
         object_store=store,
         log=log,
@@ -174,6 +189,7 @@ def _connection(
         cache_bytes=_cache_bytes(config),
         hooks=hooks,
         read_only=read_only,
+        pins=pins,
     )
     opened.callback(engine.close)
     catalog = Catalog(meta, hidden=engine.dropped() if read_only else ())
@@ -232,7 +248,8 @@ def _connect_writer(
             recovery=config.wal_recovery,
         )
         _tell_damage(log.damage)
-        return _connection(opened, store, log, meta, scheduler, config, hooks, after_crash=lock.after_crash)
+        pins = FilePins(vfs, READERS_FOLDER, randomness)
+        return _connection(opened, store, log, meta, scheduler, config, hooks, pins=pins, after_crash=lock.after_crash)
 
 
 def _connect_reader(
@@ -258,7 +275,8 @@ def _connect_reader(
             recovery="point_in_time",
         )
         _tell_damage(log.damage)
-        return _connection(opened, store, log, meta, scheduler, config, hooks, read_only=True)
+        pins = FilePins(vfs, READERS_FOLDER, SystemRandomness())
+        return _connection(opened, store, log, meta, scheduler, config, hooks, pins=pins, read_only=True)
 
 
 def _scheduler() -> ThreadScheduler:

@@ -151,6 +151,7 @@ def open_engine(
     seed: int = 0,
     hooks: Sequence[Any] = (),
     read_only: bool = False,
+    pins: Any = None,
     **config: Any,
 ) -> MitoEngine:
     """Open an engine in memory, with a clock that stands still and jobs that run at once."""
@@ -164,6 +165,7 @@ def open_engine(
         config=MitoConfig(**config),
         hooks=hooks,
         read_only=read_only,
+        pins=pins,
     )
 
 

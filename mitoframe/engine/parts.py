@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
-    from mitoframe.ports import Clock, ObjectStore, Randomness, Scheduler
+    from mitoframe.ports import Clock, ObjectStore, Pins, Randomness, Scheduler
     from mitoframe.region.hooks import Hooks
     from mitoframe.storage.index_reader import IndexReader
     from mitoframe.storage.sst_reader import SstReader
@@ -64,3 +64,4 @@ class Parts:
     randomness: Randomness
     config: MitoConfig
     hooks: Hooks
+    pins: Pins

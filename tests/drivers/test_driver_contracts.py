@@ -9,12 +9,15 @@ from mitoframe.drivers.log_file import SegmentLog
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_local import LocalObjectStore
 from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.drivers.pins_file import FilePins
+from mitoframe.drivers.pins_memory import MemoryPins
 from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.testing.contracts import (
     ClockContract,
     LogStoreContract,
     ObjectStoreContract,
+    PinsContract,
     RandomnessContract,
     SchedulerContract,
     VfsContract,
@@ -97,6 +100,26 @@ class TestThreadScheduler(SchedulerContract):
         scheduler = ThreadScheduler({"a": 1, "b": 2})
         yield scheduler
         scheduler.close()
+
+
+class TestMemoryPins(PinsContract):
+    @pytest.fixture
+    def join(self):
+        first = MemoryPins()
+        return lambda: MemoryPins(beside=first)
+
+
+class TestFilePinsOnDisk(PinsContract):
+    @pytest.fixture
+    def join(self, tmp_path):
+        return lambda: FilePins(OsVfs(tmp_path), "readers", SystemRandomness())
+
+
+class TestFilePinsInMemory(PinsContract):
+    @pytest.fixture
+    def join(self):
+        vfs = MemoryVfs()
+        return lambda: FilePins(vfs, "readers", SystemRandomness())
 
 
 class TestSystemClock(ClockContract):
