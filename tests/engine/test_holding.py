@@ -132,9 +132,11 @@ def test_what_a_reader_let_go_of_may_go_after_his_upkeep(shared: Shared) -> None
     shared.merge()
 
     reader.upkeep()
+    assert reader.values(reader.plan()) == [2, 2], "of the newest version, which he opened anew"
     assert shared.vacuum() == set()
 
     del plan
+    shared.write(2)
     reader.upkeep()
     assert shared.held() is None, "he reads nothing that is not the newest, and so nothing"
     assert shared.vacuum() == inputs
@@ -338,10 +340,11 @@ def test_a_moment_before_the_newest_is_held_too(shared: Shared) -> None:
 def test_all_that_is_remembered_is_held_while_a_row_is_traced(shared: Shared) -> None:
     shared.merge()
     reader = shared.reader()
+    reader.plan()
     current, held = reader.engine.everything(REGION)
 
+    assert shared.vacuum() == set()
     reader.upkeep()
-
     assert shared.vacuum() == set()
     assert len(held.state.files) == 3
     del current, held
@@ -368,12 +371,14 @@ def test_the_files_of_a_dropped_table_stay_while_a_process_reads_it() -> None:
     shared.write(1)
     reader = shared.reader()
     plan = reader.plan()
+    late = shared.reader()
     shared.writer.drop(REGION)
 
     shared.writer.maintain()
     assert reader.values(plan) == [1, 1]
     with pytest.raises(TableNotFoundError, match="which was dropped"):
-        shared.reader().plan()
+        late.plan()
+    late.upkeep()
 
     reader.die()
     shared.writer.maintain()
