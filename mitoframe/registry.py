@@ -27,6 +27,7 @@ from mitoframe.drivers.meta_sqlite import SqliteMetaStore
 from mitoframe.drivers.object_local import LocalObjectStore
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.pins_file import FilePins
+from mitoframe.drivers.pins_memory import MemoryPins
 from mitoframe.drivers.scheduler import ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
@@ -160,7 +161,8 @@ def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connecti
     with ExitStack() as opened:
         meta = SqliteMetaStore(":memory:")
         opened.callback(meta.close)
-        return _connection(opened, MemoryObjectStore(), MemoryLog(), meta, _scheduler(), config, hooks)
+        parts = MemoryObjectStore(), MemoryLog(), meta, _scheduler(), config, hooks
+        return _connection(opened, *parts, pins=MemoryPins())
 
 
 def _connection(
