@@ -5,7 +5,8 @@
     AtSequence                    an earlier moment, where no version, name or time says it
     ...Result                     what writing and upkeep did
     MitoError and its kinds       what went wrong, with what and how to mend it
-    MitoEngine, ...Request        the engine below, for those who build on it; RegionHook is told what it does
+    MitoEngine, ...Request        the engine below, for those who build on it
+    RegionHook                    is told what it does, with SstFileInfo and RegionGcInfo
 
 >>> import mitoframe as mito, polars as pl, datetime as dt
 >>> with mito.open("memory://") as db:
@@ -81,7 +82,7 @@ from mitoframe.model.result import (
     VacuumResult,
     WriteResult,
 )
-from mitoframe.ports import RegionHook
+from mitoframe.ports import RegionGcInfo, RegionHook, SstFileInfo
 from mitoframe.scan import Scan
 from mitoframe.table import Table
 from mitoframe.travelling import AtSequence, WhyResult
@@ -121,6 +122,7 @@ __all__ = [
     "PoisonedError",
     "PutRequest",
     "ReadOnlyError",
+    "RegionGcInfo",
     "RegionHook",
     "RegionOptions",
     "RepeatedWriteWarning",
@@ -132,6 +134,7 @@ __all__ = [
     "SchemaMismatchError",
     "SnapshotExpiredError",
     "SnapshotResult",
+    "SstFileInfo",
     "StoreLockedError",
     "SyncRegionRequest",
     "Table",

@@ -8,6 +8,7 @@ class of contract tests in `mitoframe.testing.contracts`; give it a fixture and 
     LogStore       one durable log for all regions        drivers/log_file.py, log_memory.py
     MetaStore      small values, compare-and-swap         drivers/meta_sqlite.py
     Scheduler      who runs background jobs               drivers/scheduler.py
+    Compactor      who merges files elsewhere             drivers/compactor_processes.py, testing/compactors.py
     Clock          what time it is                        drivers/clock.py
     Randomness     where identifiers come from            drivers/clock.py
     RegionHook     who is told of what a region did       engine/journal.py
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mitoframe.model.edit import Edit
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import EntryId, FileId, RegionId
+    from mitoframe.model.job import CompactionJob
     from mitoframe.model.schema import RegionMetadata
 
 Result = TypeVar("Result")
@@ -364,7 +366,10 @@ class LaneHealth:
 
 
 class Scheduler(Protocol):
-    """Runs background jobs. Lanes do not wait for each other: a long compaction never holds up a flush."""
+    """Runs background jobs. Lanes do not wait for each other: a long compaction never holds up a flush.
+
+    A driver may have lanes that neither `drain` nor `close` waits for, because their jobs may never end.
+    """
 
     def submit(self, lane: str, job: Callable[[], Result]) -> Future[Result]:
         """Run a job in its lane; what it returns or raises is in the future. One that is cancelled in time never runs.
@@ -395,6 +400,67 @@ class Scheduler(Protocol):
         """Stop what is periodic, drain, then take no more jobs."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """How a job that was submitted is.
+
+    Attributes:
+        row_count: rows of its inputs that have been merged so far.
+        files: what was stored, once it is done; None before.
+        refusal: why it will not be done, if it will not. Nothing is left of it, and who submitted it may do it himself.
+
+    """
+
+    row_count: int = 0
+    files: tuple[FileMeta, ...] | None = None
+    refusal: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.files is not None or self.refusal is not None
+
+
+class Compactor(Protocol):
+    """Merges files elsewhere: in other processes, on other machines. It reads and writes the same store by itself.
+
+    What mito2 calls a remote job scheduler and a compactor node.
+
+    A job changes nothing but that objects of the names it gives are stored. They count for nothing before the engine
+    has committed them, and it does so only if the files they were made of are still the ones there are. So a job may be
+    lost, repeated or late, and harms nobody: what nobody lists is collected.
+
+    May be used by several threads, each with jobs of its own.
+    """
+
+    def submit(self, job: CompactionJob) -> None:
+        """Take a job on, and return at once. Whatever is raised, the caller does it himself.
+
+        Raises:
+            BusyError: it has as many as it does at a time.
+            UnavailableError: it cannot be reached, or not be started.
+            ClosedError: it was closed.
+
+        """
+
+    def poll(self, job_id: str, timeout_ms: int = 0) -> JobStatus:
+        """Say how a job is, and wait so long for news of it. What it came to is told until it is forgotten.
+
+        Raises:
+            UnavailableError: whoever had begun it has vanished, or it is not known here. It may have harmed him: it is
+                to be tried again later, elsewhere.
+
+        """
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job, if it has not ended, and forget it. Nothing is stored by it any more when this returns.
+
+        One that is not known is fine. Raises nothing.
+        """
+
+    def close(self) -> None:
+        """Stop what is under way and take no more jobs. Closing twice is harmless."""
+
+
 class Clock(Protocol):
     def now_ms(self) -> int:
         """Return milliseconds since 1970 UTC by the wall clock."""
@@ -413,7 +479,28 @@ class Randomness(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SstFileInfo:
-    """An SST that was just stored: all that is known of it, its key in the store, and where others can read it."""
+    """An SST that was just stored, as hooks are told of it.
+
+    Attributes:
+        file: all that is known of it: its identifier, rows, size, times, sequences, indexes and so on.
+        key: its name in the store.
+        url: where others can read it; None if they cannot, because it is in memory.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl
+        >>> class Sizes:
+        ...     rows = 0
+        ...     def on_sst_files_written(self, region_id, metadata, files):
+        ...         self.rows += sum(info.file.row_count for info in files)
+        >>> sizes = Sizes()
+        >>> frame = pl.DataFrame({"n": [1, 2, 3]}).with_columns(ts=pl.datetime(2024, 1, pl.col("n")))
+        >>> with mito.open("memory://", hooks=[sizes]) as db:
+        ...     _ = db.write(frame, "cpu", time="ts")
+        ...     _ = db["cpu"].flush()
+        >>> sizes.rows
+        3
+
+    """
 
     file: FileMeta
     key: str
@@ -422,15 +509,37 @@ class SstFileInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionGcInfo:
-    """What a pass of the garbage collector did.
+    """What a pass of the garbage collector did, as hooks are told of it.
 
-    ``removed_files`` were deleted, of ``size_bytes`` together. ``version`` is that of the manifest which forgot them,
-    None if it knew none of them, or is gone itself. ``full_file_listing``: all files that are stored were looked at.
+    Attributes:
+        removed_files: the SSTs that were deleted.
+        size_bytes: how large they were together.
+        version: that of the manifest which forgot them; None if it knew none of them, or is gone itself.
+        begun_ms: when the pass began.
+        is_region_dropped: the region was given up, and these were all its files.
+        full_file_listing: all files that are stored were looked at.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl
+        >>> class Counting:
+        ...     files = 0
+        ...     def on_region_gc(self, region_id, metadata, store, info):
+        ...         self.files += len(info.removed_files)
+        >>> counting = Counting()
+        >>> frame = pl.DataFrame({"n": [1, 2, 3]}).with_columns(ts=pl.datetime(2024, 1, pl.col("n")))
+        >>> with mito.open("memory://", hooks=[counting]) as db:
+        ...     _ = db.write(frame, "cpu", time="ts")
+        ...     _ = db["cpu"].truncate()
+        ...     _ = db["cpu"].vacuum(older_than="0s")
+        >>> counting.files
+        1
+
     """
 
     removed_files: tuple[FileId, ...]
     size_bytes: int
     version: ManifestVersion | None
+    begun_ms: int
     is_region_dropped: bool
     full_file_listing: bool
 
@@ -445,15 +554,20 @@ class RegionHook(Protocol):
     | backfill, replace, undo, restore      | if files were made   | yes                 |
     | create, alter                         | no (no SST)          | yes                 |
     | truncate                              | no (files go)        | yes                 |
+    | files go because they have expired    | no (files go)        | yes                 |
     | an index built in the background      | no (no SST)          | yes                 |
     | a snapshot made or dropped            | no (no SST)          | yes                 |
+    | a write, a delete                     | no (in the log)      | no                  |
     | gc, checkpoint, drop                  | no                   | no                  |
     | what another process did is noticed   | no                   | no                  |
 
     Methods are called on a thread of the engine, while nobody holds the lock of the region's versions, one at a time
-    for each hook, in the order in which things were told. What raises is logged, told by ``health()`` and harms
+    for each hook, in the order in which things were told. Of changes that were made at once by several threads the
+    later one may be told first: ``version`` says which it is. What raises is logged, told by ``health()`` and harms
     nothing. What takes longer than a second is not waited for: the region goes on, and the hook is told the rest when
-    it comes to it. Hooks are given to ``mitoframe.open(hooks=)``, or offered by a package as entry points of the group
+    it comes to it, or never if the store is closed before that.
+
+    Hooks are given to ``mitoframe.open(hooks=)``, or offered by a package as entry points of the group
     ``mitoframe.hooks``.
 
     Example:
@@ -465,7 +579,10 @@ class RegionHook(Protocol):
     """
 
     def on_sst_files_written(self, region_id: RegionId, metadata: RegionMetadata, files: Sequence[SstFileInfo]) -> None:
-        """Come after SSTs are stored, and before the manifest knows them. It may never come to know them."""
+        """Come after SSTs are stored, and before the manifest knows them. It may never come to know them.
+
+        SSTs that only keep superseded versions of rows are not among them: the edit of the flush tells of those.
+        """
         return
 
     def on_manifest_updated(self, region_id: RegionId, actions: Sequence[Edit], version: ManifestVersion) -> None:

@@ -10,15 +10,18 @@ import json
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
+from math import ceil
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.drivers.clock import SystemClock, SystemRandomness
+from mitoframe.drivers.compactor_processes import ProcessCompactor, serve
 from mitoframe.drivers.failures import is_disk_full, unavailable
 from mitoframe.drivers.lock_file import WriterLock, one_at_a_time
 from mitoframe.drivers.log_file import SegmentLog
@@ -33,7 +36,18 @@ from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.opening import roll_forward
-from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, HOOK_LANE, LANES, MERGE_LANE, SCAN_LANE, WRITE_LANE
+from mitoframe.engine.parts import (
+    ASKED_LANE,
+    CHANGE_LANE,
+    COMPACT_LANE,
+    FLUSH_LANE,
+    HOOK_LANE,
+    LANES,
+    MERGE_LANE,
+    SCAN_LANE,
+    WRITE_LANE,
+)
+from mitoframe.jobs.elsewhere import carry_out
 from mitoframe.model.errors import (
     ConfigError,
     CorruptionError,
@@ -58,6 +72,7 @@ from mitoframe.storage.paths import (
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
     from mitoframe.ports import (
+        Compactor,
         LogDamage,
         LogStore,
         MetaStore,
@@ -77,6 +92,8 @@ __all__ = [
     "connect",
     "connect_vfs",
     "is_memory",
+    "merge_for_others",
+    "merging_command",
     "one_at_a_time",
 ]
 
@@ -87,10 +104,14 @@ STORE_FORMAT = 1
 WRITERS_MAX = 4
 CHANGES_MAX = 4
 """A change waits for the writes of its table; this many tables may be changed at a time."""
+COMPACTION_SHARE = 4
+"""How many processors there are for each table that is merged at a time, if the config does not say."""
 HOOKS_MAX = 4
 """So many hooks may be slow at a time without keeping others waiting."""
 CACHE_SHARE = 8
 """What part of the machine's memory may be spent on caches: one in so many."""
+MERGING_PROGRAM = "mitoframe.compactor"
+"""What a process runs that merges files for another."""
 HOOK_GROUP = "mitoframe.hooks"
 """Packages offer hooks under this name."""
 _STORE_ID = re.compile(r"[0-9a-f]{32}")
@@ -158,11 +179,13 @@ def _hook_entries() -> tuple[EntryPoint, ...]:
 
 
 def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connection:
+    _refuse_processes(config, "memory://")
     with ExitStack() as opened:
         meta = SqliteMetaStore(":memory:")
         opened.callback(meta.close)
-        parts = MemoryObjectStore(), MemoryLog(), meta, _scheduler(), config, hooks
+        parts = MemoryObjectStore(), MemoryLog(), meta, _scheduler(config), config, hooks
         return _connection(opened, *parts, pins=MemoryPins())
+        return _connection(opened, MemoryObjectStore(), MemoryLog(), meta, _scheduler(config), config, hooks)
 
 
 def _connection(
@@ -175,6 +198,7 @@ def _connection(
     hooks: Sequence[RegionHook],
     *,
     pins: Pins | None = None,
+    compactor: Compactor | None = None,
     read_only: bool = False,
     after_crash: bool = False,
 ) -> Connection:
@@ -190,6 +214,7 @@ def _connection(
         config=config,
         cache_bytes=_cache_bytes(config),
         hooks=hooks,
+        compactor=compactor,
         read_only=read_only,
         pins=pins,
     )
@@ -209,7 +234,7 @@ def connect_vfs(
     meta: MetaStore | None = None,
 ) -> Connection:
     """Open a store in the folder that a file system is rooted at; ``meta`` is its catalog, if not a file there."""
-    scheduler = scheduler or _scheduler()
+    scheduler = scheduler or _scheduler(config)
     try:
         if mode == "rw":
             return _connect_writer(vfs, config, hooks, scheduler, meta)
@@ -251,7 +276,9 @@ def _connect_writer(
         )
         _tell_damage(log.damage)
         pins = FilePins(vfs, READERS_FOLDER, randomness)
-        return _connection(opened, store, log, meta, scheduler, config, hooks, pins=pins, after_crash=lock.after_crash)
+        compactor = _compactor(opened, vfs, store, config)
+        parts = store, log, meta, scheduler, config, hooks
+        return _connection(opened, *parts, pins=pins, compactor=compactor, after_crash=lock.after_crash)
 
 
 def _connect_reader(
@@ -281,11 +308,54 @@ def _connect_reader(
         return _connection(opened, store, log, meta, scheduler, config, hooks, pins=pins, read_only=True)
 
 
-def _scheduler() -> ThreadScheduler:
+def _compactor(opened: ExitStack, vfs: Vfs, store: LocalObjectStore, config: MitoConfig) -> ProcessCompactor | None:
+    """Return what merges in other processes, if that is wanted. None is started before there is something to merge."""
+    if config.compaction_runner == "local":
+        return None
+    if not os.path.isabs(vfs.root):
+        _refuse_processes(config, vfs.root)
+    # As many as there are threads that may want one, see `_scheduler`.
+    compactor = ProcessCompactor(merging_command(vfs.root), workers_max=2 * _compaction_threads(config))
+
+    def close() -> None:
+        compactor.close()
+        store.needs_sweep |= compactor.left_litter
+
+    opened.callback(close)
+    return compactor
+
+
+def _refuse_processes(config: MitoConfig, root: str) -> None:
+    if config.compaction_runner == "processes":
+        raise ConfigError(
+            f"{root} is in this process only, where no other can merge its files; open a folder, or leave "
+            'compaction_runner at "local".'
+        )
+
+
+def merging_command(root: str) -> tuple[str, ...]:
+    """Return how a process is started that merges files of the store in a folder."""
+    return (sys.executable, "-P", "-m", MERGING_PROGRAM, root)
+
+
+def merge_for_others(root: str) -> None:
+    """Merge files of a store for the process that writes it, until that has ended. See `MERGING_PROGRAM`."""
+    scheduler = ThreadScheduler({MERGE_LANE: max((os.cpu_count() or 1) - 1, 1)})
+    store = LocalObjectStore(OsVfs(root))
+    serve(partial(carry_out, store=store, submit=partial(scheduler.submit, MERGE_LANE)))
+
+
+def _scheduler(config: MitoConfig) -> ThreadScheduler:
     processors = os.cpu_count() or 1
     threads = {CHANGE_LANE: CHANGES_MAX, FLUSH_LANE: 2, WRITE_LANE: min(processors, WRITERS_MAX), SCAN_LANE: processors}
+    threads |= dict.fromkeys((COMPACT_LANE, ASKED_LANE), _compaction_threads(config))
     threads[MERGE_LANE] = max(processors - 1, 1)
-    return ThreadScheduler(dict.fromkeys(LANES, 1) | threads | {HOOK_LANE: HOOKS_MAX})
+    # What a hook does may take for ever: a store is closed all the same.
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | threads | {HOOK_LANE: HOOKS_MAX}, not_awaited=(HOOK_LANE,))
+
+
+def _compaction_threads(config: MitoConfig) -> int:
+    return config.compaction_threads or ceil((os.cpu_count() or 1) / COMPACTION_SHARE)
 
 
 def _cache_bytes(config: MitoConfig) -> int | None:

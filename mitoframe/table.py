@@ -696,7 +696,7 @@ class Table:
 
         Example:
             >>> import mitoframe as mito, polars as pl, datetime as dt
-            >>> with mito.open("memory://") as db:
+            >>> with mito.open("memory://", compaction_mode="manual") as db:
             ...     for day in (1, 1, 2, 2, 9, 9):
             ...         frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, day)] * 2, "host": ["a", "b"]})
             ...         _ = db.write(frame, "cpu", time="ts", tags=["host"])

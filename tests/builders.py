@@ -19,7 +19,7 @@ from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.engine.engine import MitoEngine
-from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, LANES, WRITE_LANE
+from mitoframe.engine.parts import CHANGE_LANE, FLUSH_LANE, HOOK_LANE, LANES, WRITE_LANE
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
 from mitoframe.model.ids import FileId, RegionId, region_id
@@ -150,6 +150,7 @@ def open_engine(
     clock: Any = None,
     seed: int = 0,
     hooks: Sequence[Any] = (),
+    compactor: Any = None,
     read_only: bool = False,
     pins: Any = None,
     **config: Any,
@@ -164,14 +165,16 @@ def open_engine(
         randomness=SeededRandomness(seed),
         config=MitoConfig(**config),
         hooks=hooks,
+        compactor=compactor,
         read_only=read_only,
         pins=pins,
     )
 
 
-def threads() -> ThreadScheduler:
-    """Return lanes as a store has them."""
-    return ThreadScheduler(dict.fromkeys(LANES, 1) | dict.fromkeys((CHANGE_LANE, FLUSH_LANE, WRITE_LANE), 2))
+def threads(**more: int) -> ThreadScheduler:
+    """Return lanes as a store has them; ``more`` says how many threads some have."""
+    several = dict.fromkeys((CHANGE_LANE, FLUSH_LANE, WRITE_LANE), 2)
+    return ThreadScheduler(dict.fromkeys(LANES, 1) | several | more, not_awaited=(HOOK_LANE,))
 
 
 def create(engine: MitoEngine, metadata: RegionMetadata, **options: Any) -> None:

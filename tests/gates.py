@@ -6,11 +6,13 @@ import ctypes
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.failpoints import watching
 
 PATIENCE_SECONDS = 10
 
@@ -35,6 +37,23 @@ class Gate:
 
     def reached(self) -> None:
         assert self._waiting.acquire(timeout=PATIENCE_SECONDS), "nobody came to the gate"
+
+
+@contextmanager
+def merges_wait() -> Iterator[Gate]:
+    """Let every merge wait when its outputs are stored and nothing is committed."""
+    gate = Gate()
+    gate.close()
+
+    def wait(name: str) -> None:
+        if name == "compact.sst_stored":
+            gate.wait()
+
+    with watching(wait):
+        try:
+            yield gate
+        finally:
+            gate.open()
 
 
 class GatedStore(MemoryObjectStore):
@@ -102,9 +121,9 @@ class Task(threading.Thread):
         return self._result
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool], *, patience_seconds: float = PATIENCE_SECONDS) -> None:
     """Return when the condition holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.001)

@@ -22,12 +22,12 @@ NAMES = [
     "CreateRequest", "DamageWarning", "Database", "DeleteRequest", "DeleteResult", "DiskFullError", "DropRequest",
     "ExpireResult", "FencedError", "FlushRequest", "FlushResult", "IndexResult", "InvalidInputError",
     "LimitExceededError", "MitoConfig", "MitoEngine", "MitoError", "OpenRequest", "PoisonedError", "PutRequest",
-    "ReadOnlyError",
-    "RegionHook", "RegionOptions", "RepeatedWriteWarning", "ReplaceRequest", "ReplaceResult", "RestoreResult", "Scan",
-    "ScanRequest", "SchemaMismatchError", "SnapshotExpiredError", "SnapshotResult", "StoreLockedError",
-    "SyncRegionRequest", "Table", "TableExistsError", "TableNotFoundError", "TruncateRequest", "TruncateResult",
-    "UnavailableError", "UndoRequest", "UndoResult", "UnknownOutcomeError", "VacuumRequest", "VacuumResult",
-    "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "write",
+    "ReadOnlyError", "RegionGcInfo", "RegionHook", "RegionOptions", "RepeatedWriteWarning", "ReplaceRequest",
+    "ReplaceResult", "RestoreResult", "Scan", "ScanRequest", "SchemaMismatchError", "SnapshotExpiredError",
+    "SnapshotResult", "SstFileInfo", "StoreLockedError", "SyncRegionRequest", "Table", "TableExistsError",
+    "TableNotFoundError", "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest", "UndoResult",
+    "UnknownOutcomeError", "VacuumRequest", "VacuumResult", "WhyResult", "WriteExplanation", "WriteResult", "open",
+    "scan", "write",
 ]  # fmt: skip
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 WITHOUT_EXAMPLE = {"MitoEngine", "RegionHook", "RegionOptions", *(name for name in NAMES if name.endswith("Request"))}

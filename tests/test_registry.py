@@ -10,11 +10,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from gates import Gate
 
 import mitoframe as mito
+from mitoframe import registry
 from mitoframe.drivers.clock import ManualClock
 from mitoframe.drivers.lock_file import WriterLock
 from mitoframe.drivers.vfs_os import OsVfs
+from mitoframe.engine.parts import ASKED_LANE, COMPACT_LANE
+from mitoframe.model.options import MitoConfig
 from mitoframe.ports import Vfs
 from mitoframe.registry import canonical_url, connect_vfs
 from mitoframe.testing.vfs_faults import ErrorVfs, FailAt
@@ -157,3 +161,21 @@ def _target(link: Path) -> str:
         return os.readlink(link)
     except FileNotFoundError:  # The folder was being listed through it.
         return ""
+
+
+@pytest.mark.parametrize("lane", [COMPACT_LANE, ASKED_LANE])
+@pytest.mark.parametrize(("setting", "expected"), [(3, 3), (None, -(-(os.cpu_count() or 1) // 4))])
+def test_as_many_tables_are_merged_at_a_time_as_the_config_says(lane: str, setting: int | None, expected: int) -> None:
+    scheduler, gate = registry._scheduler(MitoConfig(compaction_threads=setting)), Gate()
+    gate.close()
+
+    jobs = [scheduler.submit(lane, gate.wait) for _ in range(expected + 1)]
+    for _ in range(expected):
+        gate.reached()
+
+    [health] = [health for health in scheduler.health() if health.lane == lane]
+    assert (health.running, health.waiting) == (expected, 1)
+    gate.open()
+    for job in jobs:
+        job.result()
+    scheduler.close()

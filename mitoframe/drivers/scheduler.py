@@ -9,6 +9,9 @@ a few steps at a time and never while a job or a Future's callback runs.
 **A thread that dies** of anything but a job's exception breaks its lane: the job it ran and all that wait fail with
 `PoisonedError`, as does the next `submit`. A job that runs in another thread of that lane goes on and tells the truth.
 
+**Lanes that are not awaited** run jobs that may never end, such as other people's code. Nothing here waits for one that
+runs, and when the scheduler is closed those that have not begun are cancelled.
+
 **At exit** Python waits for jobs already submitted; a job submitted after that runs inside `submit`. So does one for
 which the system has no thread. A scheduler that nobody holds any more ends its threads once they have done their jobs.
 
@@ -22,7 +25,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -105,12 +108,19 @@ class InlineScheduler:
 
 
 class ThreadScheduler:
-    """Runs each lane in threads of its own, made as its first jobs come."""
+    """Runs each lane in threads of its own, made as its first jobs come.
 
-    def __init__(self, workers_per_lane: Mapping[str, int]) -> None:
+    Args:
+        workers_per_lane: how many threads each lane has at most.
+        not_awaited: the lanes whose jobs may never end; see the module.
+
+    """
+
+    def __init__(self, workers_per_lane: Mapping[str, int], not_awaited: Collection[str] = ()) -> None:
         assert all(workers > 0 for workers in workers_per_lane.values())
+        assert all(lane in workers_per_lane for lane in not_awaited), "there is no such lane"
         # The threads hold the crew and not this object, so that it can be forgotten while they wait for work.
-        self._crew = _Crew(workers_per_lane)
+        self._crew = _Crew(workers_per_lane, not_awaited)
         finalize(self, self._crew.dismiss).atexit = False
 
     def submit(self, lane: str, job: Callable[[], Result]) -> Future[Result]:
@@ -128,7 +138,10 @@ class ThreadScheduler:
         return self._crew.health()
 
     def drain(self) -> None:
-        """Return when every job has ended, also those that jobs submitted. Requires: not called by a job."""
+        """Return when every job has ended, also those that jobs submitted, but for lanes that are not awaited.
+
+        Requires: not called by a job.
+        """
         self._crew.drain()
 
     def close(self) -> None:
@@ -171,6 +184,7 @@ class _Lane:
 
     name: str
     threads_max: int
+    is_awaited: bool = True
     wakes: SimpleQueue[None] = field(default_factory=SimpleQueue)
     waiting: deque[_Job] = field(default_factory=deque)
     running: dict[Thread, _Job] = field(default_factory=dict)
@@ -241,8 +255,10 @@ class _Crew:
     outside (Ctrl-C, a thread told to stop) cannot then come between taking it and the block that gives it back.
     """
 
-    def __init__(self, workers_per_lane: Mapping[str, int]) -> None:
-        self._lanes = {name: _Lane(name, workers) for name, workers in workers_per_lane.items()}
+    def __init__(self, workers_per_lane: Mapping[str, int], not_awaited: Collection[str]) -> None:
+        self._lanes = {
+            name: _Lane(name, workers, is_awaited=name not in not_awaited) for name, workers in workers_per_lane.items()
+        }
         self._lock = Lock()
         self._idle = Condition(self._lock)
         self._closed = False
@@ -298,6 +314,9 @@ class _Crew:
                 lane.repeats.clear()
             self._idle.wait_for(self._is_idle_locked)
             self._closed = True
+            left = [job for lane in self._lanes.values() if not lane.is_awaited for job in lane.waiting]
+        for job in left:
+            job.future.cancel()
         self.dismiss()
         self.join()
 
@@ -310,7 +329,12 @@ class _Crew:
 
     def join(self) -> None:
         with self._lock:
-            threads = [thread for lane in self._lanes.values() for thread in lane.threads]
+            threads = [
+                thread
+                for lane in self._lanes.values()
+                for thread in lane.threads
+                if lane.is_awaited or thread not in lane.running
+            ]
         for thread in threads:
             thread.join()
 
@@ -467,7 +491,7 @@ class _Crew:
             job.future.cancel()
 
     def _is_idle_locked(self) -> bool:
-        return all(lane.is_idle() for lane in self._lanes.values())
+        return all(lane.is_idle() for lane in self._lanes.values() if lane.is_awaited)
 
     def _tell_if_idle_locked(self) -> None:
         if self._is_idle_locked():

@@ -222,7 +222,9 @@ class Background:
     def _flush_and_compact(self, region: Region, reason: str) -> FlushResult:
         with self._remembering(region, "flush"):
             result = self.flush(region, reason)
-        self.compact_if_due(region)
+        # The flush stands, whatever becomes of what is to follow it.
+        with suppress(Exception), self._remembering(region, "compaction planning"):
+            self.compact_if_due(region)
         self.index_if_due(region, Urgency.FLUSHED)
         return result
 
@@ -404,7 +406,7 @@ class Background:
 
     def vacuum(self, region: Region, grace: Grace, *, dry_run: bool = False) -> VacuumResult:
         """Delete the files that nobody needs and whose grace period is over, or only say which."""
-        lanes = self._lanes_of(region)
+        lanes, begun_ms = self._lanes_of(region), self._parts.clock.now_ms()
         # Asked in this order: a file is in a version before its draft is closed.
         stored = self._parts.store.list(sst_folder(region.region_id))
         being_written = frozenset(file_id for draft in tuple(lanes.drafts) for file_id in tuple(draft.file_ids))
@@ -427,16 +429,17 @@ class Background:
             for file_id in deleted:
                 self._parts.reader.forget(file_id)
                 self._parts.indexes.forget(file_id)
-        self._indexing.vacuum(region, grace.known_ms)
         result = _vacuumed(found, dry_run=False)
         info = RegionGcInfo(
             removed_files=deleted,
             size_bytes=result.size_bytes,
             version=version,
+            begun_ms=begun_ms,
             is_region_dropped=False,
             full_file_listing=True,
         )
         self._parts.hooks.region_gc(region.region_id, region.metadata, self._parts.store, info)
+        self._indexing.vacuum(region, grace.known_ms)
         return result
 
     def _survey(

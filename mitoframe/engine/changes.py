@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Many
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mitoframe.engine.errand import done
 from mitoframe.engine.parts import CHANGE_LANE
@@ -18,7 +18,7 @@ from mitoframe.jobs.backfill import Backfill
 from mitoframe.jobs.rewrite import RowsGoing, RowsInTime, RowsOfWrite, rewrite_files
 from mitoframe.jobs.undo import compensation, files_of_nothing_else
 from mitoframe.model.edit import FileEdit, WriteKey, undo_key, undone
-from mitoframe.model.errors import SnapshotExpiredError
+from mitoframe.model.errors import ConflictError, SnapshotExpiredError
 from mitoframe.model.ids import Sequence
 from mitoframe.model.request import Written
 from mitoframe.storage.compat import fit_batch
@@ -28,12 +28,24 @@ if TYPE_CHECKING:
     from mitoframe.engine.lifecycle import Regions
     from mitoframe.engine.parts import Parts
     from mitoframe.model.batch import Batch
+    from mitoframe.model.edit import RegionState
     from mitoframe.model.file import FileMeta
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
     from mitoframe.region.region import Region
 
 Result = TypeVar("Result")
+
+PLANS_MAX = 10
+"""How often an exchange is planned anew because others committed something meanwhile."""
+
+
+class Exchange(NamedTuple):
+    """Files that were stored, the edit that lists them, and how many rows go with it."""
+
+    written: tuple[FileMeta, ...]
+    edit: FileEdit
+    row_count: int = 0
 
 
 class Changes:
@@ -187,8 +199,9 @@ class Changes:
         ``noted`` says which write they were of. If that is not said, what there was before cannot be told any more, and
         no earlier write is remembered.
         """
-        with region.editing():  # No compaction may exchange the files between the plan and the commit.
-            state = region.state
+        config = self._parts.config
+
+        def plan(state: RegionState) -> Exchange | None:
             gone = rewrite_files(
                 state.metadata,
                 state.files.values(),
@@ -196,27 +209,64 @@ class Changes:
                 store=self._parts.store,
                 reader=self._parts.reader,
                 new_file_id=draft.new_file_id,
-                row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
+                row_group_rows=state.options.row_group_rows or config.row_group_rows,
                 now_ms=self._parts.clock.now_ms(),
             )
             if not gone.removed and not files:
-                return 0
-            self._parts.hooks.sst_files_written(state.metadata, (*gone.added, *files))
-            reached("rewrite.stored")
+                return None
             base = region.control.current().visible
-            draft.commit(
-                FileEdit(
-                    added=(*gone.added, *(file.at_sequence(base) for file in files)),
-                    removed=tuple(file.file_id for file in gone.removed),
-                    committed_sequence=Sequence(base + row_count),
-                    lost_history=None if noted else base,
-                    forget_writes=not noted,
-                    write_keys=noted,
-                    at_ms=self._parts.clock.now_ms(),
-                    reason=reason,
-                )
+            edit = FileEdit(
+                added=(*gone.added, *(file.at_sequence(base) for file in files)),
+                removed=tuple(file.file_id for file in gone.removed),
+                committed_sequence=Sequence(base + row_count),
+                lost_history=None if noted else base,
+                forget_writes=not noted,
+                write_keys=noted,
+                at_ms=self._parts.clock.now_ms(),
+                reason=reason,
             )
-            return gone.row_count
+            return Exchange(written=(*gone.added, *files), edit=edit, row_count=gone.row_count)
+
+        exchanged = self.exchange(region, draft, plan)
+        return 0 if exchanged is None else exchanged[1].row_count
+
+    def exchange(
+        self, region: Region, draft: Draft, plan: Callable[[RegionState], Exchange | None]
+    ) -> tuple[RegionState, Exchange] | None:
+        """Exchange files for others; return what it was before, and what was done.
+
+        Hooks are told of the files between plan and commit, while other changes are not held up. If something was
+        committed meanwhile, it is planned anew. Requires: nobody writes to the region meanwhile.
+
+        Args:
+            region: whose files.
+            draft: names those that ``plan`` stores.
+            plan: stores files and returns what is to be done, None if nothing is.
+
+        Raises:
+            ConflictError: something was committed again and again. Nothing was changed.
+
+        """
+        for attempt in range(PLANS_MAX):
+            with region.editing():  # No compaction may exchange the files while they are read.
+                state = region.state
+                planned = plan(state)
+            if planned is None:
+                return None
+            self._parts.hooks.sst_files_written(state.metadata, planned.written)
+            reached("rewrite.stored")
+            with region.editing():
+                is_current = region.state.version == state.version
+                if is_current:
+                    draft.commit(planned.edit)
+            if is_current:
+                if attempt:
+                    draft.close(discard=True)  # What was stored in vain goes.
+                return state, planned
+        raise ConflictError(
+            f"other files of the table came or went {PLANS_MAX} times while some were to be exchanged; nothing was "
+            "changed. Try again."
+        )
 
     # --- look, then write -------------------------------------------------------------------------------------------
 

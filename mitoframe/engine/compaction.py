@@ -1,19 +1,26 @@
 """Compactions of regions: who asks, what runs, and what becomes of requests that come meanwhile.
 
-A region has one *cycle* at a time, on the compact lane: it lets go what has expired, asks the picker
+A region has one *cycle* at a time: it lets go what has expired, asks the picker
 (`jobs.twcs.plan_compaction`), merges task by task, each with a commit of its own, and asks again until there is nothing
 more to do.
 
     something may be due, and a cycle runs       it looks once more before it ends, or another follows it
+    somebody asks, and an automatic one waits    the request goes first, and the automatic cycle follows it
     somebody asks, and an automatic cycle runs   the request waits in the one place there is; a newer one takes it
     somebody asks, and what was asked for runs   refused (`BusyError`)
     the table is truncated, dropped or closed    the merge under way stops at its next step, and waiting requests too
+
+Regions are merged side by side, as many as there are threads. What somebody asked for has threads of its own, so that
+it never waits for what is merged unasked, and what is due never waits for people.
 
 A plan may be out of date when its turn comes: a task is checked against the files there are before it is merged, and
 once more when its edit is committed (`is_current`). One that does not hold any more is dropped, and the picker asked
 anew. Whatever goes wrong before the commit, the inputs are as they were, and what was written is deleted. A file that
 turns out to be damaged is left alone from then on, told of, and others are merged without it. A merge that would take
 more memory than there may be is skipped.
+
+Where there is a `Compactor`, merges are carried out elsewhere (engine/elsewhere.py), and planned, checked and committed
+here, as ever.
 """
 
 from __future__ import annotations
@@ -25,13 +32,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
 from mitoframe.engine.allowance import Allowance
+from mitoframe.engine.elsewhere import RefusedError, have_done
 from mitoframe.engine.errand import Errand
-from mitoframe.engine.parts import COMPACT_LANE, MERGE_LANE
+from mitoframe.engine.parts import ASKED_LANE, COMPACT_LANE, MERGE_LANE
 from mitoframe.jobs.compact import compact_task
+from mitoframe.jobs.elsewhere import sending_of
 from mitoframe.jobs.tasks import CompactionScope, CompactionTask
 from mitoframe.jobs.twcs import is_current, plan_compaction
 from mitoframe.jobs.windows import window_ms
@@ -49,8 +58,10 @@ if TYPE_CHECKING:
     from mitoframe.engine.parts import Parts
     from mitoframe.engine.retention import Retention
     from mitoframe.jobs.tasks import CompactionPlan
+    from mitoframe.model.edit import RegionState
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import FileId
+    from mitoframe.ports import Compactor
     from mitoframe.region.region import Region
     from mitoframe.storage.memtable import RangeStats
 
@@ -64,6 +75,8 @@ HELPERS_MAX = (os.cpu_count() or 1) - 1
 CONFLICTS_MAX = 10
 """How many tasks in a row may turn out to be out of date; each time, somebody else has changed the region."""
 
+_Merge: TypeAlias = "Callable[[_Merging, RegionState, Draft], tuple[FileMeta, ...]]"
+"""Makes the outputs of a task; what it names in the draft is deleted if it raises."""
 Drafting = Callable[["Region"], "AbstractContextManager[Draft]"]
 Remembering = Callable[["Region", str], "AbstractContextManager[None]"]
 
@@ -81,6 +94,24 @@ class _Cycle:
     @property
     def is_automatic(self) -> bool:
         return self.request is AUTOMATIC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Merging:
+    """One task of a cycle, before which ``rows`` have been merged."""
+
+    region: Region
+    task: CompactionTask
+    cycle: _Cycle
+    now_ms: int
+    rows: int
+
+    @property
+    def helpers_max(self) -> int:
+        return 0 if self.cycle.is_automatic else HELPERS_MAX
+
+    def tell(self, row_count: int) -> None:
+        self.cycle.told(self.rows + row_count)
 
 
 @dataclass(slots=True, eq=False)
@@ -213,21 +244,30 @@ class Compactions:
         """
         asked = _Cycle(errand=Errand(), request=request, told=told)
         desk = self._desk_of(region)
+        replaced: _Cycle | None = None
         with self._lock:
             running = _alive(desk.cycle)
-            if running is None:
+            is_next = running is None or self._overtake_locked(desk, running)
+            if is_next:
                 desk.cycle = asked
-                replaced = None
-            elif running.is_automatic:
+            elif running is not None and running.is_automatic:
                 desk.waiting, replaced = asked, desk.waiting
                 asked.errand.carrier = running.errand.carrier
             else:
                 raise BusyError("a compaction of this table that was asked for is under way; wait until it has ended.")
         if replaced is not None:
             _give_up(replaced, "a newer request took the place of this one before it began")
-        if running is None:
+        if is_next:
             self._hand_over(region, asked)
         return asked.errand
+
+    def _overtake_locked(self, desk: _Desk, running: _Cycle) -> bool:
+        """Have an automatic cycle that waits for a thread give way, and follow later; tell whether it does."""
+        if not running.is_automatic or not running.errand.begin():
+            return False
+        running.errand.succeed(CompactResult())
+        desk.is_triggered = True
+        return True
 
     def start_if_due(self, region: Region) -> Errand[CompactResult] | None:
         """Start what is due, or have the cycle under way look once more; return what is under way now."""
@@ -271,8 +311,9 @@ class Compactions:
     # --- cycles -----------------------------------------------------------------------------------------
 
     def _hand_over(self, region: Region, cycle: _Cycle) -> None:
+        lane = COMPACT_LANE if cycle.is_automatic else ASKED_LANE
         try:
-            cycle.errand.hand_to(self._parts.scheduler, COMPACT_LANE, partial(self._run, region, cycle))
+            cycle.errand.hand_to(self._parts.scheduler, lane, partial(self._run, region, cycle))
         except BaseException:
             desk = self._desk_of(region)
             with self._lock:
@@ -365,29 +406,26 @@ class Compactions:
         """
         region.check_writable()
         self._check(region, task, cycle)
+        merging = _Merging(region=region, task=task, cycle=cycle, now_ms=self._parts.clock.now_ms(), rows=merged_rows)
+        if self._parts.compactor is not None:
+            try:
+                return self._commit_merge(merging, partial(self._merge_elsewhere, self._parts.compactor))
+            except RefusedError as error:
+                _log.warning("merged here and not elsewhere region=%d reason=%s", region.region_id, error)
+            region.check_writable()
+            self._check(region, task, cycle)  # Perhaps it was refused because its files went.
+        return self._commit_merge(merging, self._merge_here)
+
+    def _commit_merge(self, merging: _Merging, merge: _Merge) -> tuple[FileMeta, ...]:
+        region, task, cycle = merging.region, merging.task, merging.cycle
         state = region.state
-        now_ms = self._parts.clock.now_ms()
         with self._drafting(region) as draft:
-            added = compact_task(
-                state.metadata,
-                task,
-                dedup=state.options.dedup,
-                store=self._parts.store,
-                reader=self._parts.reader,
-                new_file_id=draft.new_file_id,
-                row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
-                now_ms=now_ms,
-                is_over=partial(self._is_over, region, cycle),
-                on_progress=lambda row_count: cycle.told(merged_rows + row_count),
-                submit=partial(self._parts.scheduler.submit, MERGE_LANE),
-                helpers_max=0 if cycle.is_automatic else HELPERS_MAX,
-                reserve=lambda size_bytes: self._allowance.lend(size_bytes, partial(self._is_over, region, cycle)),
-            )
+            added = merge(merging, state, draft)
             edit = FileEdit(
                 added=added,
                 removed=tuple(file.file_id for file in task.inputs),
                 compaction_window_ms=window_ms(state),
-                at_ms=now_ms,
+                at_ms=merging.now_ms,
                 reason=cycle.request.reason,
             )
             with self._indexing.with_files(region, edit) as indexed:
@@ -397,6 +435,42 @@ class Compactions:
                     self._check(region, task, cycle)
                     draft.commit(indexed)
         return added
+
+    def _merge_here(self, merging: _Merging, state: RegionState, draft: Draft) -> tuple[FileMeta, ...]:
+        is_over = partial(self._is_over, merging.region, merging.cycle)
+        return compact_task(
+            state.metadata,
+            merging.task,
+            dedup=state.options.dedup,
+            store=self._parts.store,
+            reader=self._parts.reader,
+            new_file_id=draft.new_file_id,
+            row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
+            now_ms=merging.now_ms,
+            is_over=is_over,
+            on_progress=merging.tell,
+            submit=partial(self._parts.scheduler.submit, MERGE_LANE),
+            helpers_max=merging.helpers_max,
+            reserve=lambda size_bytes: self._allowance.lend(size_bytes, is_over),
+        )
+
+    def _merge_elsewhere(
+        self, compactor: Compactor, merging: _Merging, state: RegionState, draft: Draft
+    ) -> tuple[FileMeta, ...]:
+        is_over = partial(self._is_over, merging.region, merging.cycle)
+        sending = sending_of(
+            state.metadata,
+            merging.task,
+            dedup=state.options.dedup,
+            reader=self._parts.reader,
+            job_id=self._parts.randomness.hex128(),
+            new_file_id=draft.new_file_id,
+            row_group_rows=state.options.row_group_rows or self._parts.config.row_group_rows,
+            now_ms=merging.now_ms,
+            helpers_max=merging.helpers_max,
+        )
+        with self._allowance.lend(sending.memory_bytes, is_over):
+            return have_done(compactor, sending.job, self._parts.store, is_over=is_over, on_progress=merging.tell)
 
     def _check(self, region: Region, task: CompactionTask, cycle: _Cycle) -> None:
         """Refuse to go on with what was cancelled, or was planned on other files."""

@@ -89,7 +89,17 @@ if TYPE_CHECKING:
     from mitoframe.model.past import Moment, NamedSnapshot
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
-    from mitoframe.ports import Clock, LaneHealth, LogStore, ObjectStore, Pins, Randomness, RegionHook, Scheduler
+    from mitoframe.ports import (
+        Clock,
+        Compactor,
+        LaneHealth,
+        LogStore,
+        ObjectStore,
+        Pins,
+        Randomness,
+        RegionHook,
+        Scheduler,
+    )
     from mitoframe.region.control import Snapshot
     from mitoframe.region.region import Region
     from mitoframe.region.version import Version
@@ -111,6 +121,7 @@ class MitoEngine:
         config: values that tune it.
         cache_bytes: how much memory caches may take; None for what the config says, else 512 MiB.
         hooks: told of every flush, compaction and edit; see `RegionHook`.
+        compactor: merges files elsewhere; None has them merged here. Whoever made it closes it, after this.
         read_only: another process writes; nothing is written here.
         pins: how processes that read tell the one that writes what they need; None if no other process can read.
 
@@ -127,6 +138,7 @@ class MitoEngine:
         config: MitoConfig | None = None,
         cache_bytes: int | None = None,
         hooks: Many[RegionHook] = (),
+        compactor: Compactor | None = None,
         read_only: bool = False,
         pins: Pins | None = None,
     ) -> None:
@@ -144,7 +156,7 @@ class MitoEngine:
             distance=self.config.checkpoint_distance,
             entries_max=self.config.journal_entries_max,
         )
-        patience = Patience(scheduler)
+        self._patience = Patience(scheduler)
         self._parts = Parts(
             store=object_store,
             reader=self.reader,
@@ -157,10 +169,11 @@ class MitoEngine:
             hooks=Hooks(
                 hooks if read_only else (self._journal, *hooks),
                 # The journal is ours, and quick: who asks for a flush finds it there when that is done.
-                lambda hook, tell: (run_here if hook is self._journal else patience.run)(hook, tell),
+                lambda hook, tell: (run_here if hook is self._journal else self._patience.run)(hook, tell),
                 object_store.url,
             ),
             pins=pins or Alone(),
+            compactor=compactor,
         )
         self.reading = Reading(self._parts)
         self._sync = make_sync_policy(self.config)
@@ -667,7 +680,7 @@ class MitoEngine:
     # --- the end ----------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Return when all background work has ended."""
+        """Return when all background work has ended. Hooks that are slow are not waited for."""
         self._parts.scheduler.drain()
 
     def close(self, *, flush: bool | None = None) -> None:
@@ -682,8 +695,10 @@ class MitoEngine:
                 self._background.stop_indexing()
                 self.reading.stop_warming()
                 scheduler.drain()
-                if not self.read_only:
-                    self._let_go(self.config.flush_on_close if flush is None else flush)
+                try:
+                    self._let_go(not self.read_only and (self.config.flush_on_close if flush is None else flush))
+                finally:
+                    self._patience.close()
             finally:
                 scheduler.close()
                 try:

@@ -84,7 +84,10 @@ class Journal(RegionHook):
     # --- what happens -----------------------------------------------------------------------------------
 
     def on_manifest_updated(self, region_id: RegionId, actions: Sequence[Edit], version: ManifestVersion) -> None:
-        entry = entry_of_actions(version, actions, self._state_of(region_id), self._clock.now_ms())
+        state = self._state_of(region_id)
+        if state is None:
+            return  # It was let go meanwhile: the manifest tells of it.
+        entry = entry_of_actions(version, actions, state, self._clock.now_ms())
         self._note(region_id, self._book(region_id), entry)
 
     def on_region_gc(
@@ -116,14 +119,15 @@ class Journal(RegionHook):
             return self._books.setdefault(region_id, _Book())
 
     def _note(self, region_id: RegionId, book: _Book, entry: JournalEntry) -> None:
+        with book.lock:  # First of all: what a gc did is told by nothing else.
+            book.unstored.append(entry)
+            del book.unstored[:-UNSTORED_MAX]
         if book.parts is None:
             listed = list_parts(self._store, region_id)
             with book.lock:
                 book.parts = book.parts or listed
         with book.lock:
             through = book.parts.through if book.parts is not None else BEFORE_ALL
-            book.unstored.append(entry)
-            del book.unstored[:-UNSTORED_MAX]
             newest = max((known.version for known in book.unstored if not known.is_aside), default=through)
         if newest - through >= self._due:
             self._store_part(region_id, book)

@@ -7,6 +7,7 @@ the marker under ``dropped/``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,7 +20,14 @@ from mitoframe.jobs.gc import delete_files
 from mitoframe.jobs.index import delete_indexes
 from mitoframe.model.alter import alter
 from mitoframe.model.edit import Change, FileEdit
-from mitoframe.model.errors import ConfigError, DiskFullError, InvalidInputError, TableNotFoundError, unknown_name
+from mitoframe.model.errors import (
+    ConfigError,
+    DiskFullError,
+    InvalidInputError,
+    TableNotFoundError,
+    UnavailableError,
+    unknown_name,
+)
 from mitoframe.model.ids import FIRST_VERSION
 from mitoframe.model.options import RegionOptions
 from mitoframe.ports import RegionGcInfo
@@ -50,6 +58,7 @@ if TYPE_CHECKING:
     from mitoframe.region.control import LivingVersions
     from mitoframe.region.region import Region
 
+_log = logging.getLogger("mitoframe")
 _OPTIONS = tuple(RegionOptions.__dataclass_fields__)
 
 
@@ -336,7 +345,10 @@ class Regions:
                 self._open.pop(region_id, None)
                 self._living[region_id] = region.control.living
         self._background.start_discarding(region)
-        self._parts.wal.obsolete(region_id, region.control.current().last_entry_id)
+        try:
+            self._parts.wal.obsolete(region_id, region.control.current().last_entry_id)
+        except UnavailableError as error:  # The drop stands, and the next process has them forgotten.
+            _log.warning("log not trimmed region=%d error=%r", region_id, error)
         self._parts.hooks.region_dropped(region_id)
 
     def _mark_dropped(self, region: Region) -> None:
@@ -366,7 +378,7 @@ class Regions:
         return count
 
     def _purge(self, region_id: RegionId, marker: str) -> int:
-        store = self._parts.store
+        store, begun_ms = self._parts.store, self._parts.clock.now_ms()
         ssts = store.list(sst_folder(region_id))
         removed = delete_files(store, region_id, ssts)
         delete_indexes(store, region_id, store.list(index_folder(region_id)))
@@ -384,6 +396,7 @@ class Regions:
             removed_files=removed,
             size_bytes=sum(item.size_bytes for item in ssts),
             version=None,
+            begun_ms=begun_ms,
             is_region_dropped=True,
             full_file_listing=True,
         )

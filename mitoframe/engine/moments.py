@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mitoframe.engine.changes import Exchange
 from mitoframe.engine.errand import done
 from mitoframe.engine.parts import CHANGE_LANE
-from mitoframe.failpoints import reached
 from mitoframe.jobs.restore import restore_files
 from mitoframe.model.edit import FileEdit, SnapshotEdit
 from mitoframe.model.errors import InvalidInputError, LimitExceededError, unknown_name
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mitoframe.engine.changes import Changes
     from mitoframe.engine.lifecycle import Regions
     from mitoframe.engine.parts import Parts
+    from mitoframe.model.edit import RegionState
     from mitoframe.model.ids import ManifestVersion
     from mitoframe.model.past import Moment, NamedSnapshot
     from mitoframe.region.region import Region
@@ -106,8 +107,8 @@ class Moments:
 
     def _restore(self, region: Region, draft: Draft, moment: Moment) -> tuple[ManifestVersion, bool]:
         self._regions.flush_now(region, "restore")
-        with region.editing():  # No compaction or deletion may come between the plan and the commit.
-            state = region.state
+
+        def plan(state: RegionState) -> Exchange | None:
             self._check_restorable(region, moment)
             now_ms = self._parts.clock.now_ms()
             found = restore_files(
@@ -120,20 +121,19 @@ class Moments:
                 now_ms=now_ms,
             )
             if not (found.removed or found.added or found.written):
-                return state.version, False
-            self._parts.hooks.sst_files_written(state.metadata, found.written)
-            reached("rewrite.stored")
-            draft.commit(
-                FileEdit(
-                    added=(*found.added, *found.written),
-                    removed=found.removed,
-                    lost_history=region.control.current().visible,
-                    forget_writes=True,
-                    at_ms=now_ms,
-                    reason="restore",
-                )
+                return None
+            edit = FileEdit(
+                added=(*found.added, *found.written),
+                removed=found.removed,
+                lost_history=region.control.current().visible,
+                forget_writes=True,
+                at_ms=now_ms,
+                reason="restore",
             )
-            return state.version, True
+            return Exchange(written=found.written, edit=edit)
+
+        exchanged = self._changes.exchange(region, draft, plan)
+        return (region.state.version, False) if exchanged is None else (exchanged[0].version, True)
 
     def _check_restorable(self, region: Region, moment: Moment) -> None:
         state = region.state

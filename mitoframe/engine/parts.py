@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
-    from mitoframe.ports import Clock, ObjectStore, Pins, Randomness, Scheduler
+    from mitoframe.ports import Clock, Compactor, ObjectStore, Pins, Randomness, Scheduler
     from mitoframe.region.hooks import Hooks
     from mitoframe.storage.index_reader import IndexReader
     from mitoframe.storage.sst_reader import SstReader
@@ -18,6 +18,7 @@ CHANGE_LANE = "change"
 FLUSH_LANE = "flush"
 WRITE_LANE = "write"
 COMPACT_LANE = "compact"
+ASKED_LANE = "asked"
 MERGE_LANE = "merge"
 INDEX_LANE = "index"
 SCAN_LANE = "scan"
@@ -30,6 +31,7 @@ LANES = (
     FLUSH_LANE,
     WRITE_LANE,
     COMPACT_LANE,
+    ASKED_LANE,
     MERGE_LANE,
     INDEX_LANE,
     SCAN_LANE,
@@ -43,8 +45,9 @@ commit    the log and the memtables: every acknowledged row goes through here
 change    alter, truncate, replace, undo, drop: they wait for writes, and writes for them
 flush     frozen memtables, one region after the other, in the order they were frozen
 write     the SSTs of flushes and backfills, side by side
-compact   merging SSTs, one region after the other
-merge     helping with a merge that somebody waits for
+compact   merging SSTs that are due, as many regions at a time as there are threads
+asked     merging SSTs that somebody asked for: it waits for nothing that is merged unasked
+merge     helping with a merge that somebody asked for
 index     building indexes
 scan      reading and merging what scans ask for
 tidy      sorting and merging inside memtables
@@ -65,3 +68,4 @@ class Parts:
     config: MitoConfig
     hooks: Hooks
     pins: Pins
+    compactor: Compactor | None = None

@@ -4,7 +4,8 @@ Each hook has a line of what it is still to be told, so that it is told one thin
 keep others waiting as long as the lane has threads. Whoever tells it something waits until that has been done, so that
 a quick hook sees a flush end before the one who asked for it does. A hook that takes too long is *behind*: from then on
 nobody waits for it, until it has come to the end of its line. A line has an end, too: a hook that never returns is told
-no more, and that is logged.
+no more, and that is logged. When the store is closed, all hooks together are waited for once more, as long as for one
+thing; what they have not been told by then they are never told.
 
 A hook may ask the engine for something. If that tells the same hook something else, it is told after it has returned.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, get_ident
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from mitoframe.engine.parts import HOOK_LANE
@@ -75,6 +77,26 @@ class Patience:
             line.is_behind = True
             _log.warning("hook is slow and not waited for any more hook=%r waiting=%d", hook, len(line.waiting) + 1)
 
+    def close(self) -> None:
+        """Return when every hook has been told everything, or soon. Requires: nothing more will be told."""
+        deadline = monotonic() + self._patience_seconds
+        for line in tuple(self._lines.values()):
+            self._close(line, deadline)
+
+    def _close(self, line: _Line, deadline: float) -> None:
+        end = _Told(lambda: None, SimpleQueue())
+        with line.lock:
+            if not line.is_served:
+                return
+            line.waiting.append(end)
+        try:
+            end.done.get(timeout=max(deadline - monotonic(), 0))
+        except Empty:
+            with line.lock:
+                untold = sum(told is not end for told in line.waiting)
+                line.waiting.clear()
+            _log.warning("hook is left alone, the store is closed hook=%r untold=%d", line.hook, untold)
+
     def _queue(self, line: _Line, told: _Told) -> bool:
         """Put something at the end of a line, and see to it that the line is served; tell whether it is."""
         with line.lock:
@@ -102,8 +124,10 @@ class Patience:
         line.thread = get_ident()
         try:
             while (told := self._next(line)) is not None:
-                told.tell()
-                told.done.put(None)
+                try:
+                    told.tell()
+                finally:
+                    told.done.put(None)
         except BaseException:  # What is told raises nothing but an interruption: who comes next serves the line.
             with line.lock:
                 line.is_served, line.thread = False, 0

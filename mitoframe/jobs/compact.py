@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mitoframe.failpoints import reached
-from mitoframe.jobs.outputs import extents_of, output_memory_bytes, rows_held
+from mitoframe.jobs.outputs import outputs_of, rows_held
 from mitoframe.model.errors import ConflictError
 from mitoframe.model.file import LEVEL_COMPACTED
 from mitoframe.model.memory import release
@@ -94,13 +94,11 @@ def compact_task(
         row_group_rows=row_group_rows,
         now_ms=now_ms,
     )
-    extents = list(extents_of(inputs, task))
-    work = _Work(maker=maker, extents=deque(enumerate(extents)), is_over=is_over, on_progress=on_progress)
-    most = max((inputs.files_with(extent) for extent in extents), key=len, default=[])
-    each_bytes = output_memory_bytes(inputs, most, row_group_rows)
-    helper_count = min(helpers_max, len(extents) - 1, memory_max_bytes // each_bytes - 1) if submit else 0
+    outputs = outputs_of(inputs, task, row_group_rows)
+    work = _Work(maker=maker, extents=deque(enumerate(outputs.extents)), is_over=is_over, on_progress=on_progress)
+    helper_count = outputs.helper_count(helpers_max, memory_max_bytes) if submit else 0
     try:
-        with reserve(each_bytes * (1 + max(helper_count, 0))):
+        with reserve(outputs.memory_bytes(helper_count)):
             _share_out(work, submit, helper_count)
             work.check()
     except BaseException:

@@ -8,6 +8,7 @@ large as it may be, or smaller.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
@@ -40,6 +41,32 @@ HELD_BYTES = 64 * 1024 * 1024
 _KEY_BYTES = 4 + 8 + 8 + 1
 _COPIES = 4
 """Rows are in memory so many times: as read, as merged, as encoded, and what was freed and is kept for the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What a merge is cut into: ``extents`` become an output each, if there is a row in them.
+
+    ``each_bytes`` is about how much memory making one of them takes.
+    """
+
+    extents: tuple[Extent, ...]
+    each_bytes: int
+
+    def helper_count(self, helpers_max: int, memory_max_bytes: int) -> int:
+        """Return how many may help, so that all together take no more than that."""
+        return max(min(helpers_max, len(self.extents) - 1, memory_max_bytes // self.each_bytes - 1), 0)
+
+    def memory_bytes(self, helper_count: int) -> int:
+        """Return about how much memory the merge takes with so many helpers."""
+        return self.each_bytes * (1 + helper_count)
+
+
+def outputs_of(inputs: FilesToMerge, task: CompactionTask, row_group_rows: int) -> Outputs:
+    """Cut a merge into outputs. The same inputs are cut alike wherever that is done."""
+    extents = tuple(extents_of(inputs, task))
+    most = max((inputs.files_with(extent) for extent in extents), key=len, default=[])
+    return Outputs(extents=extents, each_bytes=output_memory_bytes(inputs, most, row_group_rows))
 
 
 def extents_of(inputs: FilesToMerge, task: CompactionTask) -> Iterator[Extent]:

@@ -19,6 +19,7 @@ CompactionPolicy = Literal["runs", "count"]
 CompactionMode = Literal["automatic", "manual"]
 OnExhausted = Literal["wait", "fail"]
 ManifestCompression = Literal["none", "zlib"]
+CompactionRunner = Literal["local", "processes"]
 INPUT_FILES_MAX = 32
 
 
@@ -53,6 +54,10 @@ class MitoConfig:
             it. ``"none"``: it is plain JSON.
         row_group_rows: rows per Parquet row group.
         compaction_mode: ``"automatic"``: files are merged as soon as they are due. ``"manual"``: when asked.
+        compaction_threads: how many tables are merged at a time, and as many more of those that somebody asks for; None
+            is one for four processors.
+        compaction_runner: ``"local"``: merges run in this process. ``"processes"``: in processes of their own, one for
+            each that runs at a time, which leaves this one to others; for stores in folders.
         compaction_policy: ``"count"``: files of a time window are merged once there are enough of similar size, and one
             to which nothing comes any more becomes one sorted run. ``"runs"``: as soon as two files of it overlap.
         compaction_trigger_files: how many files start a merge in a window to which rows come. Fewer make for faster
@@ -103,6 +108,8 @@ class MitoConfig:
     manifest_compression: ManifestCompression = "none"
     row_group_rows: int = 102_400
     compaction_mode: CompactionMode = "automatic"
+    compaction_threads: int | None = None
+    compaction_runner: CompactionRunner = "local"
     compaction_policy: CompactionPolicy = "count"
     compaction_trigger_files: int = 4
     compaction_settled_trigger_files: int = 4
@@ -124,9 +131,12 @@ class MitoConfig:
         check_choice("flush_on_close", self.flush_on_close, (True, False))
         check_choice("manifest_compression", self.manifest_compression, ("none", "zlib"))
         check_choice("compaction_on_exhausted", self.compaction_on_exhausted, ("wait", "fail"))
+        check_choice("compaction_runner", self.compaction_runner, ("local", "processes"))
         if self.compaction_memory_limit_bytes is not None:
             check_at_least("compaction_memory_limit_bytes", self.compaction_memory_limit_bytes, 1)
         check_at_least("compaction_memory_wait_ms", self.compaction_memory_wait_ms, 0)
+        if self.compaction_threads is not None:
+            check_at_least("compaction_threads", self.compaction_threads, 1)
         for name in _AT_LEAST_ONE:
             check_at_least(name, getattr(self, name), 1)
         check_at_least("gc_grace_ms", self.gc_grace_ms, 0)

@@ -71,10 +71,10 @@ class Hooks:
         run: Run = run_here,
         url: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        self._hooks, self._run, self._url = tuple(hooks), run, url
-        self._failures: dict[RegionId, dict[str, BaseException]] = {}
-        for hook in self._hooks:
+        for hook in hooks:
             check_hook(hook)
+        self._hooks, self._run, self._url = tuple(zip(_names(hooks), hooks, strict=True)), run, url
+        self._failures: dict[RegionId, dict[str, BaseException]] = {}
 
     def failures(self, region_id: RegionId) -> dict[str, BaseException]:
         """Return the last error of each hook that failed when it was last told the same kind of thing."""
@@ -113,18 +113,25 @@ class Hooks:
     # --- how --------------------------------------------------------------------------------------------
 
     def _tell(self, event: str, region_id: RegionId, *details: Any) -> None:
-        for hook in self._hooks:
+        for name, hook in self._hooks:
             method = getattr(hook, event, None)
             if method is not None:
-                self._run(hook, partial(self._call, hook, event, region_id, partial(method, region_id, *details)))
+                self._run(hook, partial(self._call, name, event, region_id, partial(method, region_id, *details)))
 
-    def _call(self, hook: RegionHook, event: str, region_id: RegionId, method: Callable[[], object]) -> None:
-        kind = f"hook {type(hook).__qualname__}.{event}"
+    def _call(self, name: str, event: str, region_id: RegionId, method: Callable[[], object]) -> None:
+        kind = f"hook {name}.{event}"
         try:
             method()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody else's code
-            _log.exception("hook failed hook=%r event=%s region=%d", hook, event.removeprefix("on_"), region_id)
+            _log.exception("hook failed hook=%s event=%s region=%d", name, event.removeprefix("on_"), region_id)
             self._failures.setdefault(region_id, {})[kind] = error
             return
         if region_id in self._failures:
             self._failures[region_id].pop(kind, None)
+
+
+def _names(hooks: Sequence[RegionHook]) -> list[str]:
+    """Name each by its class, and by a number too if it is not the first of it."""
+    classes = [type(hook).__qualname__ for hook in hooks]
+    counts = [classes[: place + 1].count(name) for place, name in enumerate(classes)]
+    return [name if count == 1 else f"{name} ({count})" for name, count in zip(classes, counts, strict=True)]

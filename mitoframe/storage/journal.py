@@ -207,7 +207,7 @@ def entry_of_gc(info: RegionGcInfo, newest: ManifestVersion, at_ms: int) -> Jour
     return JournalEntry(
         version=newest if info.version is None else info.version,
         what="gc",
-        begun_ms=at_ms,
+        begun_ms=info.begun_ms,
         at_ms=at_ms,
         inputs=info.removed_files,
         rows_in=None,

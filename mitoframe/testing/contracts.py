@@ -15,17 +15,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from mitoframe.model.errors import ClosedError, CorruptionError
-from mitoframe.model.ids import EntryId, ManifestVersion, RegionId
+from mitoframe.model.batch import Batch, OpType, fields_without_columns
+from mitoframe.model.errors import ClosedError, CorruptionError, UnavailableError
+from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
+from mitoframe.model.ids import EntryId, FileId, ManifestVersion, RegionId, region_id
+from mitoframe.model.job import CompactionJob
+from mitoframe.model.schema import build_metadata
 from mitoframe.ports import (
     Bytes,
     Clock,
+    Compactor,
     FileStat,
+    JobStatus,
     LogStore,
     ObjectStore,
     Pins,
@@ -33,6 +40,9 @@ from mitoframe.ports import (
     Scheduler,
     Vfs,
 )
+from mitoframe.storage.paths import sst_folder, sst_key
+from mitoframe.storage.sst_reader import SstReader
+from mitoframe.storage.sst_writer import write_sst
 
 _BUFFERS: list[Bytes] = [
     b"abc",
@@ -691,6 +701,150 @@ class PinsContract:
 
         held = writer.held()
         assert held.of(RegionId(1)) == held.of(RegionId(2)) is not None
+
+
+class CompactorContract:
+    """Give fixtures ``store``, ``compactor``, which merges files of that store, and ``spare``, another, to be closed.
+
+    They may be shared by all tests of the class.
+    """
+
+    @pytest.fixture
+    def store(self) -> ObjectStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def compactor(self, store: ObjectStore) -> Compactor:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def spare(self, store: ObjectStore) -> Compactor:
+        raise NotImplementedError
+
+    def test_a_job_ends_with_files_of_the_names_it_gives_that_hold_the_newest_rows(
+        self, store: ObjectStore, compactor: Compactor
+    ) -> None:
+        job = _job(store, "a")
+        inputs = [store.get(sst_key(_MERGED.region_id, file.file_id)) for file in job.inputs]
+
+        compactor.submit(job)
+        status = _ended(compactor, job)
+
+        assert status.refusal is None
+        assert status.files is not None
+        [file] = status.files
+        rows = SstReader(store).read(_MERGED, file, range(file.row_group_count), ["cpu"])
+        assert file.file_id in job.output_ids
+        assert (rows.times.tolist(), rows.fields.column(0).to_pylist()) == ([0, 1, 2], [1, 11, 12])
+        assert rows.sequences.tolist() == [1, 11, 12]
+        assert [store.get(sst_key(_MERGED.region_id, file.file_id)) for file in job.inputs] == inputs
+        compactor.cancel(job.job_id)
+
+    def test_what_a_job_came_to_is_told_until_it_is_forgotten(self, store: ObjectStore, compactor: Compactor) -> None:
+        job = _job(store, "b")
+        compactor.submit(job)
+        status = _ended(compactor, job)
+        before = store.list(sst_folder(_MERGED.region_id))
+
+        assert compactor.poll(job.job_id) == status
+        compactor.cancel(job.job_id)
+
+        with pytest.raises(UnavailableError):
+            compactor.poll(job.job_id)
+        assert store.list(sst_folder(_MERGED.region_id)) == before
+
+    def test_what_cannot_be_done_is_refused_and_nothing_is_left_of_it(
+        self, store: ObjectStore, compactor: Compactor
+    ) -> None:
+        job = _job(store, "c")
+        store.delete(sst_key(_MERGED.region_id, job.inputs[1].file_id))
+        before = store.list(sst_folder(_MERGED.region_id))
+
+        compactor.submit(job)
+        status = _ended(compactor, job)
+
+        assert (status.files, job.inputs[1].file_id in str(status.refusal)) == (None, True)
+        assert store.list(sst_folder(_MERGED.region_id)) == before
+        compactor.cancel(job.job_id)
+
+    def test_a_job_with_too_few_names_is_refused(self, store: ObjectStore, compactor: Compactor) -> None:
+        job = replace(_job(store, "d"), output_ids=())
+        before = store.list(sst_folder(_MERGED.region_id))
+
+        compactor.submit(job)
+
+        assert _ended(compactor, job).refusal is not None
+        assert store.list(sst_folder(_MERGED.region_id)) == before
+        compactor.cancel(job.job_id)
+
+    def test_a_cancelled_job_stores_nothing_more_and_the_next_is_done(
+        self, store: ObjectStore, compactor: Compactor
+    ) -> None:
+        job, following = _job(store, "e"), _job(store, "f")
+
+        compactor.submit(job)
+        compactor.cancel(job.job_id)
+        before = store.list(sst_folder(_MERGED.region_id))
+        compactor.submit(following)
+        status = _ended(compactor, following)
+
+        assert status.files is not None
+        after = {item.key for item in store.list(sst_folder(_MERGED.region_id))}
+        made = {sst_key(_MERGED.region_id, file.file_id) for file in status.files}
+        assert after - {item.key for item in before} == made
+        compactor.cancel(following.job_id)
+
+    def test_cancelling_what_is_not_known_is_harmless(self, compactor: Compactor) -> None:
+        compactor.cancel("0" * 32)
+
+    def test_a_closed_one_takes_no_jobs_and_closing_it_again_is_harmless(
+        self, store: ObjectStore, spare: Compactor
+    ) -> None:
+        spare.close()
+        spare.close()
+
+        with pytest.raises(ClosedError):
+            spare.submit(_job(store, "9"))
+
+
+_MERGED = build_metadata(region_id(1, 0), pa.schema([("ts", pa.timestamp("ms")), ("cpu", pa.int64())]), time="ts")
+
+
+def _job(store: ObjectStore, name: str) -> CompactionJob:
+    """Store two files, and return the job to merge them. ``name`` is a digit of its own for each test."""
+    return CompactionJob(
+        job_id=name * 32,
+        metadata=_MERGED,
+        inputs=(_sst(store, name * 31 + "0", 1, [0, 1]), _sst(store, name * 31 + "1", 11, [1, 2])),
+        output_ids=(FileId(name * 31 + "2"), FileId(name * 31 + "3")),
+        dedup="last",
+        drop_deletes=False,
+        row_group_rows=100,
+        now_ms=1,
+    )
+
+
+def _sst(store: ObjectStore, file_id: str, first: int, times: list[int]) -> FileMeta:
+    numbers = np.arange(first, first + len(times))
+    batch = Batch(
+        series=fields_without_columns(1),
+        codes=np.zeros(len(times), dtype=np.int32),
+        times=np.array(times, dtype=np.int64),
+        sequences=numbers.astype(np.uint64),
+        op_types=np.full(len(times), OpType.PUT, dtype=np.uint8),
+        fields=pa.RecordBatch.from_arrays([pa.array(numbers)], names=["cpu"]),
+    )
+    return write_sst(
+        store, _MERGED, batch, file_id=FileId(file_id), level=LEVEL_FLUSHED, row_group_rows=100, created_ms=0
+    )
+
+
+def _ended(compactor: Compactor, job: CompactionJob) -> JobStatus:
+    for _ in range(600):
+        status = compactor.poll(job.job_id, 100)
+        if status.is_ended:
+            return status
+    pytest.fail("the job did not end")
 
 
 class ClockContract:

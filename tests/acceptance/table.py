@@ -1,6 +1,7 @@
-"""The engine tests of mito2, the model of this engine, and what each has become here.
+"""The tests of mito2, the model of this engine, and what each has become here.
 
-There are 249 in 33 files, by these names. Each is one of
+Of the engine there are 249 in 33 files, by the names in `TABLE`. `RELATED` has those of three of its parts, 70 in 3
+files: who schedules compactions, who collects garbage, and the checkpoints of a manifest. Each is one of
 
     Here      a test of ours promises the same, at least; ``note`` says what differs in how it is asked
     Absent    what it is about is not part of mitoframe, and why; such a test cannot be written
@@ -41,7 +42,6 @@ Entry: TypeAlias = Here | Absent | Later
 
 FORMAT = Absent("There is one SST format, so none to change or to choose.")
 REMOTE_LOG = Absent("It is about a position in a Kafka topic; there is no remote log, only the one beside the files.")
-HOOK = Absent("Hooks are told of files and manifests only; nothing is told of a region that comes or goes.")
 ONE_STORE = Absent("An engine has one object store; tables do not choose among several.")
 NOT_PARTITIONED = Absent("A table is one region: there is no partition expression to keep, to fetch or to filter by.")
 NO_ROLES = Absent("A region has no role: a process reads or writes the whole store, and holds its lock to write.")
@@ -50,7 +50,15 @@ NO_PURGE_OF_CLOSED = Absent(
     "themselves after the grace period."
 )
 
-FILE_REFERENCES = Later("compaction and hooks", "Which files regions refer to cannot be asked for yet.")
+NO_QUEUE = Absent(
+    "A change does not queue behind a compaction, nor depend on how that ends: it goes at once, and what is merged "
+    "meanwhile finds its files gone."
+)
+
+FILE_REFERENCES = Later("scale-out", "No region refers to the files of another yet, so nobody asks which.")
+REMOTE_COMPACTION = Later("compaction and hooks", "No compaction is handed to another process yet.")
+COMPRESSION = Later("compaction and hooks", "Manifests cannot be compressed yet.")
+TO_A_VERSION = Later("compaction and hooks", "A reading process follows the newest version, and not yet one it names.")
 CATCHING_UP = Later("scale-out", "No follower becomes a leader yet; a reading process refreshes at each scan.")
 COPYING = Later("scale-out", "A region's files cannot be copied into another region yet.")
 ROLES = Later("scale-out", "Regions have no roles to change yet.")
@@ -204,7 +212,9 @@ TABLE: dict[str, dict[str, Entry]] = {
         "test_engine_close_region": Here(
             "acceptance/test_close_and_drop.py::test_closing_a_region_lets_it_go_and_closing_it_again_is_fine"
         ),
-        "test_region_hook_on_close": HOOK,
+        "test_region_hook_on_close": Here(
+            "engine/test_hooks.py::test_closing_is_told_once_also_when_the_store_is_closed"
+        ),
         "test_engine_close_region_flush_on_close": Here(
             "acceptance/test_close_and_drop.py::test_closing_flushes_if_asked"
         ),
@@ -253,7 +263,7 @@ TABLE: dict[str, dict[str, Entry]] = {
         ),
         "test_compaction_input_limit_keeps_rows_deleted": Here(
             "acceptance/test_compaction.py::test_a_merge_of_many_files_loses_no_row_and_brings_none_back",
-            note="More files than its limit; a merge takes any number here.",
+            note="Of a smaller limit, and asked for again until there is nothing more to do.",
         ),
         "test_compaction_of_part_of_a_run_keeps_rows_deleted": Here(
             "acceptance/test_compaction.py::test_a_merge_of_some_files_keeps_the_markers_that_hide_rows_of_the_others"
@@ -304,7 +314,7 @@ TABLE: dict[str, dict[str, Entry]] = {
         ),
         "test_engine_create_with_options": Here(
             "acceptance/test_close_and_drop.py::test_options_given_at_creation_are_kept",
-            note="All options there are; a time to live comes with retention.",
+            note="All options there are.",
         ),
         "test_engine_create_with_custom_store": ONE_STORE,
         "test_engine_create_with_memtable_opts": Absent("There is one kind of memtable, and tables do not tune it."),
@@ -323,7 +333,9 @@ TABLE: dict[str, dict[str, Entry]] = {
             "acceptance/test_close_and_drop.py::test_dropping_a_region_touches_no_other",
             note="In the one store.",
         ),
-        "test_region_hook_on_drop": HOOK,
+        "test_region_hook_on_drop": Here(
+            "engine/test_hooks.py::test_of_a_dropped_region_it_is_told_when_its_files_have_gone"
+        ),
     },
     "edit_region_test.rs": {
         "test_edit_region_schedule_compaction": Here(
@@ -502,7 +514,9 @@ TABLE: dict[str, dict[str, Entry]] = {
         "test_open_compaction_region": Absent("Compactions run in the process that writes: no other opens a region."),
         "test_open_backfills_partition_expr_with_fetcher": NOT_PARTITIONED,
         "test_open_keeps_none_without_fetcher": NOT_PARTITIONED,
-        "test_region_hook_on_open": HOOK,
+        "test_region_hook_on_open": Here(
+            "engine/test_hooks.py::test_opening_is_told_once_and_again_when_it_is_opened_again"
+        ),
     },
     "parallel_test.rs": {
         "test_parallel_scan": Here(
@@ -697,6 +711,190 @@ TABLE: dict[str, dict[str, Entry]] = {
         ),
         "test_engine_discard_unflushed_after_flush_commit_started": Here(
             "acceptance/test_truncate.py::test_a_flush_that_is_committed_already_is_waited_for"
+        ),
+    },
+}
+
+RELATED: dict[str, dict[str, Entry]] = {
+    "compaction/scheduler_test.rs": {
+        "test_picking_compacting_files_rolls_back_on_conflict": Here(
+            "engine/test_compaction.py::test_a_plan_whose_files_went_meanwhile_is_made_anew",
+            note="No file is reserved: a task is checked before it is merged, and once more before it is committed.",
+        ),
+        "test_find_compaction_options_db_level": Here(
+            "model/test_options.py::test_what_a_table_says_of_compactions_counts_and_else_what_the_store_says"
+        ),
+        "test_find_compaction_options_priority": Here(
+            "model/test_options.py::test_what_a_table_says_of_compactions_counts_and_else_what_the_store_says"
+        ),
+        "test_schedule_empty": Here(
+            "acceptance/test_cycles.py::test_a_region_without_files_or_with_one_is_left_as_it_is_and_can_be_asked_again"
+        ),
+        "test_schedule_compaction_returns_true_when_task_scheduled": Here(
+            "engine/test_background.py::test_enough_overlapping_files_are_compacted_without_being_asked"
+        ),
+        "test_planning_followup_reports_automatic_schedule": Here(
+            "engine/test_compaction.py::test_what_becomes_due_during_a_cycle_is_merged_without_being_asked"
+        ),
+        "test_planning_panic_notifies_and_clears_status": Here(
+            "acceptance/test_cycles.py::test_planning_that_breaks_is_told_to_who_asked_and_the_next_request_is_carried_out"
+        ),
+        "test_ddl_fence_prevents_repeated_regular_followups": NO_QUEUE,
+        "test_pick_result_mismatched_token_keeps_status_and_waiter_untouched": Here(
+            "engine/test_compaction.py::test_a_merge_that_was_begun_before_the_region_was_closed_and_opened_again_commits_nothing",
+            note="Cycles have no numbers: one of a region that was let go can commit nothing any more.",
+        ),
+        "test_pick_result_accepts_unrelated_concurrent_flush": Here(
+            "acceptance/test_cycles.py::test_a_flush_of_other_times_does_not_make_a_merge_begin_anew"
+        ),
+        "test_pick_result_refreshes_replaced_selected_file": Here(
+            "acceptance/test_cycles.py::test_an_index_that_is_built_meanwhile_does_not_make_a_merge_begin_anew"
+        ),
+        "test_pick_result_local_submission_failure_releases_and_notifies_once": Here(
+            "acceptance/test_cycles.py::test_a_compaction_that_nobody_takes_on_is_told_and_does_not_stick"
+        ),
+        "test_pick_result_remote_submission_failure_releases_and_notifies_once": REMOTE_COMPACTION,
+        "test_remote_fallback_uses_new_execution_plan_id": REMOTE_COMPACTION,
+        "test_stale_plan_execution_does_not_affect_replacement_status": Here(
+            "engine/test_compaction.py::test_a_merge_that_was_begun_before_the_region_was_closed_and_opened_again_commits_nothing"
+        ),
+        "test_schedule_compaction_skips_task_exceeding_memory_limit": Here(
+            "engine/test_compaction.py::test_a_merge_that_would_take_too_much_memory_is_skipped_and_told_of",
+            note="Who asked is told so by an error, when the rest is merged.",
+        ),
+        "test_execution_finished_without_followup_removes_status": Here(
+            "engine/test_compaction.py::test_a_second_request_is_refused_while_the_first_is_carried_out",
+            note="And not when it has ended.",
+        ),
+        "test_time_range_compaction_when_compaction_in_progress": Here(
+            "acceptance/test_cycles.py::test_a_request_for_some_times_that_has_to_wait_is_carried_out_for_those_times"
+        ),
+        "test_automatic_compaction_merges_with_manual_compaction": Here(
+            "engine/test_compaction.py::test_what_becomes_due_while_a_request_is_carried_out_is_merged_after_it"
+        ),
+        "test_manual_compaction_rejects_another_manual_compaction": Here(
+            "engine/test_compaction.py::test_a_second_request_is_refused_while_the_first_is_carried_out"
+        ),
+        "test_ranged_compaction_stops_without_followup": Here(
+            "engine/test_compaction.py::test_only_windows_of_the_times_asked_for_are_merged"
+        ),
+        "test_automatic_trigger_during_execution_clears_continuation_scope": Here(
+            "engine/test_compaction.py::test_what_becomes_due_while_a_request_is_carried_out_is_merged_after_it",
+            note="The request is for one window, and what comes due meanwhile is in another.",
+        ),
+        "test_compaction_bypass_in_staging_mode": STAGING,
+        "test_add_ddl_request_to_pending": NO_QUEUE,
+        "test_pending_ddl_fences_later_compaction_triggers": NO_QUEUE,
+        "test_request_cancel_state_transitions": Here(
+            "engine/test_compaction.py::test_truncating_cancels_what_is_merged_and_what_waits",
+            note="That it is too late once it commits: acceptance/test_truncate.py.",
+        ),
+        "test_request_cancel_remote_compaction_is_too_late": REMOTE_COMPACTION,
+        "test_try_cancel_and_add_ddl_returns_request_when_not_running": Here(
+            "acceptance/test_truncate.py::test_truncating_removes_every_row_wherever_it_lies_and_says_how_many",
+            note="With nothing to cancel a change goes at once, as it always does.",
+        ),
+        "test_try_cancel_and_add_ddl_cancels_and_queues_atomically": Here(
+            "engine/test_compaction.py::test_truncating_cancels_what_is_merged_and_what_waits",
+            note="Nothing is queued: the change goes at once.",
+        ),
+        "test_on_compaction_cancelled_returns_pending_ddl_requests": NO_QUEUE,
+        "test_on_compaction_cancelled_prioritizes_pending_ddls_over_pending_compaction": Here(
+            "engine/test_compaction.py::test_truncating_cancels_what_is_merged_and_what_waits"
+        ),
+        "test_pending_ddl_request_failed_on_compaction_failed": NO_QUEUE,
+        "test_pending_ddl_request_failed_on_region_closed": NO_QUEUE,
+        "test_pending_ddl_request_failed_on_region_dropped": NO_QUEUE,
+        "test_pending_ddl_request_failed_on_region_truncated": NO_QUEUE,
+        "test_on_compaction_finished_returns_pending_ddl_requests": NO_QUEUE,
+        "test_planning_terminal_prioritizes_pending_ddl_over_automatic_followup": NO_QUEUE,
+        "test_on_compaction_finished_dispatches_pending_ddl_before_chained_regular": NO_QUEUE,
+        "test_on_compaction_finished_returns_empty_when_region_absent": Here(
+            "acceptance/test_cycles.py::test_what_is_merged_and_what_waits_is_told_when_the_region_goes"
+        ),
+        "test_on_compaction_finished_manual_schedule_error_cleans_status": Here(
+            "acceptance/test_cycles.py::test_a_request_that_waits_and_that_nobody_takes_on_is_told_and_does_not_stick"
+        ),
+        "test_concurrent_memory_competition": Here("engine/test_allowance.py::test_what_others_have_is_not_lent"),
+    },
+    "gc/worker_test.rs": {
+        "test_gc_worker_ignores_dropping_marker_file": Here(
+            "engine/test_background.py::test_what_a_crash_left_is_deleted_after_the_grace_and_foreign_files_never",
+            note="Any name that is not that of an SST; the mark of a drop lies in another folder.",
+        ),
+        "test_gc_worker_basic_truncate": Here(
+            "acceptance/test_truncate.py::test_files_go_from_the_manifest_at_once_and_from_the_store_after_the_grace"
+        ),
+        "test_gc_worker_truncate_with_ref": Here(
+            "acceptance/test_cleanup.py::test_files_that_are_listed_no_more_stay_as_long_as_a_scan_reads_them"
+        ),
+        "test_gc_worker_basic_compact": Here(
+            "engine/test_background.py::test_files_of_a_finished_compaction_go_when_the_grace_is_over"
+        ),
+        "test_gc_worker_compact_with_ref": Here(
+            "acceptance/test_cleanup.py::test_files_that_are_listed_no_more_stay_as_long_as_a_scan_reads_them"
+        ),
+        "test_unknown_file_within_ttl_not_deleted": Here(
+            "jobs/test_gc.py::test_a_file_goes_when_nobody_needs_it_and_the_grace_is_over"
+        ),
+        "test_unknown_file_exceeded_ttl_deleted": Here(
+            "engine/test_background.py::test_what_a_crash_left_is_deleted_after_the_grace_and_foreign_files_never"
+        ),
+        "test_unknown_file_dropped_region_deleted": Here(
+            "acceptance/test_cleanup.py::test_of_a_dropped_region_files_that_nobody_ever_listed_go_too",
+            note="When the grace period of the drop is over, and not at once.",
+        ),
+        "test_file_in_manifest_not_deleted": Here("jobs/test_gc.py::test_whatever_is_listed_or_pinned_stays"),
+        "test_file_in_tmp_ref_not_deleted": Here("jobs/test_gc.py::test_whatever_is_listed_or_pinned_stays"),
+        "test_known_file_still_lingering_not_deleted": Here(
+            "jobs/test_gc.py::test_a_file_goes_when_nobody_needs_it_and_the_grace_is_over"
+        ),
+        "test_known_file_eligible_for_delete_deleted": Here(
+            "jobs/test_gc.py::test_a_file_goes_when_nobody_needs_it_and_the_grace_is_over"
+        ),
+        "test_unknown_file_at_cutoff_not_deleted": Absent(
+            "The other way round: a grace period of a second is over after a second, and a file just that old goes."
+        ),
+        "test_missing_last_modified_unknown_kept": Absent(
+            "Every store says when an object was written; without that it cannot be a driver."
+        ),
+        "test_file_in_manifest_old_mtime_kept": Here("jobs/test_gc.py::test_whatever_is_listed_or_pinned_stays"),
+        "test_file_in_tmp_ref_old_mtime_kept": Here("jobs/test_gc.py::test_whatever_is_listed_or_pinned_stays"),
+        "test_on_region_gc_skipped_when_no_files_deleted": Absent(
+            "There is no quick pass: each looks at every file, and hooks are told of each."
+        ),
+        "test_on_region_gc_fires_when_live_region_has_deleted_files": Here(
+            "engine/test_hooks.py::test_gc_is_told_as_such_and_not_as_a_change_of_the_manifest"
+        ),
+        "test_on_region_gc_fires_for_dropped_region": Here(
+            "engine/test_hooks.py::test_of_a_dropped_region_it_is_told_when_its_files_have_gone"
+        ),
+        "test_on_region_gc_fires_on_full_listing_without_deleted_files": Here(
+            "engine/test_hooks.py::test_a_gc_that_finds_nothing_is_told_as_one_that_looked_at_every_file"
+        ),
+        "test_on_region_gc_failure_routes_region_to_retry": Absent(
+            "A hook holds up nothing by failing, and so no clean-up either: it is logged, told by health, and the next "
+            "pass comes all the same."
+        ),
+    },
+    "manifest/tests/checkpoint.rs": {
+        "manager_without_checkpoint": Here(
+            "storage/test_manifest.py::test_a_checkpoint_is_written_when_that_many_deltas_have_come",
+            note="There is none before; they cannot be switched off for good.",
+        ),
+        "manager_with_checkpoint_distance_1": Here(
+            "acceptance/test_cleanup.py::test_with_a_checkpoint_for_each_version_two_of_them_are_kept_and_one_delta"
+        ),
+        "test_corrupted_data_causing_checksum_error": Here(
+            "storage/test_manifest.py::test_without_any_good_checkpoint_the_damaged_one_is_named",
+            note="As long as there is an older one that is good, nothing is lost.",
+        ),
+        "checkpoint_with_different_compression_types": COMPRESSION,
+        "manifest_install_manifest_to": TO_A_VERSION,
+        "manifest_install_manifest_to_with_checkpoint": TO_A_VERSION,
+        "test_checkpoint_bypass_in_staging_mode": STAGING,
+        "checkpoint advances and recovery works when delta deletion fails": Here(
+            "acceptance/test_cleanup.py::test_checkpoints_go_on_and_are_read_while_deltas_cannot_be_deleted"
         ),
     },
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pyarrow as pa
 import pytest
 from acceptance.steps import (
@@ -166,7 +168,20 @@ def test_options_given_at_creation_are_kept():
         write_buffer_size_bytes=12345,
         auto_flush_interval_ms=678,
         row_group_rows=9,
+        index_mode="sync",
+        ttl_ms=86_400_000,
+        sst_size_bytes=1_000_000,
+        compaction_mode="manual",
+        compaction_policy="runs",
+        compaction_trigger_files=5,
+        compaction_settled_trigger_files=6,
+        compaction_settle_ms=7,
+        compaction_input_files_max=8,
+        compaction_input_size_max_bytes=9_000_000,
     )
+    plain = RegionOptions()
+    left = [field.name for field in fields(RegionOptions) if getattr(options, field.name) == getattr(plain, field.name)]
+    assert left == [], "every option is given"
 
     open_engine(store, log).handle_request(REGION, CreateRequest(metadata=METADATA, options=options))
 

@@ -125,17 +125,22 @@ def test_a_merge_of_some_files_keeps_the_markers_that_hide_rows_of_the_others():
 
 
 def test_a_merge_of_many_files_loses_no_row_and_brings_none_back():
-    engine = started(options={"compaction_window_ms": DAY}, **QUIET)
+    limits = {"compaction_trigger_files": 4, "compaction_settled_trigger_files": 4, "compaction_input_files_max": 5}
+    engine = started(options={"compaction_window_ms": DAY, "compaction_mode": "manual"} | limits, **HISTORY_OFF)
     for step in range(40):
         write(engine, put(0, step, cpu=step), put(0, 1000, cpu=step))
         if step % 3 == 0:
             remove(engine, step)
         flush(engine)
+    left = sorted([step for step in range(40) if step % 3] + [39])
 
+    merged = engine.compact(REGION, CompactRequest(mode="due"))
+
+    assert merged.merges > 1
+    assert values(engine) == left
     compact(engine)
-
     assert len(files(engine)) == 1
-    assert values(engine) == sorted([step for step in range(40) if step % 3] + [39])
+    assert values(engine) == left
 
 
 def test_a_region_that_is_closed_during_a_compaction_keeps_its_files():

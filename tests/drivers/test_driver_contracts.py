@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mitoframe.drivers.clock import ManualClock, SeededRandomness, SystemClock, SystemRandomness
+from mitoframe.drivers.compactor_processes import ProcessCompactor
 from mitoframe.drivers.log_file import SegmentLog
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_local import LocalObjectStore
@@ -13,8 +14,11 @@ from mitoframe.drivers.pins_file import FilePins
 from mitoframe.drivers.pins_memory import MemoryPins
 from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
+from mitoframe.registry import merging_command
+from mitoframe.testing.compactors import InlineCompactor
 from mitoframe.testing.contracts import (
     ClockContract,
+    CompactorContract,
     LogStoreContract,
     ObjectStoreContract,
     PinsContract,
@@ -120,6 +124,48 @@ class TestFilePinsInMemory(PinsContract):
     def join(self):
         vfs = MemoryVfs()
         return lambda: FilePins(vfs, "readers", SystemRandomness())
+
+
+class TestInlineCompactor(CompactorContract):
+    @pytest.fixture
+    def store(self):
+        return MemoryObjectStore()
+
+    @pytest.fixture
+    def compactor(self, store):
+        return InlineCompactor(store)
+
+    @pytest.fixture
+    def spare(self, store):
+        return InlineCompactor(store)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def process_compactor(folder):
+    compactor = ProcessCompactor(merging_command(folder))
+    yield compactor
+    compactor.close()
+
+
+class TestProcessCompactor(CompactorContract):
+    """One worker does the jobs of all tests."""
+
+    @pytest.fixture
+    def store(self, folder):
+        return LocalObjectStore(OsVfs(folder))
+
+    @pytest.fixture
+    def compactor(self, process_compactor):
+        return process_compactor
+
+    @pytest.fixture
+    def spare(self, folder):
+        return ProcessCompactor(merging_command(folder))
 
 
 class TestSystemClock(ClockContract):

@@ -188,6 +188,32 @@ def test_drain_waits_for_what_is_called_when_a_job_is_done(scheduler):
     assert told == ["told"]
 
 
+def test_a_lane_that_is_not_awaited_keeps_nobody_from_draining_and_closing():
+    scheduler = ThreadScheduler({"a": 1, "b": 1}, not_awaited=["b"])
+    held, ran = Held(scheduler, "b"), []
+    behind = scheduler.submit("b", lambda: ran.append("b"))
+    scheduler.submit("a", lambda: ran.append("a"))
+
+    scheduler.drain()
+    assert ran == ["a"]
+    scheduler.submit("a", lambda: ran.append("a again"))
+    scheduler.close()
+
+    assert ran == ["a", "a again"]
+    assert (held.future.done(), behind.cancelled()) == (False, True)
+    held.released.set()
+    assert held.future.result(timeout=10) == "held"
+
+
+def test_a_lane_that_is_not_awaited_has_no_thread_left_when_it_is_closed_with_nothing_to_do():
+    scheduler = ThreadScheduler({"b": 2}, not_awaited=["b"])
+    thread = thread_of(scheduler, "b")
+
+    scheduler.close()
+
+    assert not thread.is_alive()
+
+
 def test_jobs_that_jobs_submit_while_closing_are_still_run():
     scheduler = ThreadScheduler({"a": 1})
     started, ran = threading.Event(), []

@@ -1,15 +1,17 @@
-"""Who asks for a compaction, what runs, and what becomes of requests and changes that come meanwhile."""
+"""Who asks for a compaction, what runs, and what becomes of requests and changes that come meanwhile.
+
+Each test is made twice: with merges in the engine, and with merges that a compactor carries out.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import polars as pl
 import pytest
 from builders import REGION, batch_of, create, delete, file_of, metadata_of, open_engine, put, read, threads
-from gates import Gate, GatedStore, Task, wait_until
+from gates import GatedStore, Task, merges_wait, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracing import TracingHook
@@ -19,7 +21,6 @@ from mitoframe.drivers.clock import ManualClock
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import InlineScheduler
 from mitoframe.engine.engine import MitoEngine
-from mitoframe.failpoints import watching
 from mitoframe.jobs.tasks import CompactionTask
 from mitoframe.jobs.twcs import is_current
 from mitoframe.model.edit import FileEdit
@@ -38,14 +39,35 @@ from mitoframe.model.timerange import TimeRange
 from mitoframe.storage.manifest import load
 from mitoframe.storage.memtable import RangeStats
 from mitoframe.storage.paths import sst_folder, sst_key
+from mitoframe.testing.compactors import InlineCompactor
 
 METADATA = metadata_of()
 HOUR = 3_600_000
 ALL = TruncateRequest(what="all")
+runner = "here"
+
+
+@pytest.fixture(autouse=True, scope="module", params=["here", "elsewhere"])
+def where_merges_run(request):
+    global runner
+    runner = request.param
+
+
+class Naming(InlineCompactor):
+    """Remembers what outputs it was to make."""
+
+    def __init__(self, store) -> None:
+        super().__init__(store)
+        self.names: set[str] = set()
+
+    def submit(self, job):
+        self.names.update(job.output_ids)
+        super().submit(job)
 
 
 def started(store=None, *, options: dict | None = None, **known) -> MitoEngine:
-    engine = open_engine(store, **known)
+    store = store or MemoryObjectStore(known.get("clock") or ManualClock())
+    engine = open_engine(store, compactor=Naming(store) if runner == "elsewhere" else None, **known)
     create(engine, METADATA, **({"compaction_window_ms": HOUR} | (options or {})))
     return engine
 
@@ -79,23 +101,6 @@ def keys(engine: MitoEngine) -> set[str]:
 
 def failures(engine: MitoEngine) -> dict[str, BaseException]:
     return dict(engine.health().regions[0].failures)
-
-
-@contextmanager
-def merges_wait() -> Iterator[Gate]:
-    """Let every merge wait when its outputs are stored and nothing is committed."""
-    gate = Gate()
-    gate.close()
-
-    def wait(name: str) -> None:
-        if name == "compact.sst_stored":
-            gate.wait()
-
-    with watching(wait):
-        try:
-            yield gate
-        finally:
-            gate.open()
 
 
 # --- one cycle ------------------------------------------------------------------------------------------
@@ -690,5 +695,7 @@ def test_no_merge_changes_what_is_seen_now_or_at_any_earlier_moment(
     for _ in range(3):
         scheduler.tick()
     assert values(engine) == sorted(rows.values())
+    if runner == "elsewhere":
+        assert {file.file_id for file in files(engine) if file.level} <= engine._parts.compactor.names
     for version, seen in moments.items():
         assert sorted(row[0] for row in read(engine, columns=("cpu",), version=version)) == seen

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from builders import REGION, batch_of, create, metadata_of, open_engine, put, read, threads
+from builders import REGION, batch_of, create, delete, metadata_of, open_engine, put, read, threads
 from gates import Gate, Task, wait_until
 
 import mitoframe as mito
@@ -24,18 +24,21 @@ from mitoframe.engine import patience
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.parts import HOOK_LANE, LANES
 from mitoframe.engine.patience import Patience
-from mitoframe.model.alter import AddColumns, NewColumn
+from mitoframe.model.alter import AddColumns, NewColumn, SetIndexes
 from mitoframe.model.edit import Change, FileEdit, SnapshotEdit
-from mitoframe.model.errors import ConfigError
-from mitoframe.model.request import AlterRequest, ReplaceRequest, TruncateRequest
+from mitoframe.model.errors import ConfigError, UnavailableError
+from mitoframe.model.ids import FIRST_VERSION, Sequence
+from mitoframe.model.past import Moment
+from mitoframe.model.request import AlterRequest, CompactRequest, DeleteRequest, ReplaceRequest, TruncateRequest
 from mitoframe.model.timerange import TimeRange
 from mitoframe.ports import RegionHook
 from mitoframe.region.hooks import EVENTS
 from mitoframe.storage.manifest import load
-from mitoframe.storage.paths import manifest_folder, sst_key
+from mitoframe.storage.paths import index_folder, manifest_folder, sst_folder, sst_key
 
 METADATA = metadata_of()
 FILES, MANIFEST = "files", "manifest"
+DAY = 86_400_000
 
 
 class Recorder(RegionHook):
@@ -80,7 +83,7 @@ class Recorder(RegionHook):
 
 
 def started(hook, store=None, log=None, **known) -> MitoEngine:
-    engine = open_engine(store, log, hooks=[hook], **known)
+    engine = open_engine(store, log, **{"hooks": [hook]} | known)
     create(engine, METADATA)
     return engine
 
@@ -114,6 +117,20 @@ def undo(engine: MitoEngine) -> None:
     engine.undo(REGION, written.first_sequence, 1)
 
 
+def restore_half_a_flush(engine: MitoEngine) -> None:
+    version = engine.region(REGION).state.version
+    engine.restore(REGION, Moment(version=version, sequence=Sequence(3)))
+
+
+def keep_every_row(engine: MitoEngine) -> None:
+    engine.handle_request(REGION, AlterRequest(options={"dedup": "none"}))
+
+
+def give_up_what_is_in_memory(engine: MitoEngine) -> None:
+    engine.write(REGION, batch_of(METADATA, [put(0, 9)]))
+    engine.handle_request(REGION, TruncateRequest(what="unflushed"))
+
+
 COVERAGE: dict[str, tuple[Callable[[MitoEngine], object], list[str]]] = {
     "flush": (lambda engine: flushed(engine, 5), [FILES, MANIFEST]),
     "compaction": (lambda engine: engine.compact(REGION), [FILES, MANIFEST]),
@@ -126,8 +143,11 @@ COVERAGE: dict[str, tuple[Callable[[MitoEngine], object], list[str]]] = {
     ),
     "undo of a whole file": (undo, [FILES, MANIFEST, MANIFEST]),
     "restore": (lambda engine: engine.restore(REGION, engine.region(REGION).state.past.entries[1].moment), [MANIFEST]),
+    "restore of a part of a file": (restore_half_a_flush, [FILES, MANIFEST]),
     "alter": (alter, [MANIFEST]),
+    "alter that has to merge first": (keep_every_row, [FILES, MANIFEST, MANIFEST, MANIFEST]),
     "truncate": (lambda engine: engine.handle_request(REGION, TruncateRequest()), [MANIFEST]),
+    "truncate of what is in memory": (give_up_what_is_in_memory, [MANIFEST]),
     "a snapshot": (lambda engine: engine.snapshot(REGION, "now"), [MANIFEST]),
 }
 
@@ -144,6 +164,19 @@ def test_what_is_told_of(row):
 
     assert [word for word in hook.words if word in (FILES, MANIFEST)] == expected
     assert all(told[0] == REGION for told in hook.told)
+
+
+def test_of_files_that_have_expired_only_the_edit_is_told():
+    hook, clock = Recorder(), ManualClock(now_ms=20 * DAY)
+    engine = started(hook, clock=clock)
+    flushed(engine, 0, 10 * DAY)
+    engine.handle_request(REGION, AlterRequest(options={"ttl_ms": DAY}))
+    hook.forget()
+
+    engine.maintain()
+
+    assert [word for word in hook.words if word in (FILES, MANIFEST)] == [MANIFEST]
+    assert [(action.reason, len(action.removed)) for action in hook.last(MANIFEST)[1]] == [("expire", 1)]
 
 
 def test_of_a_new_region_the_first_edit_is_told_and_then_that_it_is_open():
@@ -199,6 +232,61 @@ def test_an_index_built_with_its_file_is_told_with_the_file():
 # --- what is not told -----------------------------------------------------------------------------------
 
 
+def write_one(engine: MitoEngine) -> None:
+    engine.write(REGION, batch_of(METADATA, [put(0, 9)]))
+
+
+def delete_one(engine: MitoEngine) -> None:
+    engine.handle_request(REGION, DeleteRequest(batch=batch_of(METADATA, [delete(0, 1)])))
+
+
+def undo_a_write(engine: MitoEngine) -> None:
+    written = engine.write(REGION, batch_of(METADATA, [put(0, 1)]))
+    engine.undo(REGION, written.first_sequence, 1)
+
+
+def alter_nothing(engine: MitoEngine) -> None:
+    engine.handle_request(REGION, AlterRequest(options={"dedup": "last"}))
+
+
+NOT_TOLD: dict[str, Callable[[MitoEngine], object]] = {
+    "a write": write_one,
+    "a delete": delete_one,
+    "an undo that writes on top": undo_a_write,
+    "a scan": read,
+    "a flush of nothing": lambda engine: engine.flush(REGION),
+    "a compaction that finds nothing to do": lambda engine: engine.compact(REGION),
+    "an alteration that changes nothing": alter_nothing,
+    "an index that nobody wants": index,
+    "a plan": lambda engine: engine.compaction_plan(REGION, CompactRequest()),
+    "upkeep that finds nothing to do": lambda engine: engine.maintain(),
+}
+
+
+@pytest.mark.parametrize("row", NOT_TOLD)
+def test_what_is_not_told_of(row):
+    hook = Recorder()
+    engine = started(hook, gc_grace_ms=3_600_000)
+    flushed(engine, 1)
+    engine.maintain()
+    hook.forget()
+
+    NOT_TOLD[row](engine)
+
+    assert hook.words == []
+
+
+def test_what_is_found_again_after_a_crash_is_not_told():
+    store, log, hook = MemoryObjectStore(), MemoryLog(), Recorder()
+    before = started(Recorder(), store, log, checkpoint_distance=2)
+    flushed(before, 1, 2, 3)
+    write_one(before)
+
+    assert len(read(open_engine(store, log, hooks=[hook], seed=1))) == 5
+
+    assert hook.words == ["opened"]
+
+
 def test_gc_is_told_as_such_and_not_as_a_change_of_the_manifest():
     hook = Recorder()
     engine = started(hook, gc_grace_ms=3_600_000)
@@ -230,6 +318,29 @@ def test_a_gc_that_finds_nothing_is_told_as_one_that_looked_at_every_file():
     info = hook.last("gc")[3]
     assert hook.words == ["gc"]
     assert (info.removed_files, info.version, info.full_file_listing) == ((), None, True)
+
+
+def test_what_was_deleted_is_told_also_if_indexes_cannot_be_looked_for():
+    class Away(MemoryObjectStore):
+        is_away = False
+
+        def list(self, prefix):
+            if self.is_away and prefix == index_folder(REGION):
+                raise UnavailableError("away")
+            return super().list(prefix)
+
+    hook, store = Recorder(), Away()
+    engine = started(hook, store, compaction_mode="manual")
+    engine.handle_request(REGION, AlterRequest(alterations=(SetIndexes({"cpu": ("inverted",)}),)))
+    flushed(engine, 1, 1)
+    removed = files_of(engine)
+    engine.compact(REGION)
+    store.is_away = True
+
+    with pytest.raises(UnavailableError):
+        engine.vacuum(REGION, grace_ms=0)
+
+    assert set(hook.last("gc")[3].removed_files) == removed
 
 
 def test_a_checkpoint_is_not_told():
@@ -281,6 +392,44 @@ def test_a_reader_that_lets_go_of_an_earlier_version_has_closed_the_region():
     assert hook.words == ["opened", "closed"]
     assert len(read(reader)) == 2
     assert hook.words == ["opened", "closed", "opened"]
+
+
+def test_files_that_were_told_and_whose_edit_is_refused_are_never_heard_of_again():
+    class Truncating(Recorder):
+        engine: MitoEngine | None = None
+
+        def on_sst_files_written(self, region_id, metadata, files):
+            super().on_sst_files_written(region_id, metadata, files)
+            engine, self.engine = self.engine, None
+            if engine is not None:
+                engine.truncate(REGION, TruncateRequest())
+
+    hook = Truncating()
+    engine = started(hook)
+    flushed(engine, 1, 1)
+    hook.forget()
+    hook.engine = engine
+
+    with pytest.raises(mito.ConflictError):
+        engine.compact(REGION)
+
+    assert hook.words == [FILES, MANIFEST]
+    [info] = hook.told[0][2]
+    [truncated] = hook.told[1][1]
+    assert (truncated.reason, truncated.added) == ("truncate", ())
+    assert info.file.file_id not in files_of(engine)
+
+
+def test_a_hook_is_told_of_its_own_store_and_of_no_other():
+    mine, others = Recorder(), Recorder()
+    engine = started(mine)
+    started(others)
+    others.forget()
+
+    flushed(engine, 1)
+
+    assert mine.words[-2:] == [FILES, MANIFEST]
+    assert others.words == []
 
 
 def test_a_refused_edit_is_not_told():
@@ -384,6 +533,35 @@ def test_closing_is_told_once_also_when_the_store_is_closed():
     assert hook.words == ["closed", "opened", "closed"]
 
 
+def test_a_reading_process_tells_its_own_hooks_when_it_closes():
+    store, log, hook = MemoryObjectStore(), MemoryLog(), Recorder()
+    flushed(started(Recorder(), store, log), 1)
+    reader = open_engine(store, log, hooks=[hook], read_only=True)
+    read(reader)
+
+    reader.close()
+
+    assert hook.words == ["opened", "closed"]
+
+
+def test_a_drop_is_told_also_if_the_log_cannot_forget_it(caplog):
+    class Remembering(MemoryLog):
+        def obsolete(self, region_id, through):
+            raise UnavailableError("the log is away")
+
+    hook = Recorder()
+    engine = started(hook, log=Remembering())
+    write_one(engine)
+    hook.forget()
+
+    engine.drop(REGION)
+
+    assert hook.words == ["dropped"]
+    assert "log not trimmed" in caplog.text
+    with pytest.raises(mito.TableNotFoundError):
+        engine.region(REGION)
+
+
 def test_of_a_dropped_region_it_is_told_when_its_files_have_gone():
     hook, clock = Recorder(), ManualClock()
     engine = started(hook, MemoryObjectStore(clock), clock=clock, gc_grace_ms=1000)
@@ -455,6 +633,38 @@ def test_a_hook_that_raises_harms_nothing_and_is_told_by_health(error, caplog):
     assert set(engine.health().regions[0].failures) == {"hook Raising.on_region_gc", "hook Raising.on_region_opened"}
 
 
+def test_of_two_hooks_of_one_class_the_one_that_fails_is_told_by_health():
+    failing, well = Raising(), Raising()
+    failing.error = RuntimeError("broken")
+    engine = started(well, hooks=[failing, well, Recorder()])
+
+    flushed(engine, 1)
+
+    failures = engine.health().regions[0].failures
+    assert failures["hook Raising.on_manifest_updated"] is failing.error
+    failing.error, well.error = None, RuntimeError("broken too")
+    flushed(engine, 2)
+    failures = engine.health().regions[0].failures
+    assert "hook Raising.on_manifest_updated" not in failures
+    assert failures["hook Raising (2).on_manifest_updated"] is well.error
+
+
+def test_a_hook_that_raises_what_ends_a_process_holds_up_nobody(caplog):
+    hook = Raising()
+    engine = open_engine(scheduler=threads(), hooks=[hook])
+    create(engine, METADATA)
+    hook.error = KeyboardInterrupt()
+
+    flushed(engine, 1, 2, 3)
+
+    assert "hook is slow" not in caplog.text, "it was waited for in vain"
+    [lane] = [lane for lane in engine.health().lanes if lane.lane == HOOK_LANE]
+    assert (lane.failed, lane.last_error) == (6, hook.error)
+    hook.error = None
+    assert len(read(engine)) == 4
+    engine.close()
+
+
 def test_a_hook_that_only_has_some_methods_is_told_of_those():
     class Small:
         closed = 0
@@ -512,6 +722,47 @@ def test_a_hook_that_does_not_return_holds_up_neither_the_region_nor_other_hooks
     engine.close()
 
 
+def test_a_store_whose_hook_never_returns_does_everything_and_is_closed(caplog):
+    stuck, quick = Slow(), Recorder()
+    store = MemoryObjectStore()
+    scheduler = ThreadScheduler(dict.fromkeys(LANES, 1) | {HOOK_LANE: 2}, not_awaited=(HOOK_LANE,))
+    engine = open_engine(store, scheduler=scheduler, hooks=[stuck, quick], gc_grace_ms=0)
+    stuck.gate.close()
+    begun = time.monotonic()
+
+    create(engine, METADATA)
+    flushed(engine, 1, 1)
+    engine.compact(REGION)
+    alter(engine)
+    engine.maintain()
+    engine.handle_request(REGION, TruncateRequest())
+    flushed(engine, 5)
+    engine.close()
+
+    assert time.monotonic() - begun < 6 * patience.PATIENCE_SECONDS, "it was waited for again and again"
+    assert stuck.words == []
+    assert {FILES, MANIFEST, "opened", "gc"} <= set(quick.words)
+    assert quick.words[-1] == "closed"
+    assert f"untold={len(quick.words) - 1}" in caplog.text
+    assert [file.row_count for file in load(store, REGION).state.files.values()] == [2]
+    stuck.gate.open()
+
+
+def test_what_a_hook_is_behind_with_is_told_when_the_store_is_closed_if_that_is_soon(caplog):
+    slow = Slow()
+    scheduler = ThreadScheduler(dict.fromkeys(LANES, 1), not_awaited=(HOOK_LANE,))
+    engine = open_engine(scheduler=scheduler, hooks=[slow])
+    slow.gate.close()
+    create(engine, METADATA)
+    flushed(engine, 1)
+    slow.gate.open()
+
+    engine.close()
+
+    assert slow.words == [MANIFEST, "opened", FILES, MANIFEST, "closed"]
+    assert "left alone" not in caplog.text
+
+
 def test_a_quick_hook_has_been_told_when_the_flush_is_over():
     hook = Recorder()
     engine = open_engine(scheduler=threads(), hooks=[hook], compaction_mode="manual")
@@ -546,6 +797,63 @@ def test_no_lock_of_the_region_is_held_while_a_hook_is_told(event):
 
     assert found
     assert len(read(engine)) == 1
+
+
+EXCHANGES: dict[str, tuple[dict[str, str], Callable[[MitoEngine], object]]] = {
+    "replace": ({}, lambda engine: engine.replace(REGION, [TimeRange(1, 2)], [batch_of(METADATA, [put(0, 1)])])),
+    "undo": ({"dedup": "none"}, lambda engine: engine.undo(REGION, Sequence(2), 1)),
+    "restore": ({}, lambda engine: engine.restore(REGION, Moment(version=FIRST_VERSION, sequence=Sequence(1)))),
+}
+
+
+def exchanging(what: str, meanwhile: Callable[[MitoEngine], object]) -> tuple[Recorder, MitoEngine]:
+    """Exchange files, and let another thread do something when a hook is told of the first that were stored."""
+    options, exchange = EXCHANGES[what]
+
+    class Acting(Recorder):
+        has_acted = True
+
+        def on_sst_files_written(self, region_id, metadata, files):
+            super().on_sst_files_written(region_id, metadata, files)
+            if not self.has_acted:
+                self.has_acted = True
+                Task(lambda: meanwhile(engine)).result()
+
+    hook = Acting()
+    engine = open_engine(hooks=[hook], gc_grace_ms=3_600_000)
+    create(engine, METADATA, **options)
+    flushed(engine, 1)
+    hook.forget()
+    hook.has_acted = False
+    exchange(engine)
+    return hook, engine
+
+
+@pytest.mark.parametrize("what", EXCHANGES)
+def test_what_is_committed_while_a_hook_is_told_of_exchanged_files_has_them_planned_anew(what):
+    hook, engine = exchanging(what, lambda engine: engine.region(REGION).commit_edit(FileEdit(reason="test")))
+
+    assert engine.health().regions[0].failures == {}, "the other thread was kept waiting"
+    assert hook.words == [FILES, MANIFEST, FILES, MANIFEST]
+    assert [info.file.file_id for info in hook.told[2][2]] == [file.file_id for file in hook.told[3][1][0].added]
+    in_vain = {info.key for info in hook.told[0][2]} - {info.key for info in hook.told[2][2]}
+    assert in_vain
+    assert in_vain.isdisjoint(item.key for item in engine.store.list(sst_folder(REGION)))
+    assert len(read(engine)) == {"replace": 2, "undo": 1, "restore": 1}[what]
+
+
+def test_an_exchange_whose_files_change_again_and_again_is_refused_and_leaves_nothing(monkeypatch):
+    engines: list[MitoEngine] = []
+    monkeypatch.setattr("mitoframe.engine.changes.PLANS_MAX", 1)
+
+    with pytest.raises(mito.ConflictError, match="nothing was changed"):
+        exchanging("replace", lambda engine: engines.append(engine) or engine.snapshot(REGION, "meanwhile"))
+
+    [engine] = engines
+    assert {item.key for item in engine.store.list(sst_folder(REGION))} == {
+        sst_key(REGION, file_id) for file_id in files_of(engine)
+    }
+    assert len(read(engine)) == 2
 
 
 def test_a_hook_may_flush_the_region_it_is_told_of():

@@ -15,8 +15,10 @@ from mitoframe.drivers.clock import ManualClock
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.engine.engine import MitoEngine
+from mitoframe.engine.journal import Journal
 from mitoframe.failpoints import watching
 from mitoframe.model.alter import AddColumns, NewColumn
+from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import DiskFullError, MitoError, UnavailableError
 from mitoframe.model.request import AlterRequest, TruncateRequest
 from mitoframe.storage.journal import JournalEntry, read_history, replay
@@ -276,6 +278,60 @@ def test_a_gc_that_deletes_nothing_is_not_told_of():
     assert [entry.what for entry in entries_of(engine)] == ["create", "flush"]
 
 
+def test_how_long_a_gc_took_is_told_by_the_clock():
+    clock = ManualClock(now_ms=10**12)
+
+    class Dawdling(MemoryObjectStore):
+        def delete(self, key):
+            clock.advance(250)
+            super().delete(key)
+
+    engine = started(Dawdling(clock), clock=clock)
+    flush(engine, 1, 1)
+    engine.compact(REGION)
+
+    engine.vacuum(REGION, grace_ms=0)
+
+    entry = entries_of(engine)[-1]
+    assert (entry.what, entry.begun_ms, entry.at_ms) == ("gc", 10**12, 10**12 + 500)
+
+
+def test_a_gc_is_told_of_later_if_the_parts_cannot_be_listed_when_it_happens():
+    class Away(MemoryObjectStore):
+        is_away = False
+
+        def list(self, prefix):
+            if self.is_away and prefix == journal_folder(REGION):
+                raise UnavailableError("away")
+            return super().list(prefix)
+
+    clock = ManualClock()
+    store = Away(clock)
+    engine = open_engine(store, clock=clock)
+    create(engine, METADATA)
+    engine.close_region(REGION, flush=False)
+    store.put_if_absent(sst_key(REGION, "f" * 32), b"left by a crash")
+    engine.region(REGION)
+    store.is_away = True
+
+    assert engine.vacuum(REGION, grace_ms=0).removed == ("f" * 32,)
+
+    assert list(engine.health().regions[0].failures) == ["hook Journal.on_region_gc"]
+    store.is_away = False
+    assert [entry.inputs for entry in entries_of(engine) if entry.what == "gc"] == [("f" * 32,)]
+    check(engine)
+
+
+def test_of_a_region_that_was_let_go_meanwhile_nothing_is_stored():
+    store = MemoryObjectStore()
+    journal = Journal(store, ManualClock(), lambda _: None, distance=1, entries_max=100)
+
+    journal.on_manifest_updated(REGION, (FileEdit(reason="test"),), 1)
+    journal.on_region_closed(REGION)
+
+    assert parts(store) == [], "its folder may be gone already"
+
+
 def test_the_journal_goes_with_the_dropped_table():
     clock = ManualClock()
     store = MemoryObjectStore(clock)
@@ -328,6 +384,29 @@ def test_a_journal_that_cannot_be_stored_harms_nothing_is_told_and_tried_again(e
     assert engine.health().regions[0].failures == {}
     assert [entry.version for entry in read_history(store, REGION).entries] == list(range(10))
     check(engine)
+
+
+def test_while_the_journal_cannot_be_stored_a_table_is_changed_cleaned_up_and_closed_all_the_same():
+    store = FailingStore()
+    engine = started(store, checkpoint_distance=1)
+    store.error = DiskFullError("full")
+
+    flush(engine, 1, 1)
+    engine.compact(REGION)
+    column = NewColumn("more", METADATA.fields[0].type)
+    engine.handle_request(REGION, AlterRequest(alterations=(AddColumns((column,)),)))
+    engine.vacuum(REGION, grace_ms=0)
+    engine.handle_request(REGION, TruncateRequest())
+    engine.close_region(REGION, flush=True)
+
+    assert len(parts(store)) == 1, "no more than there was before"
+    assert replay(entries_of(engine)) == set(engine.region(REGION).state.files) == set()
+    store.error = None
+    flush(engine, 1)
+    check(engine)
+    store.error = DiskFullError("full again")
+    flush(engine, 2)
+    engine.close()
 
 
 def test_a_journal_that_can_never_be_stored_keeps_a_bounded_part_of_itself_in_memory(monkeypatch):

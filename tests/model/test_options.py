@@ -40,6 +40,8 @@ def test_a_limit_of_one_is_fine(name):
         ({"compaction_trigger_files": 1}, "compaction_trigger_files=1 must be an integer of at least 2"),
         ({"compaction_memory_limit_bytes": 0}, "compaction_memory_limit_bytes=0 must be an integer of at least 1"),
         ({"compaction_memory_wait_ms": -1}, "compaction_memory_wait_ms=-1 must be an integer of at least 0"),
+        ({"compaction_runner": "moon"}, "compaction_runner='moon' is not one of 'local', 'processes'"),
+        ({"compaction_threads": 0}, "compaction_threads=0 must be an integer of at least 1"),
         ({"compaction_on_exhausted": "cry"}, "compaction_on_exhausted='cry' is not one of 'wait', 'fail'"),
         ({"compaction_mode": "never"}, "compaction_mode='never' is not one of 'automatic', 'manual'"),
         ({"compaction_mode": None}, "compaction_mode=None is not one of 'automatic', 'manual'"),
