@@ -185,7 +185,6 @@ def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connecti
         opened.callback(meta.close)
         parts = MemoryObjectStore(), MemoryLog(), meta, _scheduler(config), config, hooks
         return _connection(opened, *parts, pins=MemoryPins())
-        return _connection(opened, MemoryObjectStore(), MemoryLog(), meta, _scheduler(config), config, hooks)
 
 
 def _connection(
