@@ -62,8 +62,10 @@ from mitoframe.model.request import (
     PutRequest,
     ReplaceRequest,
     ScanRequest,
+    SyncRegionRequest,
     TruncateRequest,
     UndoRequest,
+    VacuumRequest,
 )
 from mitoframe.model.result import (
     AlterResult,
@@ -136,6 +138,7 @@ __all__ = [
     "SnapshotResult",
     "SstFileInfo",
     "StoreLockedError",
+    "SyncRegionRequest",
     "Table",
     "TableExistsError",
     "TableNotFoundError",
@@ -145,6 +148,7 @@ __all__ = [
     "UndoRequest",
     "UndoResult",
     "UnknownOutcomeError",
+    "VacuumRequest",
     "VacuumResult",
     "WhyResult",
     "WriteExplanation",

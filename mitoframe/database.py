@@ -89,7 +89,9 @@ def open(  # noqa: A001 - mitoframe.open is the name, as in zarr.open or shelve.
 
     Args:
         path: a folder, or ``"memory://"`` for a store that lives as long as its handle.
-        mode: ``"rw"`` for the one writing process, ``"r"`` to read, also while another process writes.
+        mode: ``"rw"`` for the one writing process, ``"r"`` to read, also while another process writes. What is read is
+            kept from deletion by a file in the folder, which goes with the process; where none can be made, it is kept
+            for the writer's ``gc_grace_ms`` only.
         config: how the engine behaves; or give single settings by name.
         hooks: told of every flush, compaction and edit.
         settings: fields of `MitoConfig`, such as ``sync="interval"``.

@@ -1,4 +1,4 @@
-"""Everything that can be exchanged: nine protocols and the few values they pass.
+"""Everything that can be exchanged: ten protocols and the few values they pass.
 
 They are structural: an implementation imports nothing of ours except the errors it must raise. Each has a
 class of contract tests in `mitoframe.testing.contracts`; give it a fixture and inherit the tests.
@@ -12,20 +12,23 @@ class of contract tests in `mitoframe.testing.contracts`; give it a fixture and 
     Clock          what time it is                        drivers/clock.py
     Randomness     where identifiers come from            drivers/clock.py
     RegionHook     who is told of what a region did       engine/journal.py
+    Pins           what other processes read              drivers/pins_file.py, pins_memory.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+
+from mitoframe.model.ids import ManifestVersion
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from mitoframe.model.edit import Edit
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import EntryId, FileId, ManifestVersion, RegionId
+    from mitoframe.model.ids import EntryId, FileId, RegionId
     from mitoframe.model.job import CompactionJob
     from mitoframe.model.schema import RegionMetadata
 
@@ -290,6 +293,47 @@ class MetaStore(Protocol):
         """Poll: return the current revision and every key of the range that changed after revision ``after``."""
 
     def close(self) -> None: ...
+
+
+# --- readers in other processes ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldVersions:
+    """Which versions of regions are read by processes that live.
+
+    Attributes:
+        oldest: of each region that is read the oldest version; every later one may be read too.
+        is_partial: somebody says what he reads in a way that cannot be understood: it may be anything.
+
+    """
+
+    oldest: Mapping[RegionId, ManifestVersion]
+    is_partial: bool = False
+
+    def of(self, region_id: RegionId) -> ManifestVersion | None:
+        """Return the oldest version of a region that may be read; None if none is."""
+        return ManifestVersion(-1) if self.is_partial else self.oldest.get(region_id)
+
+
+class Pins(Protocol):
+    """How processes that only read tell the one that writes which files it must not delete yet.
+
+    What a process says is true until it says something else, lets it go or dies, however it dies. Nobody ever waits for
+    anybody here, and nothing that goes wrong keeps a reader from reading.
+    """
+
+    def hold(self, oldest: Mapping[RegionId, ManifestVersion]) -> bool:
+        """Say that these versions and all later ones are read, in place of what was said before.
+
+        Tells whether others will know: they do not where nothing can be written or locked. Never raises for that.
+        """
+
+    def held(self) -> HeldVersions:
+        """Return what all processes that live say, and clear away what those left that do not."""
+
+    def close(self) -> None:
+        """Read nothing any more. Closing twice is harmless."""
 
 
 # --- running -------------------------------------------------------------------------------------------

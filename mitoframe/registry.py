@@ -29,6 +29,8 @@ from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.meta_sqlite import SqliteMetaStore
 from mitoframe.drivers.object_local import LocalObjectStore
 from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.drivers.pins_file import FilePins
+from mitoframe.drivers.pins_memory import MemoryPins
 from mitoframe.drivers.scheduler import ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.engine.catalog import Catalog
@@ -63,6 +65,7 @@ from mitoframe.storage.paths import (
     HOLDER_FILE,
     LOCK_FILE,
     LOG_FOLDER,
+    READERS_FOLDER,
     REGIONS_FOLDER,
     STORE_FILE,
     parse_region_folder,
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
         LogStore,
         MetaStore,
         ObjectStore,
+        Pins,
         Randomness,
         RegionHook,
         Scheduler,
@@ -181,7 +185,8 @@ def _connect_memory(config: MitoConfig, hooks: Sequence[RegionHook]) -> Connecti
     with ExitStack() as opened:
         meta = SqliteMetaStore(":memory:")
         opened.callback(meta.close)
-        return _connection(opened, MemoryObjectStore(), MemoryLog(), meta, _scheduler(config), config, hooks)
+        parts = MemoryObjectStore(), MemoryLog(), meta, _scheduler(config), config, hooks
+        return _connection(opened, *parts, pins=MemoryPins())
 
 
 def _connection(
@@ -193,11 +198,14 @@ def _connection(
     config: MitoConfig,
     hooks: Sequence[RegionHook],
     *,
+    pins: Pins | None = None,
     compactor: Compactor | None = None,
     read_only: bool = False,
     after_crash: bool = False,
 ) -> Connection:
     """Join the parts; closing the connection closes the engine, with it the log, then all that was ``opened``."""
+    if pins is not None:
+        opened.callback(pins.close)
     engine = MitoEngine(
         object_store=store,
         log=log,
@@ -209,6 +217,7 @@ def _connection(
         hooks=hooks,
         compactor=compactor,
         read_only=read_only,
+        pins=pins,
     )
     opened.callback(engine.close)
     catalog = Catalog(meta, hidden=engine.dropped() if read_only else ())
@@ -267,10 +276,10 @@ def _connect_writer(
             recovery=config.wal_recovery,
         )
         _tell_damage(log.damage)
+        pins = FilePins(vfs, READERS_FOLDER, randomness)
         compactor = _compactor(opened, vfs, store, config)
-        return _connection(
-            opened, store, log, meta, scheduler, config, hooks, compactor=compactor, after_crash=lock.after_crash
-        )
+        parts = store, log, meta, scheduler, config, hooks
+        return _connection(opened, *parts, pins=pins, compactor=compactor, after_crash=lock.after_crash)
 
 
 def _connect_reader(
@@ -296,7 +305,8 @@ def _connect_reader(
             recovery="point_in_time",
         )
         _tell_damage(log.damage)
-        return _connection(opened, store, log, meta, scheduler, config, hooks, read_only=True)
+        pins = FilePins(vfs, READERS_FOLDER, SystemRandomness())
+        return _connection(opened, store, log, meta, scheduler, config, hooks, pins=pins, read_only=True)
 
 
 def _compactor(opened: ExitStack, vfs: Vfs, store: LocalObjectStore, config: MitoConfig) -> ProcessCompactor | None:

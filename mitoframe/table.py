@@ -765,17 +765,35 @@ class Table:
         request = BuildIndexRequest(kinds=None if kinds is None else tuple(kinds))
         return self._engine.build_index(self.region_id, request)
 
-    def vacuum(self, older_than: DurationLike | None = None) -> VacuumResult:
-        """Delete files that no version needs any more.
+    def vacuum(self, older_than: DurationLike | None = None, *, dry_run: bool = False) -> VacuumResult:
+        """Delete files that nobody needs any more. The engine does it by itself now and then.
+
+        What a snapshot, a scan or a job here needs stays, and so does what a process needs that has the store open for
+        reading, until it dies. Only readers that cannot say so, where nothing can be written or locked, have to be
+        done within the grace period.
 
         Args:
-            older_than: how long ago a file must have been replaced; ``gc_grace_ms`` if None. Readers in other processes
-                may still need younger ones.
+            older_than: how long ago a file must have been replaced, or stored if no version ever listed it; if None
+                ``gc_grace_ms``, and ``gc_unknown_grace_ms`` for the latter. What was replaced later can be taken back,
+                and read with ``as_of``.
+            dry_run: only say what would be done.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl
+            >>> from datetime import datetime
+            >>> with mito.open("memory://") as db:
+            ...     cpu = db.create_table("cpu", {"ts": pl.Datetime("ms"), "load": pl.Float64}, time="ts")
+            ...     for load in (1.0, 2.0):
+            ...         _ = cpu.write(pl.DataFrame({"ts": [datetime(2024, 1, 1)], "load": [load]}))
+            ...         _ = cpu.flush()
+            ...     _ = cpu.compact()
+            ...     cpu.vacuum(dry_run=True)
+            would have deleted 0 files, 0 bytes; kept 2 within the grace period
 
         """
         self._check_writable()
         grace_ms = None if older_than is None else parse_duration_ms(older_than, "older_than")
-        return self._engine.vacuum(self.region_id, grace_ms)
+        return self._engine.vacuum(self.region_id, grace_ms, dry_run=dry_run)
 
     # --- looking ----------------------------------------------------------------------------------------
 

@@ -37,12 +37,10 @@ from mitoframe.model.timerange import parse_time
 from mitoframe.read.diff import Moments, changes, schema_of
 from mitoframe.read.history import (
     expired,
-    hold_everything,
     marks_of,
     moment_of_sequence,
     moment_of_time,
     moment_of_version,
-    travel,
 )
 from mitoframe.read.provenance import Copy, Key, KeyVersion, trace
 from mitoframe.storage.paths import parse_sst_key
@@ -181,7 +179,7 @@ def check_name(name: str) -> str:
 
 def snapshot_of(engine: MitoEngine, region_id: RegionId, as_of: AsOf) -> Snapshot:
     """Return what there was at the moment that is meant. As long as it is held its files stay."""
-    return travel(engine.newest(region_id).control, moment_of(engine, region_id, as_of))
+    return engine.snapshot_at(region_id, moment_of(engine, region_id, as_of))
 
 
 def sequence_of(engine: MitoEngine, region_id: RegionId, since: AsOf) -> Sequence:
@@ -433,7 +431,7 @@ def why(
     control = engine.newest(region_id).control
     metadata = control.current().version.state.metadata
     key = _key(metadata, {**(row or {}), **named})
-    current, held = hold_everything(control)
+    current, held = engine.everything(region_id)
     found = trace(current, engine.reader, key, marks_of(control), engine.kept_from(current, is_past=False))
     del held  # Until here it kept the files.
     shown = {tag.name: value for tag, value in zip(metadata.tags, key.tags, strict=True)}

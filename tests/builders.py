@@ -152,6 +152,7 @@ def open_engine(
     hooks: Sequence[Any] = (),
     compactor: Any = None,
     read_only: bool = False,
+    pins: Any = None,
     **config: Any,
 ) -> MitoEngine:
     """Open an engine in memory, with a clock that stands still and jobs that run at once."""
@@ -166,6 +167,7 @@ def open_engine(
         hooks=hooks,
         compactor=compactor,
         read_only=read_only,
+        pins=pins,
     )
 
 

@@ -1,20 +1,24 @@
 """Formats are promises: a store of every format that was ever released opens for ever.
 
 ``tests/golden/stores/format-1`` was written once, by `make_store`, and is never written again; ``format-2`` by
-`make_store` and `add_what_is_new`; ``format-3`` by these, `add_earlier_moments` and `add_indexes`; ``format-4`` by the
-same. A change that makes this test fail is a new format: it gets a number and a folder of its own, and these stay.
+`make_store` and `add_what_is_new`; ``format-3`` by these, `add_earlier_moments` and `add_indexes`; ``format-4`` and
+``format-5`` by the same. A change that makes this test fail is a new format: it gets a number and a folder of its own,
+and these stay.
 
 Format 2 of manifest and log: history, write keys, sequences of backfills, options, altered columns, mixed operations.
 Format 3 of the manifest: earlier moments, snapshots, former schemas, times of writes, indexes beside files. Checksums
 of blocks are for files of more than 2 MiB, which is more than is to be kept here; see ``storage/test_sst_bytes.py``.
 Format 4 of the manifest: what values the first tags of a file have, and which of its columns hold a NaN.
+Format 5 of the manifest: compressed, as ``manifest_compression="zlib"`` has it. What is not is format 4 still.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -48,9 +52,9 @@ def rows(first: int, last: int, load: float) -> pl.DataFrame:
     ).with_columns(pl.col("ts").dt.replace_time_zone("Europe/Paris"))
 
 
-def make_store(folder: Path) -> None:
+def make_store(folder: Path, **config: Any) -> None:
     """Write a store with files of both levels, a checkpoint, a delete marker, and rows that are only in the log."""
-    db = mito.open(folder, checkpoint_distance=2, gc_grace_ms=0, flush_on_close=False, row_group_rows=7)
+    db = mito.open(folder, checkpoint_distance=2, gc_grace_ms=0, flush_on_close=False, row_group_rows=7, **config)
     table = db.create_table("cpu ü", SCHEMA, time="ts", tags=["host", "rack"])
     for first in (0, 5, 10):
         table.write(rows(first, first + 10, 100.0 * first))
@@ -65,9 +69,9 @@ def make_store(folder: Path) -> None:
     db.close()
 
 
-def add_what_is_new(folder: Path) -> None:
+def add_what_is_new(folder: Path, **config: Any) -> None:
     """Write tables that use what format 2 has: the rows in files, and some in the log only."""
-    with mito.open(folder, flush_on_close=False, backfill_size_bytes=2_000, row_group_rows=7) as db:
+    with mito.open(folder, flush_on_close=False, backfill_size_bytes=2_000, row_group_rows=7, **config) as db:
         merged = db.create_table("merged", SCHEMA, time="ts", tags=["host", "rack"], options={"dedup": "merge"})
         merged.write(rows(0, 10, 1.0).drop("note"), key="first load")
         merged.write(rows(0, 10, 2.0).with_columns(load=pl.lit(None, pl.Float64)))
@@ -85,9 +89,9 @@ def add_what_is_new(folder: Path) -> None:
         db.drop_table("gone")
 
 
-def add_earlier_moments(folder: Path) -> None:
+def add_earlier_moments(folder: Path, **config: Any) -> None:
     """Write a table with snapshots: of rows in memory, before a column went, before all rows did."""
-    with mito.open(folder, flush_on_close=False, row_group_rows=7, checkpoint_distance=3) as db:
+    with mito.open(folder, flush_on_close=False, row_group_rows=7, checkpoint_distance=3, **config) as db:
         past = db.create_table("past", SCHEMA, time="ts", tags=["host", "rack"])
         past.write(rows(0, 10, 1.0))
         past.snapshot("in memory")
@@ -103,9 +107,9 @@ def add_earlier_moments(folder: Path) -> None:
         past.write(rows(0, 2, 4.0).drop("note"))
 
 
-def add_indexes(folder: Path) -> None:
+def add_indexes(folder: Path, **config: Any) -> None:
     """Write a table with a file whose indexes were built twice, and one that has none yet."""
-    with mito.open(folder, flush_on_close=False, row_group_rows=7) as db:
+    with mito.open(folder, flush_on_close=False, row_group_rows=7, **config) as db:
         indexed = db.create_table("indexed", SCHEMA, time="ts", tags=["host", "rack"], options={"index_mode": "manual"})
         indexed.alter(indexes={"load": ["inverted"], "note": ["skipping"]})
         indexed.write(rows(0, 20, 1.0))
@@ -191,7 +195,7 @@ def expected() -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("mode", ["rw", "r"])
-@pytest.mark.parametrize("name", ["format-1", "format-2", "format-3", "format-4"])
+@pytest.mark.parametrize("name", ["format-1", "format-2", "format-3", "format-4", "format-5"])
 def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> None:
     shutil.copytree(STORES / name, tmp_path / "store")
 
@@ -199,20 +203,22 @@ def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> 
         found = db["cpu ü"].scan().collect().sort("ts")
         if name != "format-1":
             check_what_is_new(db)
-        if name in ("format-3", "format-4"):
+        if name >= "format-3":
             check_earlier_moments(db)
             check_indexes(db)
-        check_what_is_known_of_files(db, is_known=name == "format-4")
+        check_what_is_known_of_files(db, is_known=name >= "format-4")
 
     assert_frame_equal(found, expected())
 
 
-def test_what_is_written_today_is_the_newest_format(tmp_path: Path) -> None:
-    make_store(tmp_path / "store")
+def make_all(folder: Path, **config: Any) -> None:
+    for make in (make_store, add_what_is_new, add_earlier_moments, add_indexes):
+        make(folder, **config)
 
-    add_what_is_new(tmp_path / "store")
-    add_earlier_moments(tmp_path / "store")
-    add_indexes(tmp_path / "store")
+
+@pytest.mark.parametrize("compression", ["none", "zlib"])
+def test_what_is_written_today_is_the_newest_format(compression: str, tmp_path: Path) -> None:
+    make_all(tmp_path / "store", manifest_compression=compression)
 
     with mito.open(tmp_path / "store") as db:
         assert_frame_equal(db["cpu ü"].scan().collect().sort("ts"), expected())
@@ -220,3 +226,32 @@ def test_what_is_written_today_is_the_newest_format(tmp_path: Path) -> None:
         check_earlier_moments(db)
         check_indexes(db)
         check_what_is_known_of_files(db, is_known=True)
+
+
+def manifests(folder: Path) -> list[Any]:
+    """Return what the manifests of a store say, deltas and checkpoints, as whoever knows no packing reads them."""
+    parts = [*folder.rglob("manifest/*.json"), *folder.rglob("manifest/*.checkpoint")]
+    return [json.loads(part.read_bytes().partition(b"\n")[0]) for part in parts]
+
+
+def fields(value: Any, of: str = "") -> set[str]:
+    """Name what a JSON value holds, wherever it is."""
+    if isinstance(value, list):
+        return {name for item in value for name in fields(item, of)}
+    if not isinstance(value, dict):
+        return set()
+    return {name for key, item in value.items() for name in {f"{of}.{key}", *fields(item, f"{of}.{key}")}}
+
+
+def test_a_manifest_that_uses_nothing_new_has_nothing_that_the_format_it_names_has_not(tmp_path: Path) -> None:
+    make_all(tmp_path / "store")
+
+    written = manifests(tmp_path / "store")
+
+    assert {part["format"] for part in written} == {4}
+    assert fields(written) == fields(manifests(STORES / "format-4"))
+
+
+def test_a_compressed_manifest_is_refused_by_its_number_where_it_is_not_known() -> None:
+    assert {part["format"] for part in manifests(STORES / "format-5")} == {4, 5}
+    assert all("zlib" in part for part in manifests(STORES / "format-5") if part["format"] == 5)

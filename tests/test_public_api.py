@@ -24,10 +24,10 @@ NAMES = [
     "LimitExceededError", "MitoConfig", "MitoEngine", "MitoError", "OpenRequest", "PoisonedError", "PutRequest",
     "ReadOnlyError", "RegionGcInfo", "RegionHook", "RegionOptions", "RepeatedWriteWarning", "ReplaceRequest",
     "ReplaceResult", "RestoreResult", "Scan", "ScanRequest", "SchemaMismatchError", "SimulationResult",
-    "SnapshotExpiredError", "SnapshotResult", "SstFileInfo", "StoreLockedError", "Table", "TableExistsError",
-    "TableNotFoundError", "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest", "UndoResult",
-    "UnknownOutcomeError", "VacuumResult", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "simulate",
-    "write",
+    "SnapshotExpiredError", "SnapshotResult", "SstFileInfo", "StoreLockedError", "SyncRegionRequest", "Table",
+    "TableExistsError", "TableNotFoundError", "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest",
+    "UndoResult", "UnknownOutcomeError", "VacuumRequest", "VacuumResult", "WhyResult", "WriteExplanation",
+    "WriteResult", "open", "scan", "simulate", "write",
 ]  # fmt: skip
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 WITHOUT_EXAMPLE = {"MitoEngine", "RegionHook", "RegionOptions", *(name for name in NAMES if name.endswith("Request"))}

@@ -25,20 +25,22 @@ from mitoframe.engine.indexing import Indexing, Urgency
 from mitoframe.engine.parts import ERASE_LANE, FLUSH_LANE, PURGE_LANE, TIDY_LANE, WRITE_LANE
 from mitoframe.failpoints import reached
 from mitoframe.jobs.flush import FlushedMemtable, flush_memtable, flushed
-from mitoframe.jobs.gc import collectable, delete_files, expires, forgettable, unpinned
+from mitoframe.jobs.gc import Grace, Holders, Survey, delete_files, expires, forgettable, survey
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import ClosedError, ConflictError, DiskFullError, MitoError
 from mitoframe.model.ids import FileId
 from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
 from mitoframe.ports import RegionGcInfo
-from mitoframe.storage.paths import sst_folder, sst_key
+from mitoframe.storage.paths import parse_sst_key, sst_folder, sst_key
 
 if TYPE_CHECKING:
     from mitoframe.engine.parts import Parts
     from mitoframe.engine.retention import Retention
     from mitoframe.model.edit import RegionState
     from mitoframe.model.ids import ManifestVersion
+    from mitoframe.model.options import MitoConfig
     from mitoframe.model.request import BuildIndexRequest
+    from mitoframe.ports import ObjectMeta
     from mitoframe.region.region import Region
     from mitoframe.storage.memtable import Memtable
 
@@ -346,7 +348,7 @@ class Background:
 
     def _after_compaction(self, region: Region) -> None:
         with suppress(DiskFullError):  # The merge stands, and what is left is deleted when there is room.
-            self._vacuum_told(region, self._parts.config.gc_grace_ms)
+            self._vacuum_told(region, configured_grace(self._parts.config))
         self.index_if_due(region, Urgency.COMPACTED)
 
     # --- indexes ----------------------------------------------------------------------------------------
@@ -395,23 +397,23 @@ class Background:
 
     # --- deletion ---------------------------------------------------------------------------------------
 
-    def start_vacuum(self, region: Region, grace_ms: int) -> Errand[VacuumResult]:
-        return send(self._parts.scheduler, PURGE_LANE, partial(self._vacuum_told, region, grace_ms))
+    def start_vacuum(self, region: Region, grace: Grace, *, dry_run: bool = False) -> Errand[VacuumResult]:
+        return send(self._parts.scheduler, PURGE_LANE, partial(self._vacuum_told, region, grace, dry_run=dry_run))
 
-    def _vacuum_told(self, region: Region, grace_ms: int) -> VacuumResult:
+    def _vacuum_told(self, region: Region, grace: Grace, *, dry_run: bool = False) -> VacuumResult:
         with self._remembering(region, "vacuum"):
-            return self.vacuum(region, grace_ms=grace_ms)
+            return self.vacuum(region, grace, dry_run=dry_run)
 
     def vacuum_if_due(self, region: Region) -> None:
         """Delete files whose grace period is over, and now and then look for what a crash left behind."""
-        lanes, grace_ms, now_ms = self._lanes_of(region), self._parts.config.gc_grace_ms, self._parts.clock.now_ms()
-        expired = expires(region.state, now_ms=now_ms, grace_ms=grace_ms)
-        if expired or now_ms - lanes.vacuumed_ms >= grace_ms:
+        lanes, grace, now_ms = self._lanes_of(region), configured_grace(self._parts.config), self._parts.clock.now_ms()
+        expired = expires(region.state, now_ms=now_ms, grace_ms=grace.known_ms)
+        if expired or now_ms - lanes.vacuumed_ms >= min(grace.known_ms, grace.unknown_ms):
             lanes.vacuumed_ms = now_ms
-            self._vacuum_told(region, grace_ms)
+            self._vacuum_told(region, grace)
 
-    def vacuum(self, region: Region, *, grace_ms: int) -> VacuumResult:
-        """Delete the files that nobody needs and that have not been listed for ``grace_ms``."""
+    def vacuum(self, region: Region, grace: Grace, *, dry_run: bool = False) -> VacuumResult:
+        """Delete the files that nobody needs and whose grace period is over, or only say which."""
         lanes, begun_ms = self._lanes_of(region), self._parts.clock.now_ms()
         # Asked in this order: a file is in a version before its draft is closed.
         stored = self._parts.store.list(sst_folder(region.region_id))
@@ -419,37 +421,55 @@ class Background:
         with region.editing():
             region.check_writable()
             state = region.state
-            pinned = region.control.pinned_files() | being_written
-            chosen = collectable(state, stored, pinned, now_ms=self._parts.clock.now_ms(), grace_ms=grace_ms)
+            found = self._survey(region, state, stored, being_written, grace)
+            if dry_run:
+                return _vacuumed(found, dry_run=True)
             # Forgotten first: a file that is gone and still listed would pass for history that can be read.
-            gone = forgettable(state, chosen, stored)
+            gone = forgettable(state, found.chosen, stored)
             version: ManifestVersion | None = None
             if gone:
                 edit = FileEdit(forgotten=gone, at_ms=self._parts.clock.now_ms(), reason="gc")
                 version = region.commit_edit(edit).manifest_version
-            # Somebody may have gone back to an earlier moment meanwhile, and found them listed still.
-            chosen = unpinned(chosen, region.control.pinned_files())
+                # Somebody may have gone back to an earlier moment meanwhile, and found them listed still.
+                spared = self._survey(region, state, found.chosen, being_written, grace)
+                found = Survey(chosen=spared.chosen, kept=(*found.kept, *spared.kept))
             deleted = delete_files(
                 self._parts.store,
                 region.region_id,
-                chosen,
+                found.chosen,
                 submit=partial(self._parts.scheduler.submit, ERASE_LANE),
             )
             for file_id in deleted:
                 self._parts.reader.forget(file_id)
                 self._parts.indexes.forget(file_id)
-        size_bytes = sum(item.size_bytes for item in chosen)
+        result = _vacuumed(found, dry_run=False)
         info = RegionGcInfo(
             removed_files=deleted,
-            size_bytes=size_bytes,
+            size_bytes=result.size_bytes,
             version=version,
             begun_ms=begun_ms,
             is_region_dropped=False,
             full_file_listing=True,
         )
         self._parts.hooks.region_gc(region.region_id, region.metadata, self._parts.store, info)
-        self._indexing.vacuum(region, grace_ms)
-        return VacuumResult(removed=deleted, size_bytes=size_bytes)
+        self._indexing.vacuum(region, grace.known_ms)
+        return result
+
+    def _survey(
+        self,
+        region: Region,
+        state: RegionState,
+        stored: Iterable[ObjectMeta],
+        being_written: frozenset[FileId],
+        grace: Grace,
+    ) -> Survey:
+        """Look who needs which files now. Requires: ``state`` was the newest before this is called."""
+        holders = Holders(
+            jobs=being_written,
+            scans=region.control.living.files(),
+            oldest_read=self._parts.pins.held().of(region.region_id),
+        )
+        return survey(state, stored, holders, now_ms=self._parts.clock.now_ms(), grace=grace)
 
     # --- pieces -----------------------------------------------------------------------------------------
 
@@ -470,6 +490,20 @@ class Background:
     def _lanes_of(self, region: Region) -> _Lanes:
         with self._lock:
             return self._all.setdefault(region, _Lanes())
+
+
+def configured_grace(config: MitoConfig) -> Grace:
+    return Grace(known_ms=config.gc_grace_ms, unknown_ms=config.gc_unknown_grace_ms)
+
+
+def _vacuumed(found: Survey, *, dry_run: bool) -> VacuumResult:
+    file_ids = [file_id for item in found.chosen if (file_id := parse_sst_key(item.key)) is not None]
+    return VacuumResult(
+        removed=tuple(file_ids),
+        size_bytes=sum(item.size_bytes for item in found.chosen),
+        kept=found.kept,
+        dry_run=dry_run,
+    )
 
 
 def _ids(memtables: Iterable[Memtable]) -> set[int]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from mitoframe.engine.background import Background
+from mitoframe.engine.background import Background, configured_grace
 from mitoframe.engine.changes import Changes
 from mitoframe.engine.commit import Committer
 from mitoframe.engine.errand import Errand, done
+from mitoframe.engine.holding import Alone, Holding
 from mitoframe.engine.indexing import Urgency
 from mitoframe.engine.journal import Journal
 from mitoframe.engine.lifecycle import Regions
@@ -31,11 +32,13 @@ from mitoframe.engine.retention import Retention
 from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
 from mitoframe.engine.waiting import wait
+from mitoframe.jobs.gc import Grace
 from mitoframe.jobs.rewrite import RowsInTime
 from mitoframe.jobs.tasks import planned
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED, WRITTEN
 from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, ReadOnlyError
+from mitoframe.model.ids import FIRST_VERSION
 from mitoframe.model.options import MIB, MitoConfig
 from mitoframe.model.predicate import Compare, conjunction
 from mitoframe.model.request import (
@@ -53,14 +56,16 @@ from mitoframe.model.request import (
     RegionRequest,
     ReplaceRequest,
     ScanRequest,
+    SyncRegionRequest,
     TruncateRequest,
     UndoRequest,
+    VacuumRequest,
     Written,
 )
 from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
 from mitoframe.read import lookup
 from mitoframe.read.coverage import Stretch, coverage_by
-from mitoframe.read.history import moment_of_sequence, moment_of_version, travel
+from mitoframe.read.history import hold_everything, moment_of_sequence, moment_of_version, travel
 from mitoframe.read.plan import ScanPlan, plan_scan
 from mitoframe.region.hooks import Hooks, run_here
 from mitoframe.storage.cache import Cache
@@ -84,9 +89,20 @@ if TYPE_CHECKING:
     from mitoframe.model.past import Moment, NamedSnapshot
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
-    from mitoframe.ports import Clock, Compactor, LaneHealth, LogStore, ObjectStore, Randomness, RegionHook, Scheduler
+    from mitoframe.ports import (
+        Clock,
+        Compactor,
+        LaneHealth,
+        LogStore,
+        ObjectStore,
+        Pins,
+        Randomness,
+        RegionHook,
+        Scheduler,
+    )
     from mitoframe.region.control import Snapshot
     from mitoframe.region.region import Region
+    from mitoframe.region.version import Version
     from mitoframe.storage.journal import History
 
 Result = TypeVar("Result")
@@ -107,6 +123,7 @@ class MitoEngine:
         hooks: told of every flush, compaction and edit; see `RegionHook`.
         compactor: merges files elsewhere; None has them merged here. Whoever made it closes it, after this.
         read_only: another process writes; nothing is written here.
+        pins: how processes that read tell the one that writes what they need; None if no other process can read.
 
     """
 
@@ -123,6 +140,7 @@ class MitoEngine:
         hooks: Many[RegionHook] = (),
         compactor: Compactor | None = None,
         read_only: bool = False,
+        pins: Pins | None = None,
     ) -> None:
         self.config = config or MitoConfig()
         self.store = object_store
@@ -154,6 +172,7 @@ class MitoEngine:
                 lambda hook, tell: (run_here if hook is self._journal else self._patience.run)(hook, tell),
                 object_store.url,
             ),
+            pins=pins or Alone(),
             compactor=compactor,
         )
         self.reading = Reading(self._parts)
@@ -161,15 +180,15 @@ class MitoEngine:
         self._committer = Committer(self._parts, self._sync.after_append)
         self._retention = Retention(clock)
         self._background = Background(self._parts, self._retention, self._committer.quietly)
-        self._regions = Regions(self._parts, self._committer, self._background, read_only=read_only)
+        self._holding = Holding(self._parts.pins, is_told=read_only and pins is not None)
+        self._regions = Regions(self._parts, self._committer, self._background, self._holding, read_only=read_only)
         self._changes = Changes(self._parts, self._regions, self._background)
         self._moments = Moments(self._parts, self._regions, self._background, self._changes)
         self._room = Room(self._regions.opened, self._background, self.config)
         self._closing = Lock()
         self._closed = False
-        self._stop_upkeep: Callable[[], None] = lambda: None
-        if not read_only:
-            self._stop_upkeep = scheduler.every(self.config.maintenance_interval_ms, PURGE_LANE, self._upkeep)
+        upkeep = self._let_go_of_earlier if read_only else self._upkeep
+        self._stop_upkeep = scheduler.every(self.config.maintenance_interval_ms, PURGE_LANE, upkeep)
 
     # --- requests, by the names that mito2 gives them ---------------------------------------------------
 
@@ -211,6 +230,10 @@ class MitoEngine:
                 return sum(file.row_count for file in self.build_index(region_id, request).files)
             case TruncateRequest():
                 return self.truncate(region_id, request)
+            case SyncRegionRequest():
+                self.sync(region_id, request.manifest_version)
+            case VacuumRequest():
+                self.vacuum(region_id, request.grace_ms, dry_run=request.dry_run)
         return 0
 
     def handle_requests(self, requests: Iterable[tuple[RegionId, RegionRequest]]) -> list[int | MitoError]:
@@ -499,11 +522,15 @@ class MitoEngine:
         self._check_writable()
         return self._background.build_index(self.region(region_id), request or BuildIndexRequest())
 
-    def vacuum(self, region_id: RegionId, grace_ms: int | None = None) -> VacuumResult:
-        """Delete files that nobody needs any more."""
+    def vacuum(self, region_id: RegionId, grace_ms: int | None = None, *, dry_run: bool = False) -> VacuumResult:
+        """Delete files that nobody needs any more and whose grace period is over, or only say which.
+
+        ``grace_ms`` counts for files that were listed once and for those that never were; None is as configured, for
+        each.
+        """
         self._check_writable()
-        grace = self.config.gc_grace_ms if grace_ms is None else grace_ms
-        return self._background.start_vacuum(self.region(region_id), grace).result()
+        grace = configured_grace(self.config) if grace_ms is None else Grace(known_ms=grace_ms, unknown_ms=grace_ms)
+        return self._background.start_vacuum(self.region(region_id), grace, dry_run=dry_run).result()
 
     # --- upkeep -----------------------------------------------------------------------------------------
 
@@ -547,6 +574,13 @@ class MitoEngine:
             return [self._background.start_flush(region, "age")]
         return []
 
+    def _let_go_of_earlier(self) -> None:
+        """In a process that reads: hold no version for itself that is not the newest, and say what is still held."""
+        try:
+            self._regions.let_go_of_earlier()
+        finally:
+            self._holding.settle()
+
     def health(self) -> Health:
         """Say how the background work is: each lane, and what went wrong in each open region."""
         return Health(
@@ -575,9 +609,9 @@ class MitoEngine:
         control = self.newest(region_id).control
         current = control.current()
         if request.version is not None:
-            return self.plan_at(travel(control, moment_of_version(current, request.version)), request)
+            return self.plan_at(self.snapshot_at(region_id, moment_of_version(current, request.version)), request)
         if request.sequence is not None and request.sequence < current.visible:
-            return self.plan_at(travel(control, moment_of_sequence(current, request.sequence)), request)
+            return self.plan_at(self.snapshot_at(region_id, moment_of_sequence(current, request.sequence)), request)
         return plan_scan(current, self._retention.kept(current, request))
 
     def plan_at(self, snapshot: Snapshot, request: ScanRequest) -> ScanPlan:
@@ -588,10 +622,42 @@ class MitoEngine:
         """Return the oldest time that `plan` reads of what there is now, or `plan_at` of an earlier moment."""
         return self._retention.kept_from_then(snapshot) if is_past else self._retention.kept_from(snapshot)
 
+    def snapshot_at(self, region_id: RegionId, moment: Moment) -> Snapshot:
+        """Return what there was at an earlier moment. As long as it is held its files stay.
+
+        Raises:
+            SnapshotExpiredError: some of it is not there any more.
+
+        """
+        with self._holding.reaching(region_id, moment.version):
+            return travel(self.newest(region_id).control, moment)
+
+    def everything(self, region_id: RegionId) -> tuple[Snapshot, Version]:
+        """Return what there is now, and a version that lists every file of the past too and so keeps it."""
+        with self._holding.reaching(region_id, FIRST_VERSION):
+            return hold_everything(self.newest(region_id).control)
+
     def newest(self, region_id: RegionId) -> Region:
         """Return a region as it is now, also if another process writes."""
         self._check_open()
         return self._regions.refreshed(region_id) if self.read_only else self._regions.get(region_id)
+
+    def sync(self, region_id: RegionId, version: ManifestVersion) -> tuple[ManifestVersion, bool]:
+        """Be at a version of a region's manifest, or at a later one that is there.
+
+        Returns the version it is at now, and whether it was at another before.
+
+        Raises:
+            InvalidInputError: there is no such version yet.
+
+        """
+        before = self.region(region_id).state.version
+        now = self.newest(region_id).state.version
+        if now < version:
+            raise InvalidInputError(
+                f"version {version} of region {region_id} is not there, the newest is {now}; ask again later."
+            )
+        return now, now != before
 
     def history(self, region_id: RegionId) -> History:
         """Return what happened to a region, as far as its journal tells."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from mitoframe.engine.errand import Errand
 from mitoframe.engine.parts import INDEX_LANE
+from mitoframe.jobs.gc import is_read_behind
 from mitoframe.jobs.index import build_index, collectable_indexes, delete_indexes
 from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import (
@@ -337,8 +338,16 @@ class Indexing:
             being_built = frozenset(self._being_built)
         with region.editing():
             region.check_writable()
-            now_ms, pinned = self._parts.clock.now_ms(), region.control.pinned_indexes()
-            chosen = collectable_indexes(region.state, stored, pinned, being_built, now_ms=now_ms, grace_ms=grace_ms)
+            state = region.state
+            chosen = collectable_indexes(
+                state,
+                stored,
+                region.control.living.indexes(),
+                being_built,
+                is_behind=is_read_behind(state, self._parts.pins.held().of(region.region_id)),
+                now_ms=self._parts.clock.now_ms(),
+                grace_ms=grace_ms,
+            )
             delete_indexes(self._parts.store, region.region_id, chosen)
 
 

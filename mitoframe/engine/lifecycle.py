@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from mitoframe.engine.parts import ERASE_LANE
 from mitoframe.failpoints import reached
@@ -35,7 +34,7 @@ from mitoframe.model.options import RegionOptions
 from mitoframe.ports import RegionGcInfo
 from mitoframe.region.hooks import PendingManifestHook
 from mitoframe.region.recovery import create_region, open_region, open_region_for_reading, refresh_region
-from mitoframe.storage.manifest import exists
+from mitoframe.storage.manifest import exists, is_newest, latest_version
 from mitoframe.storage.paths import (
     DROPPED_FOLDER,
     dropped_key,
@@ -50,13 +49,15 @@ from mitoframe.storage.wal import encode_write
 if TYPE_CHECKING:
     from mitoframe.engine.background import Background
     from mitoframe.engine.commit import Committer
+    from mitoframe.engine.holding import Holding
     from mitoframe.engine.parts import Parts
     from mitoframe.model.batch import Batch
     from mitoframe.model.edit import RegionState
     from mitoframe.model.ids import RegionId
     from mitoframe.model.request import AlterRequest, CreateRequest, Written
+    from mitoframe.ports import ObjectStore
+    from mitoframe.region.control import LivingVersions
     from mitoframe.region.region import Region
-    from mitoframe.region.version import Version
 
 _log = logging.getLogger("mitoframe")
 _OPTIONS = tuple(RegionOptions.__dataclass_fields__)
@@ -65,15 +66,17 @@ _OPTIONS = tuple(RegionOptions.__dataclass_fields__)
 class Regions:
     """Those that are open, and how they come and go. ``read_only``: another process writes."""
 
-    def __init__(self, parts: Parts, committer: Committer, background: Background, *, read_only: bool) -> None:
-        self._parts, self._committer, self._background = parts, committer, background
+    def __init__(
+        self, parts: Parts, committer: Committer, background: Background, holding: Holding, *, read_only: bool
+    ) -> None:
+        self._parts, self._committer, self._background, self._holding = parts, committer, background, holding
         self._read_only = read_only
         self._open: dict[RegionId, Region] = {}
         self._openings: dict[RegionId, RLock] = {}
         self._untold: dict[RegionId, Callable[[], None]] = {}
         self._lock = Lock()
         self._dropped = {region for item in parts.store.list(DROPPED_FOLDER) if (region := parse_dropped_key(item.key))}
-        self._pins: dict[RegionId, WeakSet[Version]] = {}
+        self._living: dict[RegionId, LivingVersions] = {}
         if not read_only:
             for region_id in self._dropped:  # A crash after the drop left entries that nobody needs.
                 parts.wal.obsolete(region_id, parts.wal.last_id())
@@ -115,8 +118,24 @@ class Regions:
         with self._opening(region_id):
             region = self._get_locked(region_id)
             current = refresh_region(self._parts.store, self._parts.wal, self._parts.hooks, region)
-            self._keep(current)
+            if current is not region:
+                self._holding.keep(current)
+                self._keep(current)
             return current
+
+    def let_go_of_earlier(self) -> None:
+        """Close what is open and is not as the writing process has it by now. Requires: it is only read here."""
+        for region in self.opened():
+            with self._opening(region.region_id):
+                if self._open.get(region.region_id) is not region or self._is_current(region):
+                    continue
+                with self._lock:
+                    del self._open[region.region_id]
+            self._parts.hooks.region_closed(region.region_id)
+
+    def _is_current(self, region: Region) -> bool:
+        store, version = self._parts.store, region.control.current().version.manifest_version
+        return is_newest(store, region.region_id, version) and not _is_marked_dropped(store, region.region_id)
 
     @contextmanager
     def _opening(self, region_id: RegionId) -> Iterator[None]:
@@ -156,13 +175,21 @@ class Regions:
         self._refuse_dropped(region_id)
         parts = self._parts
         if self._read_only:
-            return open_region_for_reading(parts.store, parts.wal, parts.hooks, region_id)
-        distance = parts.config.checkpoint_distance
-        return open_region(parts.store, parts.randomness, parts.wal, parts.hooks, region_id, distance)
+            return self._load_for_reading(region_id)
+        return open_region(parts.store, parts.randomness, parts.wal, parts.hooks, region_id, parts.config)
+
+    def _load_for_reading(self, region_id: RegionId) -> Region:
+        parts = self._parts
+        with self._holding.reaching(region_id, latest_version(parts.store, region_id)):
+            if _is_marked_dropped(parts.store, region_id):  # Else its files might be going already.
+                raise _dropped(region_id)
+            region = open_region_for_reading(parts.store, parts.wal, parts.hooks, region_id)
+            self._holding.keep(region)
+            return region
 
     def _refuse_dropped(self, region_id: RegionId) -> None:
         if region_id in self._dropped:
-            raise TableNotFoundError(f"region {region_id}, which was dropped")
+            raise _dropped(region_id)
 
     # --- create and close ---------------------------------------------------------------------------------
 
@@ -183,8 +210,7 @@ class Regions:
                     raise InvalidInputError(f"region {region_id} exists with another schema; open it instead.")
                 return region
             first = Change(metadata=request.metadata, options=request.options, at_ms=parts.clock.now_ms())
-            distance = parts.config.checkpoint_distance
-            region = create_region(parts.store, parts.randomness, parts.wal, parts.hooks, first, distance)
+            region = create_region(parts.store, parts.randomness, parts.wal, parts.hooks, first, parts.config)
             reached("create.region_stored")
             self._keep_new(region, partial(self._tell_created, region_id, first))
             return region
@@ -318,7 +344,7 @@ class Regions:
             with self._lock:
                 self._dropped.add(region_id)
                 self._open.pop(region_id, None)
-                self._pins[region_id] = region.control.living
+                self._living[region_id] = region.control.living
         self._background.start_discarding(region)
         try:
             self._parts.wal.obsolete(region_id, region.control.current().last_entry_id)
@@ -340,14 +366,14 @@ class Regions:
     def purge(self, grace_ms: int) -> int:
         """Delete the files of regions dropped at least ``grace_ms`` ago; return how many. The marker goes last.
 
-        Those of a region that a scan in this process still reads stay for another time.
+        Those of a region that is still read, by a scan in this process or by another one, stay for another time.
         """
         store, count = self._parts.store, 0
         for item in store.list(DROPPED_FOLDER):
             region_id = parse_dropped_key(item.key)
             if region_id is None or self._parts.clock.now_ms() - item.modified_ms < grace_ms:
                 continue
-            if self._pins.get(region_id):
+            if self._living.get(region_id) or self._parts.pins.held().of(region_id) is not None:
                 continue
             count += self._purge(region_id, item.key)
         return count
@@ -366,7 +392,7 @@ class Regions:
         store.delete(marker)
         with self._lock:
             self._dropped.discard(region_id)
-            self._pins.pop(region_id, None)
+            self._living.pop(region_id, None)
         info = RegionGcInfo(
             removed_files=removed,
             size_bytes=sum(item.size_bytes for item in ssts),
@@ -378,6 +404,18 @@ class Regions:
         self._parts.hooks.region_gc(region_id, None, store, info)
         self._parts.hooks.region_files_removed(region_id)
         return len(removed)
+
+
+def _dropped(region_id: RegionId) -> TableNotFoundError:
+    return TableNotFoundError(f"region {region_id}, which was dropped")
+
+
+def _is_marked_dropped(store: ObjectStore, region_id: RegionId) -> bool:
+    try:
+        store.head(dropped_key(region_id))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def changed_options(options: RegionOptions, changes: Mapping[str, Any], unset: tuple[str, ...]) -> RegionOptions:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
-    from mitoframe.ports import Clock, Compactor, ObjectStore, Randomness, Scheduler
+    from mitoframe.ports import Clock, Compactor, ObjectStore, Pins, Randomness, Scheduler
     from mitoframe.region.hooks import Hooks
     from mitoframe.storage.index_reader import IndexReader
     from mitoframe.storage.sst_reader import SstReader
@@ -70,4 +70,5 @@ class Parts:
     randomness: Randomness
     config: MitoConfig
     hooks: Hooks
+    pins: Pins
     compactor: Compactor | None = None

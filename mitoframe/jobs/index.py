@@ -125,6 +125,7 @@ def collectable_indexes(
     pinned: frozenset[tuple[FileId, int]],
     being_built: frozenset[FileId],
     *,
+    is_behind: bool,
     now_ms: int,
     grace_ms: int,
 ) -> tuple[ObjectMeta, ...]:
@@ -135,12 +136,13 @@ def collectable_indexes(
         stored: the objects there are.
         pinned: files and index versions that somebody may look at.
         being_built: files whose index is being built: it may be stored, and listed in a moment.
+        is_behind: another process reads an earlier version, which may list any sidecar of a file that is remembered.
         now_ms: the time.
         grace_ms: how long those stay that are not needed.
 
     """
     former = [removed.file for removed in state.removed_files if removed.file is not None]
-    newest = {file.file_id: file.index for file in (*former, *state.files.values()) if file.index is not None}
+    newest = {file.file_id: file.index for file in (*former, *state.files.values())}
     chosen = []
     for item in stored:
         parsed = parse_index_key(item.key)
@@ -148,6 +150,8 @@ def collectable_indexes(
             continue
         listed = newest.get(parsed[0])
         if listed is not None and listed.version == parsed[1]:
+            continue
+        if is_behind and parsed[0] in newest:
             continue
         is_superseded = listed is not None and listed.version > parsed[1]
         since_ms = listed.created_ms if listed is not None and is_superseded else item.modified_ms

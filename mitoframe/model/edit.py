@@ -399,9 +399,12 @@ class RegionState:
         )
 
     def _floor_after(self, edit: FileEdit) -> Sequence:
-        ids = frozenset(edit.forgotten)
-        forgotten = [file.removed_sequence for file in self.removed_files if file.file_id in ids]
+        forgotten = [file.removed_sequence for file in self._forgotten_by(edit)]
         return max([self.history_floor, edit.lost_history or NO_SEQUENCE, *forgotten])
+
+    def _forgotten_by(self, edit: FileEdit) -> list[RemovedFile]:
+        forgotten = frozenset(edit.forgotten)
+        return [file for file in self.removed_files if file.file_id in forgotten]
 
     # --- earlier moments --------------------------------------------------------------------------------
 
@@ -445,8 +448,7 @@ class RegionState:
 
     def _kept_after(self, edit: FileEdit) -> ManifestVersion:
         """Return the version before which moments cannot be told after an edit."""
-        ids = frozenset(edit.forgotten)
-        forgotten = [file.removed_version for file in self.removed_files if file.file_id in ids]
+        forgotten = [file.removed_version for file in self._forgotten_by(edit)]
         # Before format 2 it was not said what was there when files were removed.
         is_vague = bool(edit.removed) and edit.at_sequence == NO_SEQUENCE
         lost = [ManifestVersion(self.version + 1)] if edit.loses_rows or is_vague else []

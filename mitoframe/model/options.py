@@ -19,6 +19,7 @@ IndexMode = Literal["background", "sync", "manual"]
 CompactionPolicy = Literal["runs", "count"]
 CompactionMode = Literal["automatic", "manual"]
 OnExhausted = Literal["wait", "fail"]
+ManifestCompression = Literal["none", "zlib"]
 CompactionRunner = Literal["local", "processes"]
 INPUT_FILES_MAX = 32
 
@@ -50,6 +51,8 @@ class MitoConfig:
         backfill_buffer_bytes: how much of such a write is sorted in memory at a time.
         sst_size_bytes: about how large an SST made of such a write, or by a compaction, becomes.
         checkpoint_distance: manifest deltas between two checkpoints.
+        manifest_compression: ``"zlib"``: what is written to manifests takes less room, and an older mitoframe refuses
+            it. ``"none"``: it is plain JSON.
         row_group_rows: rows per Parquet row group.
         compaction_mode: ``"automatic"``: files are merged as soon as they are due. ``"manual"``: when asked.
         compaction_threads: how many tables are merged at a time, and as many more of those that somebody asks for; None
@@ -70,8 +73,10 @@ class MitoConfig:
         compaction_on_exhausted: what becomes of a merge for which others leave too little. ``"wait"``: it waits for
             ``compaction_memory_wait_ms`` before it fails. ``"fail"``: it fails, and is tried again later.
         compaction_memory_wait_ms: the longest such wait.
-        gc_grace_ms: how long files and row versions stay after the last version that needs them, for readers in other
-            processes and for taking a write back.
+        gc_grace_ms: how long files and row versions stay after the last version that needs them, for taking a write
+            back, and for readers in other processes that cannot say what they read.
+        gc_unknown_grace_ms: how long a file stays that no version ever listed: what a crash left, or a stranger put
+            there under a name such as ours.
         journal_entries_max: how many entries of a table's journal are kept; the oldest are rolled up into one.
         cache_size_bytes: how much memory may be spent on keeping what scans have read and found out, for the next; None
             is an eighth of the machine's, 0 keeps nothing.
@@ -101,6 +106,7 @@ class MitoConfig:
     backfill_buffer_bytes: int = 256 * MIB
     sst_size_bytes: int = 128 * MIB
     checkpoint_distance: int = 10
+    manifest_compression: ManifestCompression = "none"
     row_group_rows: int = 102_400
     compaction_mode: CompactionMode = "automatic"
     compaction_threads: int | None = None
@@ -115,6 +121,7 @@ class MitoConfig:
     compaction_on_exhausted: OnExhausted = "wait"
     compaction_memory_wait_ms: int = 10_000
     gc_grace_ms: int = HOUR_MS
+    gc_unknown_grace_ms: int = 24 * HOUR_MS
     journal_entries_max: int = 10_000
     cache_size_bytes: int | None = None
     flush_on_close: bool = True
@@ -123,6 +130,7 @@ class MitoConfig:
         check_choice("sync", self.sync, ("always", "interval", "never"))
         check_choice("wal_recovery", self.wal_recovery, ("tolerate_torn_tail", "point_in_time", "strict"))
         check_choice("flush_on_close", self.flush_on_close, (True, False))
+        check_choice("manifest_compression", self.manifest_compression, ("none", "zlib"))
         check_choice("compaction_on_exhausted", self.compaction_on_exhausted, ("wait", "fail"))
         check_choice("compaction_runner", self.compaction_runner, ("local", "processes"))
         if self.compaction_memory_limit_bytes is not None:
@@ -133,6 +141,7 @@ class MitoConfig:
         for name in _AT_LEAST_ONE:
             check_at_least(name, getattr(self, name), 1)
         check_at_least("gc_grace_ms", self.gc_grace_ms, 0)
+        check_at_least("gc_unknown_grace_ms", self.gc_unknown_grace_ms, 0)
         check_at_least("journal_entries_max", self.journal_entries_max, JOURNAL_ENTRIES_LEAST)
         if self.cache_size_bytes is not None:
             check_at_least("cache_size_bytes", self.cache_size_bytes, 0)

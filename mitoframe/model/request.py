@@ -180,6 +180,32 @@ class BuildIndexRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRegionRequest:
+    """Be at a version of the manifest, or at a later one: for an engine that reads what another one writes."""
+
+    manifest_version: ManifestVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VacuumRequest:
+    """Delete files that nobody needs any more.
+
+    Attributes:
+        grace_ms: how long ago they must have been listed last, or stored if they never were; None is as configured,
+            for each.
+        dry_run: say what would be done, and do nothing.
+
+    """
+
+    grace_ms: int | None = None
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.grace_ms is not None:
+            check_at_least("grace_ms", self.grace_ms, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TruncateRequest:
     """Remove rows without looking at them.
 
@@ -208,6 +234,8 @@ RegionRequest = (
     | CompactRequest
     | BuildIndexRequest
     | TruncateRequest
+    | SyncRegionRequest
+    | VacuumRequest
 )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import InvalidInputError
@@ -38,7 +39,8 @@ def _files_section(name: str, files: tuple[FileMeta, ...]) -> Section:
 
 def _word(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(str, value)) if value else "none"
+        more = [f"… {len(value):,} in all"] if len(value) > ROWS_MAX else []
+        return ", ".join([*map(str, value[:ROWS_MAX]), *more]) if value else "none"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
@@ -330,26 +332,67 @@ class IndexResult(_Shown):
         return f"indexed {files} ({rows:,} {_plural(rows, 'row')}) in {size:,} bytes"
 
 
+KeptWhy = Literal["job", "snapshot", "scan", "reader", "grace", "name"]
+"""Why a vacuum leaves a file that is not listed any more.
+
+job        it is being written, or waits to be listed
+snapshot   a snapshot with a name needs it
+scan       a scan or lazy frame in this process reads it
+reader     a process that opened the store for reading may read it
+grace      it was listed, or stored if it never was, too short a time ago
+name       its name is not one that mitoframe makes: it is never touched
+"""
+_KEPT_TEXT: Mapping[KeptWhy, str] = {
+    "job": "being written",
+    "snapshot": "for a snapshot",
+    "scan": "being read here",
+    "reader": "read by another process",
+    "grace": "within the grace period",
+    "name": "with a foreign name",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFile:
+    """A file that no version lists any more and that stays. ``why`` is one of `KeptWhy`."""
+
+    name: str
+    size_bytes: int
+    why: KeptWhy
+
+    def __str__(self) -> str:
+        return f"{self.name} ({_KEPT_TEXT[self.why]})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VacuumResult(_Shown):
-    """What a vacuum deleted.
+    """What a vacuum deleted, or would delete, and what it left.
 
     Attributes:
-        removed: identifiers of the deleted files.
+        removed: identifiers of the deleted files. Their indexes go with them.
         size_bytes: the space given back.
+        kept: files that are not listed any more and stay for now, and why.
+        dry_run: nothing was done.
 
     Example:
         >>> VacuumResult(removed=("0" * 32,), size_bytes=2456)
         deleted 1 file, 2,456 bytes
+        >>> VacuumResult(dry_run=True, kept=(KeptFile(name="1" * 32 + ".parquet", size_bytes=10, why="grace"),))
+        would have deleted 0 files, 0 bytes; kept 1 within the grace period
 
     """
 
     removed: tuple[str, ...] = ()
     size_bytes: int = 0
+    kept: tuple[KeptFile, ...] = ()
+    dry_run: bool = False
 
     def __repr__(self) -> str:
-        count = len(self.removed)
-        return f"deleted {count:,} {_plural(count, 'file')}, {self.size_bytes:,} bytes"
+        count, would = len(self.removed), "would have " if self.dry_run else ""
+        counts = Counter(file.why for file in self.kept)
+        kept = ", ".join(f"{counts[why]:,} {text}" for why, text in _KEPT_TEXT.items() if counts[why])
+        told = f"{would}deleted {count:,} {_plural(count, 'file')}, {self.size_bytes:,} bytes"
+        return f"{told}; kept {kept}" if kept else told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

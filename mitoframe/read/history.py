@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mitoframe.model.errors import SnapshotExpiredError
+from mitoframe.model.ids import ManifestVersion
 from mitoframe.model.past import Mark, Moment
 from mitoframe.region.control import Snapshot, VersionControl
 from mitoframe.region.version import Version
@@ -92,7 +93,8 @@ def hold_everything(control: VersionControl) -> tuple[Snapshot, Version]:
         state = current.version.state
         removed = {item.file_id: item.file for item in state.removed_files if item.file is not None}
         files = MappingProxyType({**removed, **state.files})
-        held = replace(current.version, state=replace(state, files=files))
+        since = min((ManifestVersion(item.removed_version - 1) for item in state.removed_files), default=state.version)
+        held = replace(current.version, state=replace(state, files=files), manifest_version=since)
         control.pin(held)
         if _all_listed(control.current().version.state, files):
             return current, held

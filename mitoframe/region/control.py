@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock, RLock
 
-from mitoframe.model.ids import NO_SEQUENCE, EntryId, FileId, Sequence
+from mitoframe.model.ids import NO_SEQUENCE, EntryId, FileId, ManifestVersion, Sequence
 from mitoframe.model.past import Mark, thinned
 from mitoframe.region.version import Version
 
@@ -28,6 +28,41 @@ class Snapshot:
     last_entry_id: EntryId
 
 
+class LivingVersions:
+    """The versions of a region that somebody holds. It holds none of them itself."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._versions: weakref.WeakSet[Version] = weakref.WeakSet()
+
+    def __bool__(self) -> bool:
+        return bool(self._versions)
+
+    def add(self, version: Version) -> None:
+        with self._lock:
+            self._versions.add(version)
+
+    def oldest(self) -> ManifestVersion | None:
+        """Return the number of the oldest; None if nobody holds any."""
+        with self._lock:
+            return min((version.manifest_version for version in self._versions), default=None)
+
+    def files(self) -> frozenset[FileId]:
+        """Return the files that some of them lists."""
+        with self._lock:
+            return frozenset(file_id for version in self._versions for file_id in version.state.files)
+
+    def indexes(self) -> frozenset[tuple[FileId, int]]:
+        """Return the files and versions of the indexes that some of them lists."""
+        with self._lock:
+            return frozenset(
+                (file.file_id, file.index.version)
+                for version in self._versions
+                for file in version.state.files.values()
+                if file.index is not None
+            )
+
+
 class VersionControl:
     """``living`` are the versions that somebody holds, the current one included."""
 
@@ -36,7 +71,8 @@ class VersionControl:
         self._lock = Lock()
         self._current = Snapshot(version=version, visible=visible, last_entry_id=last_entry_id)
         self._marks: list[Mark] = []
-        self.living: weakref.WeakSet[Version] = weakref.WeakSet((version,))
+        self.living = LivingVersions()
+        self.living.add(version)
 
     def current(self) -> Snapshot:
         """Return what a reader may see now."""
@@ -87,20 +123,4 @@ class VersionControl:
 
         Whoever pins looks afterwards whether the files are still listed: a deletion may have been under way.
         """
-        with self._lock:
-            self.living.add(version)
-
-    def pinned_indexes(self) -> frozenset[tuple[FileId, int]]:
-        """Return the files and versions of the indexes that some living version lists."""
-        with self._lock:
-            return frozenset(
-                (file.file_id, file.index.version)
-                for version in self.living
-                for file in version.state.files.values()
-                if file.index is not None
-            )
-
-    def pinned_files(self) -> frozenset[FileId]:
-        """Return the files that some living version lists, the current one included."""
-        with self._lock:
-            return frozenset(file_id for version in self.living for file_id in version.state.files)
+        self.living.add(version)

@@ -16,12 +16,13 @@ from mitoframe.model.past import Mark
 from mitoframe.region.control import VersionControl
 from mitoframe.region.region import Region
 from mitoframe.region.version import Version
-from mitoframe.storage.manifest import Manifest, is_newest, load
+from mitoframe.storage.manifest import Loaded, Manifest, advance, is_newest, load
 from mitoframe.storage.memtable import Memtable
 
 if TYPE_CHECKING:
     from mitoframe.model.edit import Change, RegionState
     from mitoframe.model.ids import ManifestVersion
+    from mitoframe.model.options import MitoConfig
     from mitoframe.ports import ObjectStore, Randomness
     from mitoframe.region.hooks import Hooks
     from mitoframe.storage.wal import ReplayedWrite, Wal
@@ -32,19 +33,21 @@ READ_ATTEMPTS_MAX = 100
 
 
 def create_region(
-    store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, first: Change, distance: int
+    store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, first: Change, config: MitoConfig
 ) -> Region:
     """Write a region's first manifest and open it. Hooks are still to be told."""
-    manifest = Manifest.create(store, randomness, first, distance)
+    packs = config.manifest_compression == "zlib"
+    manifest = Manifest.create(store, randomness, first, config.checkpoint_distance, packs=packs)
     region_id = first.metadata.region_id
     return Region(region_id, _replay(wal, manifest.state, manifest.version), manifest, wal, hooks)
 
 
 def open_region(
-    store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, region_id: RegionId, distance: int
+    store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, region_id: RegionId, config: MitoConfig
 ) -> Region:
     """Open a region for writing."""
-    manifest = Manifest.open(store, randomness, region_id, distance)
+    packs = config.manifest_compression == "zlib"
+    manifest = Manifest.open(store, randomness, region_id, config.checkpoint_distance, packs=packs)
     reached("recover.version_built")
     _check_log_reaches(wal, region_id, manifest.state.flushed_entry_id)
     control = _replay(wal, manifest.state, manifest.version)
@@ -65,10 +68,19 @@ def _check_log_reaches(wal: Wal, region_id: RegionId, flushed_entry_id: EntryId)
         )
 
 
-def open_region_for_reading(store: ObjectStore, wal: Wal, hooks: Hooks, region_id: RegionId) -> Region:
-    """Open a region that another process may be writing. Writes nothing, locks nothing."""
+def open_region_for_reading(
+    store: ObjectStore, wal: Wal, hooks: Hooks, region_id: RegionId, known: Version | None = None
+) -> Region:
+    """Open a region that another process may be writing. Writes nothing, locks nothing.
+
+    Of a version that is ``known`` nothing is read again.
+    """
+    loaded = None if known is None else Loaded(version=known.manifest_version, state=known.state, checkpoints=())
     for _ in range(READ_ATTEMPTS_MAX):
-        loaded = load(store, region_id)
+        if loaded is None:
+            loaded = load(store, region_id)
+        else:
+            loaded = advance(store, region_id, loaded.version, loaded.state)
         damage: CorruptionError | None = None
         try:
             control = _replay(wal, loaded.state, loaded.version)
@@ -94,10 +106,10 @@ def refresh_region(store: ObjectStore, wal: Wal, hooks: Hooks, region: Region) -
         # Rows of a newer schema: the manifest has moved on, or there is no sense in them.
         if is_newest(store, region.region_id, version.manifest_version):
             raise
-        return open_region_for_reading(store, wal, hooks, region.region_id)
+        return open_region_for_reading(store, wal, hooks, region.region_id, version)
     # Asked after the log was read: what no manifest says is flushed by now had not been dropped from the log then.
     if not is_newest(store, region.region_id, version.manifest_version):
-        return open_region_for_reading(store, wal, hooks, region.region_id)
+        return open_region_for_reading(store, wal, hooks, region.region_id, version)
     for write in entries:
         _insert_and_publish(region.control, write)
     return region

@@ -3,16 +3,24 @@ r"""A region's manifest: the list of its edits, and a checkpoint of them now and
     delta       = body "\n" checksum "\n"      body: {"format", "version", "commit_id", "edits": [...]}
     checkpoint  = body "\n" checksum "\n"      body: {"format", "version", "state": {...}}
     body        = one line of JSON; checksum = CRC32C of the body, eight hexadecimal digits
+    packed body = {"format", "version", "zlib": "..."}: a body, compressed and in Base64
+
+A body is packed if that is wanted and it gets shorter. Each says the least format that a reader must know: 5 if it is
+packed, else 4.
 
 Delta N is stored with put-if-absent: that is the commit point of everything but a write, and nobody can commit N twice.
 Versions are contiguous. The newest checkpoint that reads well is the start; deltas above it follow without a gap. The
 deltas since the checkpoint before are kept, so that one damaged checkpoint loses nothing. There is no pointer file to
-go stale.
+go stale. Damage is told as what it is: a part that is missing, one that was cut short, one whose bytes have changed,
+one that is whole and does not fit what comes before it.
 """
 
 from __future__ import annotations
 
+import binascii
 import json
+import zlib
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +38,11 @@ if TYPE_CHECKING:
     from mitoframe.model.edit import Edit
     from mitoframe.ports import ObjectStore, Randomness
 
-MANIFEST_FORMAT = 4
+MANIFEST_FORMAT = 5
+PLAIN_FORMAT = 4
+"""What is not packed can be read by whoever knows this one."""
+_SEAL_BYTES = 9
+"""What follows the body and its end of line: the checksum and an end of line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +58,26 @@ class Manifest:
     """One region's manifest, opened. Not safe to use from several threads at once: the region's edit lock is taken."""
 
     def __init__(
-        self, store: ObjectStore, randomness: Randomness, region_id: RegionId, loaded: Loaded, distance: int
+        self,
+        store: ObjectStore,
+        randomness: Randomness,
+        region_id: RegionId,
+        loaded: Loaded,
+        distance: int,
+        *,
+        packs: bool = False,
     ) -> None:
         self._store, self._randomness, self._region_id = store, randomness, region_id
+        self._packs = packs
         self._checkpoints = list(loaded.checkpoints)
         self._distance = distance
         self.version = loaded.version
         self.state = loaded.state
 
     @staticmethod
-    def create(store: ObjectStore, randomness: Randomness, first: Change, distance: int) -> Manifest:
+    def create(
+        store: ObjectStore, randomness: Randomness, first: Change, distance: int, *, packs: bool = False
+    ) -> Manifest:
         """Write version 0. Requires: the region is new."""
         region_id = first.metadata.region_id
         state = RegionState(metadata=first.metadata, options=first.options)
@@ -65,20 +87,23 @@ class Manifest:
             region_id,
             Loaded(version=ManifestVersion(-1), state=state, checkpoints=()),
             distance,
+            packs=packs,
         )
         manifest.append(first)
         return manifest
 
     @staticmethod
-    def open(store: ObjectStore, randomness: Randomness, region_id: RegionId, distance: int) -> Manifest:
-        """Read what is there.
+    def open(
+        store: ObjectStore, randomness: Randomness, region_id: RegionId, distance: int, *, packs: bool = False
+    ) -> Manifest:
+        """Read what is there. ``packs``: what is written from now on is compressed.
 
         Raises:
             CorruptionError: a delta is damaged or missing, or there is no manifest.
             ConfigError: it was written by a newer mitoframe.
 
         """
-        return Manifest(store, randomness, region_id, load(store, region_id), distance)
+        return Manifest(store, randomness, region_id, load(store, region_id), distance, packs=packs)
 
     def append(self, edit: Edit) -> ManifestVersion:
         """Commit an edit as the next version.
@@ -90,10 +115,10 @@ class Manifest:
         following = self.state.apply(edit)
         version = ManifestVersion(self.version + 1)
         commit_id = self._randomness.hex128()
-        body = {"format": MANIFEST_FORMAT, "version": version, "commit_id": commit_id, "edits": [edit.to_json()]}
+        body = {"format": PLAIN_FORMAT, "version": version, "commit_id": commit_id, "edits": [edit.to_json()]}
         key = manifest_key(self._region_id, version, "json")
         try:
-            self._store.put_if_absent(key, _seal(body))
+            self._store.put_if_absent(key, _seal(body, packs=self._packs))
         except FileExistsError:
             if _read(self._store, key, version)["commit_id"] != commit_id:
                 raise ConflictError(f"manifest version {version} was written by somebody else; open again.") from None
@@ -105,10 +130,10 @@ class Manifest:
         last = self._checkpoints[-1] if self._checkpoints else ManifestVersion(-1)
         if self.version - last < self._distance:
             return
-        body = {"format": MANIFEST_FORMAT, "version": self.version, "state": self.state.to_json()}
+        body = {"format": PLAIN_FORMAT, "version": self.version, "state": self.state.to_json()}
         key = manifest_key(self._region_id, self.version, "checkpoint")
         try:
-            self._store.put_if_absent(key, _seal(body))
+            self._store.put_if_absent(key, _seal(body, packs=self._packs))
         except FileExistsError:
             # Left by a writer that died before it could clean up: the same state, so as good as ours.
             _read(self._store, key, self.version)
@@ -161,6 +186,24 @@ def _load(
     if state is None:
         raise CorruptionError("the region has no manifest", path=manifest_folder(region_id))
     return Loaded(version=version, state=state, checkpoints=readable)
+
+
+def advance(store: ObjectStore, region_id: RegionId, version: ManifestVersion, state: RegionState) -> Loaded:
+    """Return a manifest as it is by now, from what it was once; of what is known since nothing is read again.
+
+    Raises:
+        CorruptionError: as `load` does, which is what is done if what followed has been cleaned up meanwhile.
+
+    """
+    while _is_there(store, manifest_key(region_id, ManifestVersion(version + 1), "json")):
+        try:
+            state = _fold(store, region_id, ManifestVersion(version + 1), state)
+        except CorruptionError:
+            return load(store, region_id)
+        version = ManifestVersion(version + 1)
+    if not is_newest(store, region_id, version):
+        return load(store, region_id)
+    return Loaded(version=version, state=state, checkpoints=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,9 +345,16 @@ def _applied(edit: Edit, state: RegionState | None, key: str) -> RegionState:
         raise CorruptionError(f"the edit does not fit the state before it: {error}", path=key) from error
 
 
-def _seal(body: dict[str, Any]) -> bytes:
-    line = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+def _seal(body: dict[str, Any], *, packs: bool) -> bytes:
+    line = _line(body)
+    if packs:
+        packed = b64encode(zlib.compress(line)).decode("ascii")
+        line = min(line, _line({"format": MANIFEST_FORMAT, "version": body["version"], "zlib": packed}), key=len)
     return line + b"\n%08x\n" % google_crc32c.value(line)
+
+
+def _line(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _read(store: ObjectStore, key: str, version: ManifestVersion) -> dict[str, Any]:
@@ -313,12 +363,20 @@ def _read(store: ObjectStore, key: str, version: ManifestVersion) -> dict[str, A
     except FileNotFoundError as error:
         raise CorruptionError("this part of the manifest was listed and is not there", path=key) from error
     line, _, rest = data.partition(b"\n")
+    if len(rest) < _SEAL_BYTES:
+        raise CorruptionError(
+            "this part of the manifest was cut short",
+            path=key,
+            offset=len(data),
+            expected="a checksum",
+            found="the end",
+        )
     found = b"%08x\n" % google_crc32c.value(line)
     if rest != found:
         raise CorruptionError(
             "the manifest's bytes are not those that were written",
             path=key,
-            expected=f"CRC32C {rest[:8].decode('ascii', 'replace') or 'missing'}",
+            expected=f"CRC32C {rest[:8].decode('ascii', 'replace')}",
             found=found[:8].decode("ascii"),
         )
     body: dict[str, Any] = json.loads(line)
@@ -328,4 +386,12 @@ def _read(store: ObjectStore, key: str, version: ManifestVersion) -> dict[str, A
         )
     if body["version"] != version:
         raise CorruptionError("this is another version's file", path=key, expected=version, found=body["version"])
+    return _unpack(body, key) if "zlib" in body else body
+
+
+def _unpack(packed: dict[str, Any], key: str) -> dict[str, Any]:
+    try:
+        body: dict[str, Any] = json.loads(zlib.decompress(b64decode(packed["zlib"], validate=True)))
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise CorruptionError(f"what is packed in this part of the manifest is damaged: {error}", path=key) from error
     return body

@@ -12,6 +12,7 @@ index/{file_id}.{version:010}.index           the indexes of an SST
 journal/{first:010}-{last:010}.{through:020}.{entries:010}.jsonl
                                                   a part of the journal; see storage/journal.py
 dropped/{table_id}_{region_number:010}.json       a region that was given up; its files are on their way out
+readers/                                          what other processes read (the names are the pins driver's own)
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ CATALOG_FILE = "catalog.sqlite3"
 LOG_FOLDER = "wal"
 REGIONS_FOLDER = "regions"
 DROPPED_FOLDER = "dropped"
+READERS_FOLDER = "readers"
 
 ManifestKind = Literal["json", "checkpoint"]
 

@@ -24,7 +24,7 @@ import pytest
 from mitoframe.model.batch import Batch, OpType, fields_without_columns
 from mitoframe.model.errors import ClosedError, CorruptionError, UnavailableError
 from mitoframe.model.file import LEVEL_FLUSHED, FileMeta
-from mitoframe.model.ids import EntryId, FileId, RegionId, region_id
+from mitoframe.model.ids import EntryId, FileId, ManifestVersion, RegionId, region_id
 from mitoframe.model.job import CompactionJob
 from mitoframe.model.schema import build_metadata
 from mitoframe.ports import (
@@ -35,6 +35,7 @@ from mitoframe.ports import (
     JobStatus,
     LogStore,
     ObjectStore,
+    Pins,
     Randomness,
     Scheduler,
     Vfs,
@@ -628,6 +629,80 @@ class SchedulerContract:
         pytest.fail("it never came true")
 
 
+class PinsContract:
+    """Give a fixture ``join``: each call is another process that has the same store open."""
+
+    @pytest.fixture
+    def join(self) -> Callable[[], Pins]:
+        raise NotImplementedError
+
+    def test_at_first_nobody_reads_anything(self, join: Callable[[], Pins]) -> None:
+        held = join().held()
+
+        assert (dict(held.oldest), held.is_partial, held.of(RegionId(1))) == ({}, False, None)
+
+    def test_others_hear_what_is_held_as_often_as_they_ask(self, join: Callable[[], Pins]) -> None:
+        writer, reader = join(), join()
+
+        assert reader.hold(_versions({1: 5, 2**40: 0}))
+
+        for _ in range(3):
+            held = writer.held()
+            assert (dict(held.oldest), held.is_partial) == ({1: 5, 2**40: 0}, False)
+        assert (held.of(RegionId(1)), held.of(RegionId(3))) == (5, None)
+        assert reader.held() == held
+
+    def test_what_is_said_takes_the_place_of_what_was_said(self, join: Callable[[], Pins]) -> None:
+        writer, reader = join(), join()
+        reader.hold(_versions({1: 5, 2: 6}))
+
+        reader.hold(_versions({2: 4}))
+        assert writer.held().oldest == {2: 4}
+        reader.hold({})
+        assert writer.held().oldest == {}
+        assert reader.hold(_versions({1: 7}))
+        assert writer.held().oldest == {1: 7}
+
+    def test_of_several_readers_the_oldest_version_counts(self, join: Callable[[], Pins]) -> None:
+        writer, first, second = join(), join(), join()
+
+        first.hold(_versions({1: 5, 2: 1}))
+        second.hold(_versions({1: 3, 3: 9}))
+
+        assert writer.held().oldest == {1: 3, 2: 1, 3: 9}
+
+    def test_who_has_closed_holds_nothing_any_more(self, join: Callable[[], Pins]) -> None:
+        writer, first, second = join(), join(), join()
+        first.hold(_versions({1: 5}))
+        second.hold(_versions({1: 6}))
+
+        first.close()
+        first.close()
+
+        assert writer.held().oldest == {1: 6}
+        assert not first.hold(_versions({1: 1}))
+        assert writer.held().oldest == {1: 6}
+
+    def test_who_holds_nothing_can_close(self, join: Callable[[], Pins]) -> None:
+        writer = join()
+        join().close()
+
+        assert writer.held().oldest == {}
+
+    def test_threads_of_a_reader_may_speak_at_once(self, join: Callable[[], Pins]) -> None:
+        writer, reader = join(), join()
+        threads = [
+            threading.Thread(target=reader.hold, args=(_versions({1: number, 2: number}),)) for number in range(1, 9)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        held = writer.held()
+        assert held.of(RegionId(1)) == held.of(RegionId(2)) is not None
+
+
 class CompactorContract:
     """Give fixtures ``store``, ``compactor``, which merges files of that store, and ``spare``, another, to be closed.
 
@@ -806,6 +881,10 @@ def _put(vfs: Vfs, path: str, data: bytes) -> None:
     file = vfs.create(path)
     file.write(data)
     file.close()
+
+
+def _versions(oldest: dict[int, int]) -> dict[RegionId, ManifestVersion]:
+    return {RegionId(region): ManifestVersion(version) for region, version in oldest.items()}
 
 
 def _log_entries(log: LogStore, region: int, after: int = 0) -> list[tuple[int, bytes]]:

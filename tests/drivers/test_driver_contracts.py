@@ -10,6 +10,8 @@ from mitoframe.drivers.log_file import SegmentLog
 from mitoframe.drivers.log_memory import MemoryLog
 from mitoframe.drivers.object_local import LocalObjectStore
 from mitoframe.drivers.object_memory import MemoryObjectStore
+from mitoframe.drivers.pins_file import FilePins
+from mitoframe.drivers.pins_memory import MemoryPins
 from mitoframe.drivers.scheduler import InlineScheduler, ThreadScheduler
 from mitoframe.drivers.vfs_os import OsVfs
 from mitoframe.registry import merging_command
@@ -19,6 +21,7 @@ from mitoframe.testing.contracts import (
     CompactorContract,
     LogStoreContract,
     ObjectStoreContract,
+    PinsContract,
     RandomnessContract,
     SchedulerContract,
     VfsContract,
@@ -101,6 +104,26 @@ class TestThreadScheduler(SchedulerContract):
         scheduler = ThreadScheduler({"a": 1, "b": 2})
         yield scheduler
         scheduler.close()
+
+
+class TestMemoryPins(PinsContract):
+    @pytest.fixture
+    def join(self):
+        first = MemoryPins()
+        return lambda: MemoryPins(beside=first)
+
+
+class TestFilePinsOnDisk(PinsContract):
+    @pytest.fixture
+    def join(self, tmp_path):
+        return lambda: FilePins(OsVfs(tmp_path), "readers", SystemRandomness())
+
+
+class TestFilePinsInMemory(PinsContract):
+    @pytest.fixture
+    def join(self):
+        vfs = MemoryVfs()
+        return lambda: FilePins(vfs, "readers", SystemRandomness())
 
 
 class TestInlineCompactor(CompactorContract):

@@ -414,7 +414,7 @@ def test_a_file_removed_from_the_store_by_hand_is_forgotten_too():
 def test_what_a_crash_left_behind_is_found_by_upkeep_when_its_grace_is_over():
     clock, scheduler = ManualClock(now_ms=9_000), InlineScheduler()
     store = MemoryObjectStore(clock)
-    engine = open_engine(store, scheduler=scheduler, clock=clock, gc_grace_ms=1_000)
+    engine = open_engine(store, scheduler=scheduler, clock=clock, gc_unknown_grace_ms=1_000)
     create(engine, METADATA)
     left = sst_key(REGION, file_id_of("e"))
     store.put_if_absent(left, b"half a flush")

@@ -378,6 +378,22 @@ def test_a_reader_is_not_told_what_the_writer_does():
     assert hook.words == ["opened"]
 
 
+def test_a_reader_that_lets_go_of_an_earlier_version_has_closed_the_region():
+    store, log, hook, time = MemoryObjectStore(), MemoryLog(), Recorder(), InlineScheduler()
+    writer = open_engine(store, log)
+    create(writer, METADATA)
+    reader = open_engine(store, log, hooks=[hook], read_only=True, scheduler=time)
+    read(reader)
+
+    time.tick()
+    assert hook.words == ["opened"]
+    flushed(writer, 1)
+    time.tick()
+    assert hook.words == ["opened", "closed"]
+    assert len(read(reader)) == 2
+    assert hook.words == ["opened", "closed", "opened"]
+
+
 def test_files_that_were_told_and_whose_edit_is_refused_are_never_heard_of_again():
     class Truncating(Recorder):
         engine: MitoEngine | None = None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier, Event, get_ident
 
 import pytest
@@ -10,16 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
-from mitoframe.jobs.gc import FILES_PER_HELPER, collectable, delete_files, expires, forgettable, unpinned
+from mitoframe.jobs.gc import FILES_PER_HELPER, Grace, Holders, Survey, delete_files, expires, forgettable, survey
 from mitoframe.model.edit import FileEdit, RegionState, SnapshotEdit
 from mitoframe.model.errors import UnavailableError
-from mitoframe.model.ids import FileId, Sequence
+from mitoframe.model.ids import FileId, ManifestVersion, Sequence
 from mitoframe.model.options import RegionOptions
 from mitoframe.ports import ObjectMeta
 from mitoframe.storage.paths import sst_folder, sst_key
 
 EMPTY = RegionState(metadata=metadata_of(), options=RegionOptions())
 NOW_MS, GRACE_MS = 10_000, 1000
+NOBODY = Holders()
+
+
+def looked_at(
+    state: RegionState,
+    items: list[ObjectMeta],
+    holders: Holders = NOBODY,
+    *,
+    now_ms: int = NOW_MS,
+    grace_ms: int = GRACE_MS,
+    unknown_ms: int | None = None,
+) -> Survey:
+    grace = Grace(known_ms=grace_ms, unknown_ms=grace_ms if unknown_ms is None else unknown_ms)
+    return survey(state, items, holders, now_ms=now_ms, grace=grace)
 
 
 def stored(name: str, modified_ms: int = 0) -> ObjectMeta:
@@ -61,18 +76,19 @@ def state_of(*, listed: str = "", removed: dict[str, int] | None = None) -> Regi
     ],
 )
 def test_a_file_goes_when_nobody_needs_it_and_the_grace_is_over(state, item, pinned, goes):
-    pins = frozenset(map(file_id_of, pinned))
+    found = looked_at(state, [item], Holders(scans=frozenset(map(file_id_of, pinned))))
 
-    chosen = collectable(state, [item], pins, now_ms=NOW_MS, grace_ms=GRACE_MS)
-
-    assert chosen == ((item,) if goes else ())
+    assert found.chosen == ((item,) if goes else ())
+    assert len(found.kept) == (0 if goes or state.files else 1)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "a.parquet", "0" * 32 + ".parquet.tmp", "0" * 31 + "G.parquet", ""])
 def test_a_name_that_we_did_not_make_is_never_chosen(name):
     item = ObjectMeta(key=f"{sst_folder(REGION)}/{name}", size_bytes=1, modified_ms=0)
 
-    assert collectable(EMPTY, [item], frozenset(), now_ms=10**15, grace_ms=0) == ()
+    found = looked_at(EMPTY, [item], now_ms=10**15, grace_ms=0)
+
+    assert (found.chosen, [(kept.name, kept.why) for kept in found.kept]) == ((), [(name, "name")])
 
 
 names = st.sampled_from("abcdef")
@@ -80,23 +96,58 @@ names = st.sampled_from("abcdef")
 
 @settings(deadline=None)
 @given(
-    st.sets(names),
-    st.dictionaries(names, st.integers(0, 20_000)),
-    st.dictionaries(names, st.integers(0, 20_000)),
-    st.sets(names),
-    st.integers(0, 5000),
+    listed=st.sets(names),
+    removals=st.lists(st.tuples(names, st.integers(0, 20_000)), unique_by=lambda pair: pair[0]),
+    there=st.dictionaries(names, st.integers(0, 20_000)),
+    scanned=st.sets(names),
+    written=st.sets(names),
+    oldest_read=st.none() | st.integers(-1, 8),
+    grace_ms=st.integers(0, 5000),
+    unknown_ms=st.integers(0, 5000),
 )
-def test_whatever_is_listed_or_pinned_stays(listed, removed, there, pinned, grace_ms):
-    removed = {name: at_ms for name, at_ms in removed.items() if name not in listed}
-    state = state_of(listed="".join(listed), removed=removed)
+def test_whatever_is_listed_or_needed_stays_and_the_reason_is_told(
+    listed, removals, there, scanned, written, oldest_read, grace_ms, unknown_ms
+):
+    removed = {name: at_ms for name, at_ms in removals if name not in listed}
+    versions = {name: 1 + number for number, name in enumerate(removed)}  # Of which one each was removed.
+    state = state_of(listed="".join(sorted(listed)), removed=removed)
+    holders = Holders(
+        jobs=frozenset(map(file_id_of, written)),
+        scans=frozenset(map(file_id_of, scanned)),
+        oldest_read=None if oldest_read is None else ManifestVersion(oldest_read),
+    )
+
+    def expected(name: str) -> str | None:
+        reads = oldest_read is not None
+        if name in written:
+            return "job"
+        if name in scanned:
+            return "scan"
+        if name in removed:
+            if reads and versions[name] > oldest_read:
+                return "reader"
+            return "grace" if NOW_MS - removed[name] < grace_ms else None
+        if reads and oldest_read < state.version:
+            return "reader"
+        return "grace" if NOW_MS - there[name] < unknown_ms else None
+
     objects = [stored(name, modified_ms) for name, modified_ms in there.items()]
+    found = looked_at(state, objects, holders, grace_ms=grace_ms, unknown_ms=unknown_ms)
 
-    chosen = collectable(state, objects, frozenset(map(file_id_of, pinned)), now_ms=NOW_MS, grace_ms=grace_ms)
+    unlisted = [name for name in there if name not in listed]
+    assert [item.key.rpartition("/")[2][0] for item in found.chosen] == [n for n in unlisted if expected(n) is None]
+    assert [(item.name[0], item.why) for item in found.kept] == [(n, expected(n)) for n in unlisted if expected(n)]
 
-    gone = {item.key.rpartition("/")[2][0] for item in chosen}
-    assert gone == {
-        name for name in there if name not in listed | pinned and NOW_MS - removed.get(name, there[name]) >= grace_ms
-    }
+
+def test_a_file_of_which_it_is_not_noted_when_it_was_removed_stays_for_every_reader():
+    state = state_of(removed={"a": 0})
+    [removed] = state.removed_files
+    early = replace(state, removed_files=(replace(removed, removed_version=ManifestVersion(0)),))
+
+    newest = looked_at(early, [stored("a")], Holders(oldest_read=early.version))
+
+    assert [kept.why for kept in newest.kept] == ["reader"]
+    assert looked_at(state, [stored("a")], Holders(oldest_read=state.version)).chosen == (stored("a"),)
 
 
 def test_chosen_files_are_deleted_and_named():
@@ -214,10 +265,11 @@ def test_what_a_snapshot_needs_stays_until_it_is_dropped():
     state, objects = named_state(), [stored(name) for name in "abc"]
 
     def chosen(state: RegionState) -> list[str]:
-        found = collectable(state, objects, frozenset(), now_ms=NOW_MS, grace_ms=GRACE_MS)
-        return [item.key.rpartition("/")[2][0] for item in found]
+        found = looked_at(state, objects)
+        return [item.key.rpartition("/")[2][0] for item in found.chosen]
 
     assert chosen(state) == ["c"]
+    assert [(kept.name[0], kept.why) for kept in looked_at(state, objects).kept] == [("a", "snapshot")]
     assert chosen(state.apply(SnapshotEdit(name="first", is_dropped=True))) == ["a", "c"]
 
 
@@ -234,10 +286,6 @@ def test_it_is_worth_looking_only_for_what_no_snapshot_needs():
     assert expires(state, now_ms=NOW_MS, grace_ms=GRACE_MS)
     assert not expires(state, now_ms=NOW_MS, grace_ms=NOW_MS)
     assert not expires(state.apply(FileEdit(forgotten=(file_id_of("c"),))), now_ms=NOW_MS, grace_ms=GRACE_MS)
-
-
-def test_what_was_pinned_meanwhile_is_spared():
-    assert unpinned([stored("a"), stored("b")], frozenset({file_id_of("a")})) == (stored("b"),)
 
 
 def test_the_manifest_forgets_what_is_deleted_now_or_gone_already():

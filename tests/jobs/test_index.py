@@ -159,9 +159,26 @@ def state_of(listed: dict[str, tuple[int, int]], removed: dict[str, tuple[int, i
     ],
 )
 def test_a_sidecar_goes_when_nobody_needs_it_and_the_grace_is_over(state, stored, goes):
-    chosen = collectable_indexes(state, [stored], frozenset(), frozenset(), now_ms=NOW_MS, grace_ms=GRACE_MS)
+    chosen = collectable_indexes(
+        state, [stored], frozenset(), frozenset(), is_behind=False, now_ms=NOW_MS, grace_ms=GRACE_MS
+    )
 
     assert chosen == ((stored,) if goes else ())
+
+
+def test_while_somebody_reads_an_earlier_version_the_sidecars_of_remembered_files_stay():
+    state = state_of({"a": (2, 0)}, {"b": (2, 0)})
+    objects = [item(name, version) for name in "abc" for version in (1, 2)]
+
+    def chosen(is_behind: bool) -> set[str]:
+        found = collectable_indexes(
+            state, objects, frozenset(), frozenset(), is_behind=is_behind, now_ms=NOW_MS, grace_ms=0
+        )
+        return {one.key for one in found}
+
+    of_the_forgotten = {item("c", 1).key, item("c", 2).key}
+    assert chosen(is_behind=True) == of_the_forgotten
+    assert chosen(is_behind=False) == {item("a", 1).key, item("b", 1).key, *of_the_forgotten}
 
 
 @settings(deadline=None, max_examples=100)
@@ -176,7 +193,8 @@ def test_whatever_is_listed_pinned_or_being_built_stays(listed, there, pinned, b
     pins = frozenset((file_id_of(name), version) for name, version in pinned)
     objects = [item(*one) for one in sorted(there)]
 
-    chosen = collectable_indexes(state, objects, pins, frozenset(map(file_id_of, busy)), now_ms=NOW_MS, grace_ms=0)
+    built = frozenset(map(file_id_of, busy))
+    chosen = collectable_indexes(state, objects, pins, built, is_behind=False, now_ms=NOW_MS, grace_ms=0)
 
     kept = {(name, version) for name, version in there if listed.get(name) == version or name in busy} | (
         there & pinned
@@ -191,7 +209,8 @@ def test_a_name_that_we_did_not_make_is_never_chosen_nor_deleted(name):
     store.put_if_absent(foreign.key, b"mine")
     state = state_of({}, {})
 
-    assert collectable_indexes(state, [foreign], frozenset(), frozenset(), now_ms=10**15, grace_ms=0) == ()
+    nobody = frozenset()
+    assert collectable_indexes(state, [foreign], nobody, nobody, is_behind=False, now_ms=10**15, grace_ms=0) == ()
     assert delete_indexes(store, REGION, [foreign]) == ()
     assert store.get(foreign.key) == b"mine"
 

@@ -35,6 +35,8 @@ def test_a_limit_of_one_is_fine(name):
         ({"sync": "often"}, "sync='often' is not one of 'always', 'interval', 'never'"),
         ({"wal_recovery": "hope"}, "wal_recovery='hope' is not one of"),
         ({"gc_grace_ms": -1}, "gc_grace_ms=-1 must be an integer of at least 0"),
+        ({"gc_unknown_grace_ms": -1}, "gc_unknown_grace_ms=-1 must be an integer of at least 0"),
+        ({"manifest_compression": "gzip"}, "manifest_compression='gzip' is not one of 'none', 'zlib'"),
         ({"compaction_trigger_files": 1}, "compaction_trigger_files=1 must be an integer of at least 2"),
         ({"compaction_memory_limit_bytes": 0}, "compaction_memory_limit_bytes=0 must be an integer of at least 1"),
         ({"compaction_memory_wait_ms": -1}, "compaction_memory_wait_ms=-1 must be an integer of at least 0"),

@@ -8,6 +8,7 @@ from builders import file_of
 from mitoframe.model.result import (
     CompactResult,
     FlushResult,
+    KeptFile,
     VacuumResult,
     WriteResult,
 )
@@ -30,6 +31,11 @@ TWO = file_of("b", 0, 9, row_count=300, size_bytes=1000)
         ),
         (VacuumResult(), "deleted 0 files, 0 bytes"),
         (VacuumResult(removed=("a",), size_bytes=5000), "deleted 1 file, 5,000 bytes"),
+        (
+            VacuumResult(kept=tuple(KeptFile(name="x", size_bytes=1, why=why) for why in ("grace", "reader", "grace"))),
+            "deleted 0 files, 0 bytes; kept 1 read by another process, 2 within the grace period",
+        ),
+        (VacuumResult(removed=("a",), size_bytes=5, dry_run=True), "would have deleted 1 file, 5 bytes"),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
 )

@@ -67,11 +67,11 @@ def test_a_file_is_pinned_while_a_version_that_lists_it_lives():
     held = control.current()
 
     control.switch(editing(FileEdit(added=(C,), removed=(A.file_id, B.file_id))))
-    assert control.pinned_files() == {A.file_id, B.file_id, C.file_id}
+    assert control.living.files() == {A.file_id, B.file_id, C.file_id}
 
     del held
     gc.collect()
-    assert control.pinned_files() == {C.file_id}
+    assert control.living.files() == {C.file_id}
 
 
 def test_a_version_that_was_never_current_pins_its_files_too():
@@ -81,10 +81,25 @@ def test_a_version_that_was_never_current_pins_its_files_too():
 
     control.pin(past)
 
-    assert control.pinned_files() == {A.file_id, B.file_id}
+    assert control.living.files() == {A.file_id, B.file_id}
     del past
     gc.collect()
-    assert control.pinned_files() == {A.file_id}
+    assert control.living.files() == {A.file_id}
+
+
+def test_the_oldest_version_that_is_held_is_known():
+    control = control_of(A)
+    held = control.current()
+    control.switch(lambda version: version.apply(FileEdit(added=(B,)), ManifestVersion(1)))
+    assert control.living.oldest() == held.version.manifest_version == 0
+
+    del held
+    gc.collect()
+    assert control.living.oldest() == 1
+    living = control.living
+    del control
+    gc.collect()
+    assert (living.oldest(), bool(living)) == (None, False)
 
 
 def test_times_of_writes_are_kept_and_only_ever_rise():

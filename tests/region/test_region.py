@@ -19,7 +19,7 @@ from mitoframe.model.errors import (
     UnknownOutcomeError,
 )
 from mitoframe.model.ids import EntryId, Sequence
-from mitoframe.model.options import RegionOptions
+from mitoframe.model.options import MitoConfig, RegionOptions
 from mitoframe.region.hooks import Hooks
 from mitoframe.region.recovery import create_region, open_region
 from mitoframe.region.region import Region
@@ -47,7 +47,14 @@ class FailingStore(MemoryObjectStore):
 
 def region_in(store, log=None, hooks=(), distance: int = 10) -> Region:
     first = Change(metadata=METADATA, options=RegionOptions())
-    return create_region(store, SeededRandomness(0), Wal(log or MemoryLog()), Hooks(hooks), first, distance)
+    return create_region(
+        store,
+        SeededRandomness(0),
+        Wal(log or MemoryLog()),
+        Hooks(hooks),
+        first,
+        MitoConfig(checkpoint_distance=distance),
+    )
 
 
 def fill(region: Region, *sequences: int) -> None:
@@ -313,6 +320,6 @@ def test_opening_a_region_lets_the_log_forget_what_a_crash_left():
         region.commit_edit(FileEdit(added=(A,), flushed_entry_id=2, flushed_sequence=5))
     assert len(list(log.read(REGION, 0))) == 2
 
-    open_region(store, SeededRandomness(1), Wal(log), Hooks(), REGION, 10)
+    open_region(store, SeededRandomness(1), Wal(log), Hooks(), REGION, MitoConfig())
 
     assert list(log.read(REGION, 0)) == []
