@@ -22,6 +22,8 @@ wrote 4 rows to 'cpu' (new table)
 
 from mitoframe.accessor import register as _register
 from mitoframe.database import Database, open, scan, write  # noqa: A004
+from mitoframe.diagnosis import Finding
+from mitoframe.doctor import DoctorReport, FixResult
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.explaining import WriteExplanation
 from mitoframe.model.errors import (
@@ -84,6 +86,7 @@ from mitoframe.ports import RegionGcInfo, RegionHook, SstFileInfo
 from mitoframe.scan import Scan
 from mitoframe.table import Table
 from mitoframe.travelling import AtSequence, WhyResult
+from mitoframe.verifying import VerifyReport
 
 __all__ = [
     "AlterRequest",
@@ -105,9 +108,12 @@ __all__ = [
     "DeleteRequest",
     "DeleteResult",
     "DiskFullError",
+    "DoctorReport",
     "DropRequest",
     "ExpireResult",
     "FencedError",
+    "Finding",
+    "FixResult",
     "FlushRequest",
     "FlushResult",
     "IndexResult",
@@ -144,6 +150,7 @@ __all__ = [
     "UndoResult",
     "UnknownOutcomeError",
     "VacuumResult",
+    "VerifyReport",
     "WhyResult",
     "WriteExplanation",
     "WriteResult",
