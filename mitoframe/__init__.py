@@ -22,6 +22,8 @@ wrote 4 rows to 'cpu' (new table)
 
 from mitoframe.accessor import register as _register
 from mitoframe.database import Database, open, scan, write  # noqa: A004
+from mitoframe.diagnosis import Finding
+from mitoframe.doctor import DoctorReport, FixResult
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.explaining import WriteExplanation
 from mitoframe.model.errors import (
@@ -87,6 +89,7 @@ from mitoframe.scan import Scan
 from mitoframe.simulating import SimulationResult, simulate
 from mitoframe.table import Table
 from mitoframe.travelling import AtSequence, WhyResult
+from mitoframe.verifying import VerifyReport
 
 __all__ = [
     "AlterRequest",
@@ -108,9 +111,12 @@ __all__ = [
     "DeleteRequest",
     "DeleteResult",
     "DiskFullError",
+    "DoctorReport",
     "DropRequest",
     "ExpireResult",
     "FencedError",
+    "Finding",
+    "FixResult",
     "FlushRequest",
     "FlushResult",
     "IndexResult",
@@ -150,6 +156,7 @@ __all__ = [
     "UnknownOutcomeError",
     "VacuumRequest",
     "VacuumResult",
+    "VerifyReport",
     "WhyResult",
     "WriteExplanation",
     "WriteResult",

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 
-from mitoframe import exporting, inspection, writing
+from mitoframe import doctor, exporting, inspection, verifying, writing
 from mitoframe.altering import region_options
+from mitoframe.diagnosis import of_damage
+from mitoframe.doctor import DoctorReport
 from mitoframe.engine.catalog import TableEntry, validate_table_name
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.failpoints import reached
@@ -41,6 +43,7 @@ from mitoframe.registry import Connection, Mode, canonical_url, connect, one_at_
 from mitoframe.scan import Scan
 from mitoframe.table import Table, read_only
 from mitoframe.travelling import AsOf
+from mitoframe.verifying import VerifyReport
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -302,6 +305,64 @@ class Database:
         """
         self._check_open()
         return from_table(inspection.caches(self._shared.connection.engine.cache.use()))
+
+    def verify(self, *tables: str) -> VerifyReport:
+        """Read all that is stored, and hold it against every checksum and everything else that was promised.
+
+        Nothing is changed, so it works with ``mode="r"`` too, also while another process writes. What was read before
+        does not count; no more than a row group of a file is in memory.
+
+        Args:
+            tables: their names; all if none is given.
+
+        Raises:
+            TableNotFoundError: there is no table of that name.
+            UnavailableError: storage did not answer, which says nothing about what it holds.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].flush()
+            ...     report = db.verify()
+            ...     report.is_damaged, report.files, report.rows
+            (False, 1, 1)
+
+        """
+        entries = self._entries(tables)
+        return verifying.verify(self._shared.connection.engine, self._shared.connection.catalog, entries)
+
+    def doctor(self, *tables: str, thorough: bool = False) -> DoctorReport:
+        """Say what could be better about the tables, by which evidence, and mend what is wanted to be.
+
+        Args:
+            tables: their names; all if none is given.
+            thorough: whether to `verify` them too, which reads everything.
+
+        Raises:
+            TableNotFoundError: there is no table of that name.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl
+            >>> with mito.open("memory://") as db:
+            ...     _ = db.create_table("cpu", {"ts": pl.Datetime("ms")}, time="ts")
+            ...     db.doctor()
+            nothing to say about 1 table
+
+        """
+        entries, engine = self._entries(tables), self._shared.connection.engine
+        flaws = verifying.verify(engine, self._shared.connection.catalog, entries).flaws if thorough else ()
+        findings = [of_damage("", flaw) for flaw in flaws if not flaw.table]  # Of the log, which is of all tables.
+        for entry in entries:
+            known = tuple(flaw for flaw in flaws if flaw.table == entry.name)
+            findings += doctor.examine(engine, self._table(entry), known)
+        return DoctorReport(tables=tuple(entry.name for entry in entries), findings=tuple(findings))
+
+    def _entries(self, tables: Sequence[str]) -> list[TableEntry]:
+        self._check_open()
+        catalog = self._shared.connection.catalog
+        return [catalog.get(name) for name in dict.fromkeys(tables)] if tables else list(catalog.tables())
 
     def _check_free(self, name: str) -> None:
         validate_table_name(name)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mitoframe.engine.engine import Health
     from mitoframe.jobs.tasks import CompactionPlan
     from mitoframe.model.file import FileMeta
+    from mitoframe.model.flaw import Flaw
     from mitoframe.model.ids import RegionId
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.read.coverage import Stretch
@@ -239,6 +240,13 @@ def health(found: Health, names: Mapping[RegionId, str]) -> pa.Table:
             }
         )
     return pa.Table.from_pylist(rows, schema=_HEALTH_SCHEMA)
+
+
+def flaws(found: Iterable[Flaw]) -> pa.Table:
+    """Return one row per thing that is wrong with a store; see `VerifyReport.to_polars`."""
+    names = ("table", "kind", "grade", "path", "what")
+    rows = [{name: getattr(flaw, name) or None for name in names} for flaw in found]
+    return pa.Table.from_pylist(rows, schema=pa.schema({name: pa.string() for name in names}))
 
 
 _HEALTH_SCHEMA = pa.schema(

@@ -30,7 +30,8 @@ ONLY_IN = {
     "numba": ("kernels.",),
     "polars": (
         "frames.polars", "frames.conditions", "accessor", "database", "table", "scan", "inspection", "datasets",
-        "explaining", "exporting", "verbs", "joining", "following", "travelling",
+        "explaining", "exporting", "verbs", "joining", "following", "travelling", "diagnosis", "doctor", "verifying",
+        "cli.",
     ),
     "pandas": ("frames.pandas", "accessor"),
     "pyarrow.parquet": ("storage.sst_",),
@@ -40,6 +41,8 @@ ONLY_IN = {
     "anywidget": ("views.",),
     "sqlite3": ("drivers.", "kv."),
     "tqdm": ("progress",),
+    "click": ("cli.",),
+    "rich": ("cli.",),
     "threading": (
         "region.control", "region.gate", "engine.", "storage.cache", "storage.memtable", "drivers.", "kv.",
         "kernels.jit",
@@ -52,6 +55,8 @@ LOCAL_IMPORTS = ("exporting", "accessor", "registry", "progress", "views.", "ker
 BANNED_NAMES = {"utils", "util", "core", "common", "helpers", "misc"}
 # Used by people, benchmarks and tests rather than by the package.
 ENTRANCES = {"__init__", "__main__", "datasets", "tsbs"}
+# Programs: what they import is in use.
+PROGRAMS = {"cli.main"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +295,7 @@ def dead_modules(edges: dict[str, set[str]]) -> list[str]:
     return [
         name
         for name in sorted(edges)
-        if name not in ENTRANCES
+        if name not in ENTRANCES | PROGRAMS
         and not name.startswith("testing.")
         and not name.endswith("__init__")
         and name not in (inner if "." in name else used)

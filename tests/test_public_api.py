@@ -19,15 +19,15 @@ mpl.use("agg")
 NAMES = [
     "AlterRequest", "AlterResult", "AtSequence", "BuildIndexRequest", "BulkInsertRequest", "BusyError", "CloseRequest",
     "ClosedError", "CompactRequest", "CompactResult", "ConfigError", "ConflictError", "CorruptionError",
-    "CreateRequest", "DamageWarning", "Database", "DeleteRequest", "DeleteResult", "DiskFullError", "DropRequest",
-    "ExpireResult", "FencedError", "FlushRequest", "FlushResult", "IndexResult", "InvalidInputError",
-    "LimitExceededError", "MitoConfig", "MitoEngine", "MitoError", "OpenRequest", "PoisonedError", "PutRequest",
-    "ReadOnlyError", "RegionGcInfo", "RegionHook", "RegionOptions", "RepeatedWriteWarning", "ReplaceRequest",
-    "ReplaceResult", "RestoreResult", "Scan", "ScanRequest", "SchemaMismatchError", "SimulationResult",
-    "SnapshotExpiredError", "SnapshotResult", "SstFileInfo", "StoreLockedError", "SyncRegionRequest", "Table",
-    "TableExistsError", "TableNotFoundError", "TruncateRequest", "TruncateResult", "UnavailableError", "UndoRequest",
-    "UndoResult", "UnknownOutcomeError", "VacuumRequest", "VacuumResult", "WhyResult", "WriteExplanation",
-    "WriteResult", "open", "scan", "simulate", "write",
+    "CreateRequest", "DamageWarning", "Database", "DeleteRequest", "DeleteResult", "DiskFullError", "DoctorReport",
+    "DropRequest", "ExpireResult", "FencedError", "Finding", "FixResult", "FlushRequest", "FlushResult", "IndexResult",
+    "InvalidInputError", "LimitExceededError", "MitoConfig", "MitoEngine", "MitoError", "OpenRequest", "PoisonedError",
+    "PutRequest", "ReadOnlyError", "RegionGcInfo", "RegionHook", "RegionOptions", "RepeatedWriteWarning",
+    "ReplaceRequest", "ReplaceResult", "RestoreResult", "Scan", "ScanRequest", "SchemaMismatchError",
+    "SimulationResult", "SnapshotExpiredError", "SnapshotResult", "SstFileInfo", "StoreLockedError",
+    "SyncRegionRequest", "Table", "TableExistsError", "TableNotFoundError", "TruncateRequest", "TruncateResult",
+    "UnavailableError", "UndoRequest", "UndoResult", "UnknownOutcomeError", "VacuumRequest", "VacuumResult",
+    "VerifyReport", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "simulate", "write",
 ]  # fmt: skip
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 WITHOUT_EXAMPLE = {"MitoEngine", "RegionHook", "RegionOptions", *(name for name in NAMES if name.endswith("Request"))}

@@ -412,12 +412,17 @@ class Background:
             lanes.vacuumed_ms = now_ms
             self._vacuum_told(region, grace)
 
+    def being_written(self, region: Region) -> frozenset[FileId]:
+        """Return the files that are, or are going to be, stored before a manifest lists them."""
+        drafts = tuple(self._lanes_of(region).drafts)
+        return frozenset(file_id for draft in drafts for file_id in tuple(draft.file_ids))
+
     def vacuum(self, region: Region, grace: Grace, *, dry_run: bool = False) -> VacuumResult:
         """Delete the files that nobody needs and whose grace period is over, or only say which."""
-        lanes, begun_ms = self._lanes_of(region), self._parts.clock.now_ms()
+        begun_ms = self._parts.clock.now_ms()
         # Asked in this order: a file is in a version before its draft is closed.
         stored = self._parts.store.list(sst_folder(region.region_id))
-        being_written = frozenset(file_id for draft in tuple(lanes.drafts) for file_id in tuple(draft.file_ids))
+        being_written = self.being_written(region)
         with region.editing():
             region.check_writable()
             state = region.state

@@ -31,6 +31,7 @@ from mitoframe.engine.reading import Reading
 from mitoframe.engine.retention import Retention
 from mitoframe.engine.room import Room
 from mitoframe.engine.sync import make_sync_policy
+from mitoframe.engine.verifying import Verifying
 from mitoframe.engine.waiting import wait
 from mitoframe.jobs.gc import Grace
 from mitoframe.jobs.rewrite import RowsInTime
@@ -185,6 +186,7 @@ class MitoEngine:
         self._changes = Changes(self._parts, self._regions, self._background)
         self._moments = Moments(self._parts, self._regions, self._background, self._changes)
         self._room = Room(self._regions.opened, self._background, self.config)
+        self.verifying = Verifying(self._parts, self.reading, self._background, self.newest)
         self._closing = Lock()
         self._closed = False
         upkeep = self._let_go_of_earlier if read_only else self._upkeep

@@ -130,7 +130,8 @@ class UnknownOutcomeError(UnavailableError):
 class CorruptionError(MitoError):
     """Stored bytes are not what was written.
 
-    Fields: ``path``, ``offset`` (bytes from its start, or None), ``expected`` and ``found``.
+    Fields: ``path``, ``offset`` (bytes from its start, or None), ``expected`` and ``found``, ``what`` (the message
+    without path and fix).
     """
 
     def __init__(
@@ -145,8 +146,8 @@ class CorruptionError(MitoError):
     ) -> None:
         self.path, self.offset, self.expected, self.found = path, offset, expected, found
         place = path if offset is None else f"{path} at byte {offset}"
-        detail = "" if expected is None else f" (expected {expected}, found {found})"
-        super().__init__(f"{place}: {what}{detail}. {fix}")
+        self.what = what if expected is None else f"{what} (expected {expected}, found {found})"
+        super().__init__(f"{place}: {self.what}. {fix}")
 
 
 class ClosedError(MitoError):

@@ -94,6 +94,25 @@ class IndexReader:
         """Tell whether the index that a file has now was found to be of no use."""
         return file.index is not None and self._damaged.get(file.file_id) == file.index.version
 
+    def damage(self, metadata: RegionMetadata, file: FileMeta) -> str | None:
+        """Read all indexes of a file, and say what is wrong with the first that cannot be used; None if nothing is.
+
+        Raises:
+            UnavailableError: storage did not answer, which says nothing about them.
+
+        """
+        try:
+            for entry in file.index.entries if file.index is not None else ():
+                self.index(metadata, file, entry)
+        except _DamagedIndexError as error:
+            return str(error)
+        return None
+
+    def distrust(self, file: FileMeta) -> None:
+        """Leave the index that a file has now alone until it has been built anew."""
+        if file.index is not None:
+            self._damaged[file.file_id] = file.index.version
+
     def forget(self, file_id: FileId) -> None:
         """Drop what is known of the indexes of a file that was deleted."""
         self._damaged.pop(file_id, None)

@@ -33,7 +33,7 @@ from mitoframe.model.ids import ManifestVersion, RegionId
 from mitoframe.storage.paths import ManifestKind, manifest_folder, manifest_key, parse_manifest_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mitoframe.model.edit import Edit
     from mitoframe.ports import ObjectStore, Randomness
@@ -250,8 +250,7 @@ def _unfold(
 ) -> Unfolded:
     base: RegionState | None = None
     if start >= 0:
-        body = _read(store, manifest_key(region_id, start, "checkpoint"), start)
-        base = RegionState.from_json({"version": start} | body["state"])
+        base = _state_of_checkpoint(store, region_id, start)
     state, steps = base, []
     for expected, version in enumerate(deltas, start + 1):
         key = manifest_key(region_id, version, "json")
@@ -261,6 +260,58 @@ def _unfold(
             steps.append(Step(version=version, edit=edit, before=state))
             state = _applied(edit, state, key)
     return Unfolded(base=base, steps=tuple(steps))
+
+
+def find_damage(store: ObjectStore, region_id: RegionId) -> Iterator[CorruptionError]:
+    """Yield what is wrong with the parts of a manifest that count: from the last checkpoint but one on.
+
+    Opening can do without some of them, as long as the others read well. Each is read, its checksum compared, and each
+    checkpoint held against what the deltas make of the one before. What a writer in another process drops meanwhile
+    does not count any more.
+
+    Raises:
+        ConfigError: it was written by a newer mitoframe.
+
+    """
+    deltas, checkpoints = _list(store, region_id)
+    if not deltas and not checkpoints:
+        yield CorruptionError("the region has no manifest", path=manifest_folder(region_id))
+    state: RegionState | None = None
+    begin, is_known = _begin_of(checkpoints), True
+    for version in map(ManifestVersion, range(begin, max([*deltas, *checkpoints], default=-1) + 1)):
+        try:
+            if version > begin or version not in checkpoints:
+                edits = _edits(store, manifest_key(region_id, version, "json"), version)
+                state = _folded(region_id, version, state, edits) if is_known else None
+        except CorruptionError as error:
+            is_known = False
+            if version >= _begin_of(_list(store, region_id)[1]):
+                yield error
+        if version not in checkpoints:
+            continue
+        try:
+            told = _state_of_checkpoint(store, region_id, version)
+        except CorruptionError as error:
+            is_known = is_known and state is not None
+            if version >= _begin_of(_list(store, region_id)[1]):
+                yield error
+            continue
+        if is_known and state is not None and _essence(state) != _essence(told):
+            key = manifest_key(region_id, version, "checkpoint")
+            yield CorruptionError("the checkpoint says otherwise than the deltas before it", path=key)
+        state, is_known = told, True
+
+
+def _begin_of(checkpoints: Sequence[ManifestVersion]) -> ManifestVersion:
+    """Return the first version that counts: everything before may be half gone."""
+    return checkpoints[-2] if len(checkpoints) > 1 else ManifestVersion(0)
+
+
+def _essence(state: RegionState) -> tuple[object, ...]:
+    """Return what a state says of today; of earlier moments, times are thinned out as it goes."""
+    removed = frozenset(file.file_id for file in state.removed_files)
+    reached = state.flushed_entry_id, state.flushed_sequence, state.committed_sequence
+    return state.metadata, state.options, dict(state.files), removed, reached, state.version
 
 
 def exists(store: ObjectStore, region_id: RegionId) -> bool:
@@ -307,9 +358,8 @@ def _start(
 ) -> tuple[ManifestVersion, RegionState | None]:
     damage: CorruptionError | None = None
     for version in reversed(checkpoints):
-        key = manifest_key(region_id, version, "checkpoint")
         try:
-            return version, RegionState.from_json({"version": version} | _read(store, key, version)["state"])
+            return version, _state_of_checkpoint(store, region_id, version)
         except CorruptionError as error:
             damage = error
     if damage is not None and 0 not in deltas:
@@ -317,10 +367,20 @@ def _start(
     return ManifestVersion(-1), None
 
 
+def _state_of_checkpoint(store: ObjectStore, region_id: RegionId, version: ManifestVersion) -> RegionState:
+    body = _read(store, manifest_key(region_id, version, "checkpoint"), version)
+    return RegionState.from_json({"version": version} | body["state"])
+
+
 def _fold(store: ObjectStore, region_id: RegionId, version: ManifestVersion, state: RegionState | None) -> RegionState:
-    key = manifest_key(region_id, version, "json")
-    for edit in _edits(store, key, version):
-        state = _applied(edit, state, key)
+    return _folded(region_id, version, state, _edits(store, manifest_key(region_id, version, "json"), version))
+
+
+def _folded(
+    region_id: RegionId, version: ManifestVersion, state: RegionState | None, edits: Sequence[Edit]
+) -> RegionState:
+    for edit in edits:
+        state = _applied(edit, state, manifest_key(region_id, version, "json"))
     assert state is not None, "a delta holds at least one edit"
     return state
 

@@ -104,6 +104,18 @@ class SstBytes:
             return
         self._compare_whole(region_id, file, compared)
 
+    def compare_twice(self, region_id: RegionId, file: FileMeta) -> None:
+        """Compare all of a file both block by block and as a whole, whatever was compared before.
+
+        Raises:
+            CorruptionError: as `read`.
+
+        """
+        self.forget(file.file_id)
+        if file.blocks:
+            self.compare(region_id, file)
+        self._compare_whole(region_id, file, self._known(region_id, file))
+
     def forget(self, file_id: FileId) -> None:
         """Drop what is kept of a file that was deleted."""
         self._compared.pop(file_id, None)

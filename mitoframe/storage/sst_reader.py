@@ -150,6 +150,30 @@ class SstReader:
         """
         self._bytes.compare(metadata.region_id, file)
 
+    def verify_anew(self, metadata: RegionMetadata, file: FileMeta) -> None:
+        """Compare a whole file with every checksum that the manifest has of it, whatever was compared before.
+
+        Raises:
+            CorruptionError: as `verify`.
+
+        """
+        self._bytes.compare_twice(metadata.region_id, file)
+
+    def tag_columns(self, metadata: RegionMetadata, file: FileMeta, number: int) -> pa.RecordBatch:
+        """Read the tags of a row group as other programs see them; here the table of series says it all.
+
+        Raises:
+            CorruptionError: what is stored cannot be read.
+
+        """
+        footer = self.footer(metadata, file)
+        names = [tag.name for tag in footer.metadata.tags]
+        with _reading_rows(metadata.region_id, file):
+            parquet = self._open(metadata.region_id, file, footer.parquet)
+            rows = parquet.read_row_group(number, columns=names, use_threads=False)
+        columns = [_one_array(rows.column(tag.name), tag.type) for tag in footer.metadata.tags]
+        return pa.RecordBatch.from_arrays(columns, names=names)
+
     def forget(self, file_id: FileId) -> None:
         """Drop what is kept of a file that was deleted."""
         self.cache.forget(file_id)

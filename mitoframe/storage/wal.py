@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from mitoframe.model.batch import OpTypes
     from mitoframe.model.schema import Column, RegionMetadata
-    from mitoframe.ports import LogStore
+    from mitoframe.ports import LogDamage, LogStore
 
 KEY_SIZE_BYTES_MAX = 2**16 - 1
 
@@ -217,6 +217,11 @@ class Wal:
 
     def __init__(self, log: LogStore) -> None:
         self._log = log
+
+    @property
+    def damage(self) -> LogDamage | None:
+        """What was found broken when the log was opened."""
+        return self._log.damage
 
     def append(self, writes: Many[tuple[EncodedWrite, Sequence]]) -> EntryId:
         """Write entries together, each with its first sequence, and return the id of the last. Not yet synced."""

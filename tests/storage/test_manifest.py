@@ -14,7 +14,7 @@ from mitoframe.model.edit import Change, FileEdit, RegionState, SnapshotEdit
 from mitoframe.model.errors import ConfigError, ConflictError, CorruptionError, UnavailableError
 from mitoframe.model.ids import FileId
 from mitoframe.model.options import RegionOptions
-from mitoframe.storage.manifest import Manifest, advance, exists, latest_version, load
+from mitoframe.storage.manifest import Manifest, advance, exists, find_damage, latest_version, load
 from mitoframe.storage.paths import manifest_folder, manifest_key
 
 FIRST = Change(metadata=metadata_of(), options=RegionOptions())
@@ -598,3 +598,72 @@ def test_a_delta_that_is_listed_but_never_there_is_corruption():
     with pytest.raises(CorruptionError) as caught:
         load(store, REGION)
     assert caught.value.path == manifest_key(REGION, 0, "json")
+
+
+# --- damage ---------------------------------------------------------------------------------------------
+
+
+def damaged_parts(store: MemoryObjectStore) -> list[str]:
+    return [error.path.rpartition("/")[2].lstrip("0") for error in find_damage(store, REGION)]
+
+
+def flip(store: MemoryObjectStore, version: int, kind: str) -> None:
+    key = manifest_key(REGION, version, kind)
+    data = bytearray(store.get(key))
+    data[10] ^= 1
+    replace_object(store, key, bytes(data))
+
+
+@pytest.mark.parametrize("edits", [0, 1, 9, 10, 25, 39])
+def test_nothing_is_wrong_with_a_manifest_as_it_was_written(edits: int) -> None:
+    store = MemoryObjectStore()
+    grown(store, edits)
+
+    assert damaged_parts(store) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [(9, "checkpoint"), (19, "checkpoint"), (12, "json"), (25, "json"), (19, "json")]
+)
+def test_each_damaged_part_is_found_also_if_opening_can_do_without(version: int, kind: str) -> None:
+    store = MemoryObjectStore()
+    grown(store, 25)
+
+    flip(store, version, kind)
+
+    assert damaged_parts(store) == [f"{version}.{kind}"]
+
+
+@pytest.mark.parametrize("version", [12, 25])
+def test_a_delta_that_is_missing_is_found(version: int) -> None:
+    store = MemoryObjectStore()
+    grown(store, 26)
+
+    store.delete(manifest_key(REGION, version, "json"))
+
+    assert damaged_parts(store) == [f"{version}.json"]
+
+
+def test_what_was_left_before_the_last_checkpoint_but_one_does_not_count() -> None:
+    store = MemoryObjectStore()
+    grown(store, 25)
+    store.put_if_absent(manifest_key(REGION, 3, "json"), b"left by a crash while it was cleaned up")
+
+    assert damaged_parts(store) == []
+
+
+def test_a_checkpoint_that_says_otherwise_than_the_deltas_is_found() -> None:
+    store = MemoryObjectStore()
+    grown(store, 25)
+    key = manifest_key(REGION, 19, "checkpoint")
+    body = json.loads(store.get(key).splitlines()[0])
+    body["state"]["files"].pop()
+    replace_object(store, key, seal(body))
+
+    [error] = find_damage(store, REGION)
+
+    assert (error.path, error.what) == (key, "the checkpoint says otherwise than the deltas before it")
+
+
+def test_a_manifest_that_is_not_there_is_damage() -> None:
+    assert damaged_parts(MemoryObjectStore()) == ["manifest"]

@@ -1,0 +1,5 @@
+"""``python -m mitoframe`` is ``mito``."""
+
+from mitoframe.cli.main import mito
+
+mito(prog_name="mito")

@@ -1,0 +1,174 @@
+"""The verbs that change a store, or bring rows out of it: compact, vacuum, ingest, export."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+import click
+import polars as pl
+
+from mitoframe.cli.options import as_json, opened, scan_of, the_end, the_rows, the_start, the_store, the_table
+from mitoframe.cli.showing import facts_of, show_facts, show_result, show_rows
+from mitoframe.database import open as open_store
+
+READERS: Mapping[str, Callable[[str], pl.LazyFrame]] = {
+    ".parquet": pl.scan_parquet,
+    ".csv": partial(pl.scan_csv, try_parse_dates=True),
+    ".ndjson": pl.scan_ndjson,
+    ".jsonl": pl.scan_ndjson,
+    ".arrow": pl.scan_ipc,
+    ".feather": pl.scan_ipc,
+}
+WRITERS: Mapping[str, Callable[[pl.LazyFrame, str], object]] = {
+    ".parquet": pl.LazyFrame.sink_parquet,
+    ".csv": pl.LazyFrame.sink_csv,
+    ".ndjson": pl.LazyFrame.sink_ndjson,
+    ".jsonl": pl.LazyFrame.sink_ndjson,
+    ".arrow": pl.LazyFrame.sink_ipc,
+    ".feather": pl.LazyFrame.sink_ipc,
+}
+
+
+@click.command()
+@the_store
+@the_table
+@the_start
+@the_end
+@click.option("--window", metavar="DURATION", help="How long a window is, for this once, such as 1d.")
+@click.option("--strict", is_flag=True, help="Rewrite files that reach into several windows too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be merged first, and do nothing.")
+@as_json
+def compact(store: str, table: str, dry_run: bool, as_json: bool, **how: Any) -> None:
+    """Merge files that overlap, and small ones beside each other."""
+    with opened(store, "r" if dry_run else "rw") as database:
+        show_result(database[table].compact(dry_run=dry_run, **how), as_json=as_json)
+
+
+@click.command()
+@the_store
+@click.argument("tables", metavar="[TABLE]...", nargs=-1)
+@click.option("--older-than", metavar="DURATION", help="How long ago a file must have been replaced, such as 1h.")
+@as_json
+def vacuum(store: str, tables: tuple[str, ...], older_than: str | None, as_json: bool) -> None:
+    """Delete files that nobody needs any more.
+
+    Of all tables, if none is named.
+    """
+    with opened(store, "rw") as database:
+        names = tables or database.tables()["name"].to_list()
+        results = {name: database[name].vacuum(older_than) for name in names}
+    if as_json:
+        show_rows({"table": name} | facts_of(result) for name, result in results.items())
+    else:
+        for name, result in results.items():
+            click.echo(f"{name}: {result!r}")
+
+
+@click.command()
+@the_store
+@the_table
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--time", metavar="COLUMN", help="The time column; needed if the table is new.")
+@click.option("--tag", "tags", multiple=True, metavar="COLUMN", help="A tag; may be repeated.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of a new table: dedup=merge.")
+@click.option("--key", metavar="TEXT", help="With one file: a name for the write, so that it is done only once.")
+@as_json
+def ingest(
+    store: str,
+    table: str,
+    paths: tuple[str, ...],
+    time: str | None,
+    tags: tuple[str, ...],
+    options: tuple[str, ...],
+    key: str | None,
+    as_json: bool,
+) -> None:
+    """Write files of rows to a table.
+
+    The table and the store are made if they are not there. Files may be Parquet, CSV, newline-delimited JSON (.ndjson,
+    .jsonl) or Arrow (.arrow, .feather). Each is written whole or not at all.
+    """
+    if key is not None and len(paths) > 1:
+        raise click.UsageError("--key names one write, and there are several files.")
+    readers = [_by_suffix(path, READERS) for path in paths]
+    wanted = dict(map(_option, options)) or None
+    with open_store(store) as database:
+        results = []
+        for path, read in zip(paths, readers, strict=True):
+            rows = _readable(path, read)
+            results.append(database.write(rows, table, time=time, tags=tags or None, key=key, options=wanted))
+            wanted = None
+            if not as_json:
+                click.echo(f"{path}: {results[-1]!r}")
+    if as_json:
+        show_rows({"file": path} | facts_of(result) for path, result in zip(paths, results, strict=True))
+
+
+def _readable(path: str, read: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
+    """Open a file as rows, and refuse one that is not what its name says."""
+    rows = read(path)
+    try:
+        rows.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise click.BadParameter(f"{path} cannot be read: {error}", param_hint="FILE") from None
+    return rows
+
+
+def _option(text: str) -> tuple[str, object]:
+    name, is_given, value = text.partition("=")
+    if not is_given:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--option")
+    return name, int(value) if value.isdecimal() else value
+
+
+def _by_suffix(path: str, kinds: Mapping[str, Any]) -> Any:
+    suffix = PurePath(path).suffix.lower()
+    if suffix not in kinds:
+        raise click.BadParameter(f"{path} ends in none of {', '.join(kinds)}.", param_hint="FILE")
+    return kinds[suffix]
+
+
+@click.command()
+@the_store
+@the_table
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False))
+@the_rows
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@as_json
+def export(store: str, table: str, path: str, overwrite: bool, as_json: bool, **rows: Any) -> None:
+    """Write rows of a table to a file.
+
+    It becomes Parquet, CSV, newline-delimited JSON (.ndjson, .jsonl) or Arrow (.arrow, .feather), as its name ends.
+    Many rows pass through memory some at a time.
+    """
+    write = _by_suffix(path, WRITERS)
+    if os.path.exists(path) and not overwrite:
+        raise click.BadParameter(f"{path} is there already; give --overwrite to replace it.", param_hint="FILE")
+    with opened(store) as database, _whole_or_not(path) as part:
+        write(scan_of(database, table, **rows).to_polars(), part)
+    size_bytes = os.path.getsize(path)
+    if as_json:
+        show_facts({"file": path, "size_bytes": size_bytes}, as_json=True)
+    else:
+        click.echo(f"{path}: {size_bytes:,} bytes")
+
+
+@contextmanager
+def _whole_or_not(path: str) -> Iterator[str]:
+    """Yield a name to write to, which becomes ``path`` if nothing is raised."""
+    part = f"{path}.part"
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
+VERBS = (compact, vacuum, ingest, export)
