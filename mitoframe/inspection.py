@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mitoframe.storage.cache import CacheUse
     from mitoframe.storage.journal import JournalEntry
     from mitoframe.storage.memtable import MemtableStats, RangeStats
+    from mitoframe.storage.sst_reader import Footer
 
 MEMTABLE_LEVEL = -1
 MEMTABLE_NAME = "memtable"
@@ -49,6 +50,99 @@ def files_of(files: Iterable[FileMeta], names: Mapping[int, str], time_type: pa.
     """Return one row per file, with the columns of `files`; ``names`` are those of columns by their ids."""
     ordered = sorted(files, key=lambda file: (file.min_time, file.level, file.min_sequence))
     return pa.Table.from_pylist([_file_row(file, names) for file in ordered], schema=_files_schema(time_type))
+
+
+def known_files(version: Version) -> pa.Table:
+    """Return one row per SST that is there or was, as far as the manifest remembers, and for rows that are in memory.
+
+    The columns of `files`, and created (when it was made), removed_version (null for what is there).
+    """
+    listed = files(version, with_memtable=True)
+    names = {column.column_id: column.name for column in version.state.metadata.columns}
+    removed = [item for item in version.state.removed_files if item.file is not None]
+    gone = pa.Table.from_pylist(
+        [_file_row(item.file, names) for item in removed if item.file is not None], schema=listed.schema
+    )
+    known = {file.file_id: file.created_ms for file in version.state.files.values()}
+    known |= {item.file_id: item.file.created_ms for item in removed if item.file is not None}
+    table = pa.concat_tables([listed, gone])
+    created = [known.get(file_id) for file_id in table["file_id"].to_pylist()]
+    versions = [None] * len(listed) + [item.removed_version for item in removed]
+    return table.append_column("created", pa.array(created, pa.timestamp("ms", "UTC"))).append_column(
+        "removed_version", pa.array(versions, pa.int64())
+    )
+
+
+def memtables(version: Version) -> pa.Table:
+    """Return one row per memtable, the oldest first; the last takes rows, the others are being flushed.
+
+    Columns: takes_rows, rows, deletes, series (at most), size_bytes, since (when the first row came).
+    """
+    stats = [memtable.stats for memtable in version.memtables]
+    return pa.table(
+        {
+            "takes_rows": pa.array([memtable is version.mutable for memtable in version.memtables], pa.bool_()),
+            "rows": pa.array([item.row_count for item in stats], pa.uint64()),
+            "deletes": pa.array([item.delete_count for item in stats], pa.uint64()),
+            "series": pa.array([item.series_count for item in stats], pa.uint64()),
+            "size_bytes": pa.array([item.size_bytes for item in stats], pa.uint64()),
+            "since": pa.array([item.first_at_ms for item in stats], pa.timestamp("ms", "UTC")),
+        }
+    )
+
+
+def row_groups(footer: Footer) -> pa.Table:
+    """Return one row per row group of an SST: row_group, rows, size_bytes (in the file), first_row."""
+    groups = [footer.parquet.row_group(number) for number in range(footer.parquet.num_row_groups)]
+    chunks = [[group.column(place) for place in range(group.num_columns)] for group in groups]
+    return pa.table(
+        {
+            "row_group": pa.array(range(len(groups)), pa.uint32()),
+            "rows": pa.array([group.num_rows for group in groups], pa.uint64()),
+            "size_bytes": pa.array(
+                [sum(chunk.total_compressed_size for chunk in each) for each in chunks], pa.uint64()
+            ),
+            "first_row": pa.array(footer.starts[:-1], pa.uint64()),
+        }
+    )
+
+
+def chunks(footer: Footer) -> pa.Table:
+    """Return one row per column of each row group of an SST.
+
+    Columns: row_group, column, type, encodings, compression, size_bytes (in the file), unpacked_bytes, min and max (as
+    text), nulls.
+    """
+    rows = []
+    for number in range(footer.parquet.num_row_groups):
+        group = footer.parquet.row_group(number)
+        for place in range(group.num_columns):
+            chunk = group.column(place)
+            found = chunk.statistics
+            has_bounds = found is not None and found.has_min_max
+            rows.append(
+                {
+                    "row_group": number,
+                    "column": chunk.path_in_schema,
+                    "type": str(footer.parquet.schema.column(place).logical_type)
+                    if footer.parquet.schema.column(place).logical_type.type != "NONE"
+                    else chunk.physical_type,
+                    "encodings": ", ".join(sorted(set(chunk.encodings))),
+                    "compression": chunk.compression,
+                    "size_bytes": chunk.total_compressed_size,
+                    "unpacked_bytes": chunk.total_uncompressed_size,
+                    "min": str(found.min) if has_bounds else None,
+                    "max": str(found.max) if has_bounds else None,
+                    "nulls": found.null_count if found is not None and found.has_null_count else None,
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=_CHUNKS_SCHEMA)
+
+
+def ends_of_keys(footer: Footer) -> pa.Table:
+    """Return the tags of the first and the last series of an SST, in the order of its rows."""
+    series = footer.series
+    return pa.Table.from_batches([series.slice(0, 1), series.slice(series.num_rows - 1, 1)])
 
 
 def history(entries: Iterable[JournalEntry], time_type: pa.DataType) -> pa.Table:
@@ -252,6 +346,22 @@ _HEALTH_SCHEMA = pa.schema(
         "failed": pa.uint64(),
         "buffered_bytes": pa.uint64(),
         "error": pa.string(),
+    }
+)
+
+
+_CHUNKS_SCHEMA = pa.schema(
+    {
+        "row_group": pa.uint32(),
+        "column": pa.string(),
+        "type": pa.string(),
+        "encodings": pa.string(),
+        "compression": pa.string(),
+        "size_bytes": pa.uint64(),
+        "unpacked_bytes": pa.uint64(),
+        "min": pa.string(),
+        "max": pa.string(),
+        "nulls": pa.uint64(),
     }
 )
 

@@ -1,0 +1,191 @@
+"""``table.inspect()``: the frames that its widget shows, and what it asks the engine when somebody clicks.
+
+The drawing is in views/ and knows only these frames. Nothing here changes the store, and no row is read: a click on a
+file reads its footer.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from mitoframe import inspection
+from mitoframe.jobs.simulator import flushes_of, simulate
+from mitoframe.jobs.twcs import plan_compaction
+from mitoframe.jobs.windows import window_ms
+from mitoframe.model.errors import DamageWarning, InvalidInputError, MitoError
+from mitoframe.model.options import CompactionOptions, compaction_options
+from mitoframe.model.request import CompactRequest
+from mitoframe.model.timerange import PER_SECOND
+from mitoframe.views.panel import Panel, Seen, Still, make_widget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mitoframe.engine.engine import MitoEngine
+    from mitoframe.jobs.tasks import CompactionPlan
+    from mitoframe.model.file import FileMeta
+    from mitoframe.model.ids import RegionId
+    from mitoframe.region.version import Version
+
+ASKED_ABOUT = ("window_ms", "trigger_files", "output_size_max_bytes")
+"""What the sliders change."""
+FLUSHES_MAX = 150
+"""How many of the newest flushes are replayed while somebody moves a slider."""
+_SHOWN = ("at_ms", "files", "write_amplification", "runs_max", "depth")
+
+
+def inspect(source: TableSource) -> Any:
+    """Return a widget, or a picture where anywidget is not installed."""
+    panel = Panel(source, MitoError)
+    try:
+        return make_widget(panel)
+    except ImportError:
+        return Still(panel)
+
+
+class TableSource:
+    """Hands the frames of one table to its widget.
+
+    Args:
+        name: of the table.
+        engine: which has it.
+        region_id: where it is.
+        check_open: raises when the store was closed.
+
+    """
+
+    def __init__(self, name: str, engine: MitoEngine, region_id: RegionId, check_open: Callable[[], None]) -> None:
+        self._name, self._engine, self._region_id, self._check_open = name, engine, region_id, check_open
+        self._usual: tuple[int, pa.Table] | None = None
+
+    def version(self) -> int:
+        return self._version().manifest_version
+
+    def _version(self) -> Version:
+        self._check_open()
+        return self._engine.newest(self._region_id).control.current().version
+
+    def seen(self) -> Seen:
+        found = self._version()
+        history = self._engine.history(self._region_id)
+        for said in history.damage:
+            warnings.warn(f"the journal of {self._name!r} is damaged: {said}", DamageWarning, stacklevel=2)
+        plan = self._engine.compaction_plan(self._region_id, CompactRequest(mode="due"))
+        options = compaction_options(self._engine.config, found.state.options)
+        return Seen(
+            table=self._name,
+            version=found.manifest_version,
+            files=inspection.known_files(found),
+            history=inspection.history(history.entries),
+            windows=inspection.compaction_plan(plan, found.state.metadata),
+            window_ms=window_ms(found.state),
+            write_buffer_bytes=found.state.options.write_buffer_size_bytes
+            or self._engine.config.write_buffer_size_bytes,
+            options={name: getattr(options, name) for name in ASKED_ABOUT} | {"window_ms": window_ms(found.state)},
+        )
+
+    def footer(self, file_id: str) -> dict[str, pa.Table]:
+        version = self._version()
+        found = _file(version, file_id)
+        footer = self._engine.reader.footer(version.state.metadata, found)
+        files = inspection.known_files(version)
+        return {
+            "file": files.filter(pa.array([each == file_id for each in files["file_id"].to_pylist()])),
+            "row_groups": inspection.row_groups(footer),
+            "chunks": inspection.chunks(footer),
+            "keys": inspection.ends_of_keys(footer),
+        }
+
+    # --- what if ----------------------------------------------------------------------------------------
+
+    def what_if(self, options: Mapping[str, int]) -> dict[str, pa.Table]:
+        version = self._version()
+        usual = compaction_options(self._engine.config, version.state.options)
+        return {
+            "tasks": _tasks(self._plan(version, changed(usual, options)), version),
+            "steps": self._replayed(version, changed(usual, options)),
+            "usual": self._replayed_as_it_is(version, usual),
+        }
+
+    def _plan(self, version: Version, options: CompactionOptions) -> CompactionPlan:
+        state = version.state
+        return plan_compaction(
+            state.files.values(),
+            options,
+            self._engine.now_ms(),
+            unit=state.metadata.time_unit,
+            known_window_ms=state.compaction_window_ms,
+            is_explained=False,
+        )
+
+    def _replayed_as_it_is(self, version: Version, options: CompactionOptions) -> pa.Table:
+        if self._usual is None or self._usual[0] != version.manifest_version:
+            self._usual = version.manifest_version, self._replayed(version, options)
+        return self._usual[1]
+
+    def _replayed(self, version: Version, options: CompactionOptions) -> pa.Table:
+        """Return what would have become of the newest flushes."""
+        flushed = sorted(flushes_of(version.state), key=lambda file: file.created_ms)[-FLUSHES_MAX:]
+        steps = simulate(
+            flushed, options, unit=version.state.metadata.time_unit, grace_ms=self._engine.config.gc_grace_ms
+        ).steps
+        return pa.table({name: steps.get(name, ()) for name in _SHOWN})
+
+    # --- live -------------------------------------------------------------------------------------------
+
+    def live(self) -> dict[str, pa.Table]:
+        version, health = self._version(), self._engine.health()
+        flushed, last = int(version.state.flushed_entry_id), int(health.last_entry_id)
+        return {
+            "memtables": inspection.memtables(version),
+            "log": pa.table({"last_entry": [last], "flushed_entry": [flushed], "behind": [max(last - flushed, 0)]}),
+            "caches": inspection.caches(self._engine.cache.use()),
+            "jobs": inspection.health(health, {self._region_id: self._name}),
+        }
+
+
+def changed(options: CompactionOptions, wanted: Mapping[str, int]) -> CompactionOptions:
+    """Return options with some of them as wanted; what contradicts these gives way.
+
+    Raises:
+        InvalidInputError: something else is to be changed.
+
+    >>> changed(CompactionOptions(), {"trigger_files": 50}).input_files_max
+    50
+    """
+    unknown = set(wanted).difference(ASKED_ABOUT)
+    if unknown:
+        raise InvalidInputError(f"{min(unknown)!r} is not one of {', '.join(ASKED_ABOUT)}.")
+    known = {field.name: getattr(options, field.name) for field in fields(options)} | dict(wanted)
+    known["input_files_max"] = max(known["input_files_max"], known["trigger_files"])
+    if known["input_size_max_bytes"] is not None:
+        known["input_size_max_bytes"] = max(known["input_size_max_bytes"], known["output_size_max_bytes"])
+    return replace(options, **known)
+
+
+def _file(version: Version, file_id: str) -> FileMeta:
+    """Return a file that is there, or that was and may be still."""
+    known = {item.file_id: item.file for item in version.state.removed_files if item.file is not None}
+    found = (known | dict(version.state.files)).get(file_id)  # type: ignore[call-overload]
+    if found is None:
+        raise InvalidInputError(f"file {file_id[:8]} is not there any more; only what it was is known.")
+    return found
+
+
+def _tasks(plan: CompactionPlan, version: Version) -> pa.Table:
+    width = plan.window_ms * PER_SECOND[version.state.metadata.time_unit] // 1000
+    time_type = version.state.metadata.time.type
+    starts = [task.window_start for task in plan.tasks]
+    return pa.table(
+        {
+            "window_start": pa.array(starts, pa.int64()).view(time_type),
+            "window_end": pa.array([start + width for start in starts], pa.int64()).view(time_type),
+            "inputs": pa.array([[file.file_id for file in task.inputs] for task in plan.tasks], pa.list_(pa.string())),
+            "size_bytes": pa.array([task.output_size_bytes for task in plan.tasks], pa.int64()),
+            "reason": pa.array([task.reason for task in plan.tasks], pa.string()),
+        }
+    )
