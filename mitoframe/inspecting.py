@@ -20,7 +20,7 @@ from mitoframe.model.errors import DamageWarning, InvalidInputError, MitoError
 from mitoframe.model.options import CompactionOptions, compaction_options
 from mitoframe.model.request import CompactRequest
 from mitoframe.model.timerange import PER_SECOND
-from mitoframe.views.panel import Panel, Seen, Still, make_widget
+from mitoframe.views.panel import TASKS_MAX, Panel, Seen, Still, make_widget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,6 +119,7 @@ class TableSource:
             self._engine.now_ms(),
             unit=state.metadata.time_unit,
             known_window_ms=state.compaction_window_ms,
+            tasks_max=TASKS_MAX,
             is_explained=False,
         )
 

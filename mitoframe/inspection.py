@@ -14,6 +14,8 @@ from mitoframe.model.timerange import TIME_MIN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    import pyarrow.parquet as pq
+
     from mitoframe.engine.engine import Health
     from mitoframe.jobs.tasks import CompactionPlan
     from mitoframe.model.file import FileMeta
@@ -113,30 +115,38 @@ def chunks(footer: Footer) -> pa.Table:
     Columns: row_group, column, type, encodings, compression, size_bytes (in the file), unpacked_bytes, min and max (as
     text), nulls.
     """
-    rows = []
-    for number in range(footer.parquet.num_row_groups):
-        group = footer.parquet.row_group(number)
-        for place in range(group.num_columns):
-            chunk = group.column(place)
-            found = chunk.statistics
-            has_bounds = found is not None and found.has_min_max
-            rows.append(
-                {
-                    "row_group": number,
-                    "column": chunk.path_in_schema,
-                    "type": str(footer.parquet.schema.column(place).logical_type)
-                    if footer.parquet.schema.column(place).logical_type.type != "NONE"
-                    else chunk.physical_type,
-                    "encodings": ", ".join(sorted(set(chunk.encodings))),
-                    "compression": chunk.compression,
-                    "size_bytes": chunk.total_compressed_size,
-                    "unpacked_bytes": chunk.total_uncompressed_size,
-                    "min": str(found.min) if has_bounds else None,
-                    "max": str(found.max) if has_bounds else None,
-                    "nulls": found.null_count if found is not None and found.has_null_count else None,
-                }
-            )
+    types = {column.name: _type_text(column.type) for column in footer.metadata.columns}
+    rows = [
+        _chunk_row(number, group.column(place), types)
+        for number in range(footer.parquet.num_row_groups)
+        for group in [footer.parquet.row_group(number)]
+        for place in range(group.num_columns)
+    ]
     return pa.Table.from_pylist(rows, schema=_CHUNKS_SCHEMA)
+
+
+def _type_text(data_type: pa.DataType) -> str:
+    """Say what a column holds; a zone is the table's, and not said of each column."""
+    if pa.types.is_timestamp(data_type):
+        return f"timestamp[{data_type.unit}]"
+    return str(data_type).removeprefix("large_")
+
+
+def _chunk_row(row_group: int, chunk: pq.ColumnChunkMetaData, types: Mapping[str, str]) -> dict[str, Any]:
+    found = chunk.statistics
+    has_bounds = found is not None and found.has_min_max
+    return {
+        "row_group": row_group,
+        "column": chunk.path_in_schema,
+        "type": types.get(chunk.path_in_schema, chunk.physical_type.lower()),
+        "encodings": ", ".join(sorted(set(chunk.encodings))),
+        "compression": chunk.compression,
+        "size_bytes": chunk.total_compressed_size,
+        "unpacked_bytes": chunk.total_uncompressed_size,
+        "min": str(found.min) if has_bounds else None,
+        "max": str(found.max) if has_bounds else None,
+        "nulls": found.null_count if found is not None and found.has_null_count else None,
+    }
 
 
 def ends_of_keys(footer: Footer) -> pa.Table:

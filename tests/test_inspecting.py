@@ -68,7 +68,7 @@ def test_a_footer_says_what_is_in_a_file(db: mito.Database) -> None:
     assert answer["keys"] == [{"host": "a"}, {"host": "b"}]
     assert {"host", "ts", "cpu"} <= {column["column"] for column in answer["columns"]}
     [cpu] = [column for column in answer["columns"] if column["column"] == "cpu"]
-    assert (cpu["min"], cpu["max"], cpu["type"]) == ("0.5", "0.5", "DOUBLE")
+    assert (cpu["min"], cpu["max"], cpu["type"]) == ("0.5", "0.5", "double")
     assert sum(group["rows"] for group in answer["row_groups"]) == answer["file"][0]["rows"]
 
 

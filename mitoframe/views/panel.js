@@ -9,7 +9,7 @@ const WINDOWS_MAX = 300;
 const SHADES = 5;
 const OVERLAP_SHADES = [1, 2, 3, 5];
 const MEMORY = -1;
-const LEFT = 118, RIGHT = 12, TOP = 6, GAP = 10, AXIS = 24;
+const LEFT = 124, RIGHT = 12, TOP = 6, GAP = 10, AXIS = 24;
 const LANES_HEIGHT = 230, LANE_MAX = 16, LANE_STABLE_MIN = 3, LEVEL_MIN = 18, BAR_MIN = 1.5;
 const SVG = "http://www.w3.org/2000/svg";
 const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR, MIB = 1024 * 1024;
@@ -227,10 +227,11 @@ export function stripPath(columns, kinds, kind, width, height) {
   return Array.from(tallest, (tall, x) => (tall ? `M${x} ${height}v${-tall.toFixed(1)}h${wide}v${tall.toFixed(1)}z` : "")).join("");
 }
 
-/** Return the points of a curve, from 0 at the bottom to the greatest value at the top. */
-export function curve(xs, ys, first, last, most, width, height) {
-  const span = last - first || 1;
-  return ys.map((y, i) => `${(((xs[i] - first) / span) * width).toFixed(1)},${(height - (y / (most || 1)) * (height - 2)).toFixed(1)}`).join(" ");
+/** Return the points of a curve, from 0 at the bottom to the greatest value at the top; moments are evenly apart. */
+export function curve(moments, xs, ys, most, width, height) {
+  const rank = new Map(moments.map((at, i) => [at, i]));
+  const step = width / Math.max(moments.length - 1, 1);
+  return ys.map((y, i) => `${(rank.get(xs[i]) * step).toFixed(1)},${(height - (y / (most || 1)) * (height - 2)).toFixed(1)}`).join(" ");
 }
 
 /** Return hexadecimal digits of a file's identifier. */
@@ -370,8 +371,9 @@ function render({ model, el }) {
   }
 
   function paint() {
-    const width = Math.max(chart.clientWidth, 320);
     shownWidth = chart.clientWidth;
+    if (!shownWidth) return; // It is hidden at this moment, and is observed.
+    const width = Math.max(shownWidth, 320);
     chosen = there(columns, state.step);
     const placed = levelsOf(columns, chosen);
     const height = placed.bottom + AXIS;
@@ -541,9 +543,9 @@ function render({ model, el }) {
       ["indexes", file.indexes.length ? `${file.indexes.join(", ")} (${bytes(file.index_bytes)})` : "none"]);
     footer.replaceChildren(title, listOf(pairs),
       make("h4", { style: "margin-top: 8px" }, "Columns"),
-      tableOf(["column", "type", "encodings", "size", "packed to", "nulls"], answer.columns.map((each) => [
-        each.column, each.type, `${each.encodings}, ${each.compression}`, bytes(each.size_bytes),
-        `${Math.round((100 * each.size_bytes) / Math.max(each.unpacked_bytes, 1))} %`, each.nulls])),
+      tableOf(["column", "type", "size", "of", "nulls", "encodings"], answer.columns.map((each) => [
+        each.column, each.type, bytes(each.size_bytes),
+        bytes(each.unpacked_bytes), each.nulls, `${each.encodings}; ${each.compression}`])),
       make("details", {}, make("summary", {}, `Row groups (${answer.row_group_count})`),
         tableOf(["row group", "rows", "size", "first row"], answer.row_groups.map((each) => [each.row_group, each.rows, bytes(each.size_bytes), each.first_row]))),
       make("details", {}, make("summary", {}, "Statistics"),
@@ -656,8 +658,9 @@ function render({ model, el }) {
     if (answer.error) { outcome.replaceChildren(make("p", { class: "mito-problem" }, answer.error)); return; }
     state.marked = new Set(isChanged ? answer.tasks.flatMap((task) => task.inputs) : []);
     paintMarks();
+    const least = answer.has_more ? "at least " : "";
     const next = answer.task_count
-      ? `next: ${answer.task_count} ${answer.task_count === 1 ? "merge" : "merges"} of ${answer.file_count} files, ${bytes(answer.size_bytes)}`
+      ? `next: ${least}${answer.task_count} ${answer.task_count === 1 ? "merge" : "merges"} of ${answer.file_count} files, ${bytes(answer.size_bytes)}`
       : "next: nothing to merge";
     const tasks = answer.tasks.slice(0, 8).map((task) => make("button", {
       class: "mito-task", "data-testid": "mito-task", onclick: () => { state.marked = new Set(task.inputs); paintMarks(); },
@@ -668,12 +671,12 @@ function render({ model, el }) {
   function curvesOf(answer, isChanged) {
     const { steps, usual } = answer.curves;
     if (!steps.at_ms.length) return make("p", { class: "mito-none" }, "No flush is remembered, so there is nothing to replay.");
-    const first = Math.min(steps.at_ms[0], usual.at_ms[0]), last = Math.max(steps.at_ms.at(-1), usual.at_ms.at(-1));
-    const shown = [["files", "files", 0], ["write_amplification", "bytes written per byte", 2], ["runs_max", "runs to merge when reading", 0]];
+    const moments = [...new Set([...steps.at_ms, ...usual.at_ms])].sort((a, b) => a - b);
+    const shown = [["files", "files", 0], ["write_amplification", "bytes written per byte", 2], ["runs_max", "runs a read merges", 0]];
     return make("div", { class: "mito-curves" }, ...shown.map(([name, label, digits]) => {
       const most = Math.max(...steps[name], ...usual[name]);
       const picture = draw("svg", { viewBox: "0 0 150 48", preserveAspectRatio: "none", role: "img", "aria-label": label });
-      const line = (of, colour, width) => draw("polyline", { points: curve(of.at_ms, of[name], first, last, most, 150, 46), fill: "none", stroke: `var(--mito-${colour})`, "stroke-width": width, "vector-effect": "non-scaling-stroke" });
+      const line = (of, colour, width) => draw("polyline", { points: curve(moments, of.at_ms, of[name], most, 150, 46), fill: "none", stroke: `var(--mito-${colour})`, "stroke-width": width, "vector-effect": "non-scaling-stroke" });
       picture.append(draw("line", { x1: 0, x2: 150, y1: 47, y2: 47, stroke: "var(--mito-line)", "vector-effect": "non-scaling-stroke" }), line(usual, "other", 1.5));
       if (isChanged) picture.append(line(steps, "pick", 1.8));
       const peak = (of) => (name === "write_amplification" ? of[name].at(-1) : Math.max(...of[name])).toFixed(digits);
@@ -760,7 +763,7 @@ function render({ model, el }) {
   let looking = null, isSeen = true;
   const onMessage = (message) => { waiting.get(message.id)?.(message); waiting.delete(message.id); };
   const onChange = () => { load(); paint(); askWhatIf(); };
-  const themes = new MutationObserver(() => paint());
+  const themes = new MutationObserver(() => requestAnimationFrame(() => paint()));
   const size = new ResizeObserver(() => { if (chart.clientWidth !== shownWidth) paint(); });
   const seen = new IntersectionObserver((entries) => { isSeen = entries.some((entry) => entry.isIntersecting); });
   const media = window.matchMedia("(prefers-color-scheme: dark)");

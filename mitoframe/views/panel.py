@@ -38,7 +38,8 @@ WINDOWS_MAX = 5_000
 """How many of the newest windows are drawn."""
 POINTS_MAX = 240
 """How many points a curve has at most: a page has few more pixels for it."""
-TASKS_MAX = 50
+TASKS_MAX = 25
+"""How many merges are looked for; that there would be more is told."""
 ROW_GROUPS_MAX = 64
 LIVE_MS = 1_000
 LIVE_SHARE = 0.008
@@ -84,7 +85,7 @@ class Source(Protocol):
         """Return frames: ``row_groups``, ``chunks``, ``keys``, ``file``, ``window``."""
 
     def what_if(self, options: Mapping[str, int]) -> Mapping[str, Any]:
-        """Return frames: ``tasks`` (what would be merged next), ``steps`` and ``usual`` (the same as it is)."""
+        """Return frames: ``tasks`` (what would be merged next, up to `TASKS_MAX`), ``steps`` and ``usual`` (the same as it is)."""
 
     def live(self) -> Mapping[str, Any]:
         """Return frames: ``memtables``, ``log``, ``caches``, ``jobs``."""
@@ -191,7 +192,8 @@ class Panel:
             "task_count": len(tasks),
             "file_count": sum(len(task["inputs"]) for task in tasks),
             "size_bytes": sum(task["size_bytes"] for task in tasks),
-            "tasks": tasks[:TASKS_MAX],
+            "has_more": len(tasks) >= TASKS_MAX,
+            "tasks": tasks,
             "curves": {name: _thinned(frames[name]) for name in ("steps", "usual")},
         }
 

@@ -100,7 +100,7 @@ def test_overlaps_and_their_shades_are_those_that_python_counts() -> None:
 def test_files_of_one_lane_lie_beside_each_other_and_levels_below() -> None:
     bars = ran(
         "const all = [0, 1, 2, 3], placed = panel.levelsOf({...columns, lane: columns.lane}, all);"
-        "say(panel.rectangles(columns, all, placed, {first: 0, last: 100, width: 1130}));",
+        "say(panel.rectangles(columns, all, placed, {first: 0, last: 100, width: 1136}));",
         columns=FILES,
     )
 
@@ -113,12 +113,12 @@ def test_files_of_one_lane_lie_beside_each_other_and_levels_below() -> None:
 def test_what_cannot_be_seen_is_not_drawn_and_what_is_cut_stays_within() -> None:
     bars = ran(
         "const all = [0, 1, 2, 3], placed = panel.levelsOf(columns, all);"
-        "say(panel.rectangles(columns, all, placed, {first: 61, last: 80, width: 630}));",
+        "say(panel.rectangles(columns, all, placed, {first: 61, last: 80, width: 636}));",
         columns=FILES,
     )
 
     assert [bar["number"] for bar in bars] == [2, 3]
-    assert all(bar["x"] == 118 and bar["width"] == 500 for bar in bars)
+    assert all(bar["x"] == 124 and bar["width"] == 500 for bar in bars)
 
 
 @pytest.mark.parametrize(
