@@ -25,6 +25,15 @@ HISTORY = pa.schema(
 )
 
 
+def happened(*entries: tuple[str, list[str], list[str]]) -> pa.Table:
+    """What happened, from (what, inputs, outputs) with whole identifiers."""
+    rows = [
+        ENTRY | {"version": number, "what": what, "inputs": inputs, "outputs": outputs}
+        for number, (what, inputs, outputs) in enumerate(entries)
+    ]
+    return pa.Table.from_pylist(rows, schema=HISTORY)
+
+
 def history_of(*entries: tuple[str, list[str], list[str]], **more: Any) -> pa.Table:
     """What happened, from (what, inputs, outputs); names are single letters."""
     rows = [

@@ -227,6 +227,14 @@ export function stripPath(columns, kinds, kind, width, height) {
   return Array.from(tallest, (tall, x) => (tall ? `M${x} ${height}v${-tall.toFixed(1)}h${wide}v${tall.toFixed(1)}z` : "")).join("");
 }
 
+/** Say how values are encoded: not that levels are run lengths, which they always are, nor that a dictionary is plain. */
+export function encodingWords(encodings) {
+  const words = { RLE_DICTIONARY: "dictionary", PLAIN_DICTIONARY: "dictionary", DELTA_BINARY_PACKED: "delta", BYTE_STREAM_SPLIT: "split" };
+  const known = encodings.split(", ").filter((name) => name !== "RLE" && name !== "BIT_PACKED");
+  const found = [...new Set(known.map((name) => words[name] ?? name.toLowerCase()))];
+  return (found.includes("dictionary") ? found.filter((name) => name !== "plain") : found).join(", ");
+}
+
 /** Return the points of a curve, from 0 at the bottom to the greatest value at the top; moments are evenly apart. */
 export function curve(moments, xs, ys, most, width, height) {
   const rank = new Map(moments.map((at, i) => [at, i]));
@@ -545,7 +553,7 @@ function render({ model, el }) {
       make("h4", { style: "margin-top: 8px" }, "Columns"),
       tableOf(["column", "type", "size", "of", "nulls", "encodings"], answer.columns.map((each) => [
         each.column, each.type, bytes(each.size_bytes),
-        bytes(each.unpacked_bytes), each.nulls, `${each.encodings}; ${each.compression}`])),
+        bytes(each.unpacked_bytes), each.nulls, `${encodingWords(each.encodings)}, ${each.compression}`])),
       make("details", {}, make("summary", {}, `Row groups (${answer.row_group_count})`),
         tableOf(["row group", "rows", "size", "first row"], answer.row_groups.map((each) => [each.row_group, each.rows, bytes(each.size_bytes), each.first_row]))),
       make("details", {}, make("summary", {}, "Statistics"),

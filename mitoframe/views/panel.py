@@ -85,7 +85,7 @@ class Source(Protocol):
         """Return frames: ``row_groups``, ``chunks``, ``keys``, ``file``, ``window``."""
 
     def what_if(self, options: Mapping[str, int]) -> Mapping[str, Any]:
-        """Return frames: ``tasks`` (what would be merged next, up to `TASKS_MAX`), ``steps`` and ``usual`` (the same as it is)."""
+        """Return frames: ``tasks`` (to be merged next, up to `TASKS_MAX`), ``steps``, and ``usual`` (steps as it is)."""
 
     def live(self) -> Mapping[str, Any]:
         """Return frames: ``memtables``, ``log``, ``caches``, ``jobs``."""

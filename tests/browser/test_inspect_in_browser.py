@@ -14,15 +14,22 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pictured import WINDOWS, happened
+
+from mitoframe.views.panel import SCRIPT, STYLE, Panel, Seen
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "browser-out"
@@ -270,6 +277,98 @@ def follows_the_theme(page: Any) -> None:
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
     page.wait_for_function(f"(before) => ({shown})() !== before", arg=light[0])
     page.wait_for_function(f"(before) => ({words})() !== before", arg=light[1])
+
+
+PAGE = """<!doctype html><body><div id="place"></div><script type="module">
+%s
+const held = Uint8Array.from(atob(%s), (letter) => letter.charCodeAt(0));
+const traits = { header: %s, columns: new DataView(held.buffer) };
+const model = { get: (name) => traits[name], on() {}, off() {}, send() {} };
+const began = performance.now();
+render({ model, el: document.getElementById("place") });
+requestAnimationFrame(() => requestAnimationFrame(() => { window.drawnAfterMs = performance.now() - began; }));
+</script>"""
+
+
+def test_ten_thousand_files_are_painted_within_a_second_and_can_be_reached(tmp_path: Path) -> None:
+    header, columns = panel_of_many(10_000).payload()
+    script = SCRIPT.read_text().replace("export default", "const shown =").replace("export function", "function")
+    page_file = tmp_path / "page.html"
+    style = f"<style>{STYLE.read_text()}</style>"
+    page_file.write_text(style + PAGE % (script, json.dumps(b64encode(columns).decode()), json.dumps(header)))
+
+    with browsing(color_scheme="dark") as watched:
+        page = watched.page
+        page.goto(page_file.as_uri())
+        page.wait_for_function("window.drawnAfterMs")
+        drawn_after_ms = page.evaluate("window.drawnAfterMs")
+        chart = page.get_by_test_id("mito-chart")
+        assert chart.get_attribute("data-mode") == "canvas"
+        chart.focus()
+        page.keyboard.press("End")
+        page.get_by_test_id("mito-picked").wait_for(state="attached")
+        shot(page, "many-dark")
+        for _ in range(8):
+            page.keyboard.press("+")
+        playwright.expect(page.get_by_test_id("mito-sst").first).to_be_visible()
+        assert chart.get_attribute("data-mode") == "svg"
+
+    assert drawn_after_ms < 1_000
+    assert watched.complaints == []
+
+
+def panel_of_many(count: int) -> Panel:
+    """Files an hour apart, some of which last longer, as 200 flushes brought them."""
+    hour = np.timedelta64(1, "h")
+    first = np.datetime64("2024-01-01T00", "ms") + np.arange(count) * hour
+    numbers = pa.array(range(count), pa.int64())
+    ids = [f"{number:032x}" for number in range(count)]
+    files = pa.table(
+        {
+            "file_id": ids,
+            "level": pa.array([number % 7 > 0 for number in range(count)]).cast(pa.int8()),
+            "min_time": first,
+            "max_time": first + (1 + np.arange(count) % 11 // 8) * hour,
+            **dict.fromkeys(("rows", "min_sequence", "max_sequence"), numbers),
+            "size_bytes": pa.array(10_000 + (np.arange(count) * 7919) % 10**6),
+            "created": pa.array(range(count), pa.timestamp("ms", "UTC")),
+            "removed_version": pa.nulls(count, pa.int64()),
+        }
+    )
+    steps = [("flush", [], ids[at : at + count // 200]) for at in range(0, count, count // 200)]
+    return Panel(Written(files=files, history=happened(*steps)), RuntimeError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A table as it is written here; nobody asks it anything."""
+
+    files: pa.Table
+    history: pa.Table
+
+    def version(self) -> int:
+        return 1
+
+    def seen(self) -> Seen:
+        return Seen(
+            table="cpu",
+            version=1,
+            files=self.files,
+            history=self.history,
+            windows=WINDOWS,
+            window_ms=86_400_000,
+            write_buffer_bytes=1,
+            options={"window_ms": 86_400_000, "trigger_files": 4, "output_size_max_bytes": 1 << 27},
+        )
+
+    def footer(self, file_id: str) -> dict[str, pa.Table]:
+        raise AssertionError(file_id)
+
+    def what_if(self, options: Any) -> dict[str, pa.Table]:
+        raise AssertionError(options)
+
+    def live(self) -> dict[str, pa.Table]:
+        raise AssertionError
 
 
 MARIMO = """

@@ -175,6 +175,28 @@ def test_sizes_are_written_as_in_the_static_picture() -> None:
     assert ran("say(given.sizes.map(panel.bytes));", sizes=sizes) == [format_bytes(size) for size in sizes]
 
 
+def test_encodings_are_said_in_words() -> None:
+    given = ["PLAIN, RLE, RLE_DICTIONARY", "DELTA_BINARY_PACKED, RLE", "PLAIN, RLE", "BYTE_STREAM_SPLIT"]
+
+    found = ran("say(given.encodings.map(panel.encodingWords));", encodings=given)
+
+    assert found == ["dictionary", "delta", "plain", "split"]
+
+
+def test_curves_go_from_moment_to_moment_and_up_to_the_greatest_value() -> None:
+    found = ran("say(panel.curve([0, 10, 1000], [0, 1000], [1, 2], 2, 100, 52));")
+
+    assert found == "0.0,27.0 100.0,2.0"
+
+
+def test_the_strip_has_a_column_for_each_step_of_a_kind() -> None:
+    steps = {"step_version": [0, 1, 2, 3], "step_what": [0, 1, 1, 2], "step_bytes_out": [0, 100, 25, 100]}
+
+    path = ran("say(panel.stripPath(columns, (what) => what, 1, 400, 34));", columns=steps)
+
+    assert path == "M100 34v-33h99.00v33.0zM200 34v-18h99.00v18.0z"
+
+
 def test_lengths_of_time_have_the_largest_unit_that_divides_them() -> None:
     lengths = [7 * 86_400_000, 86_400_000, 7_200_000, 90_000, 35, 1_530]
 
