@@ -170,11 +170,11 @@ def changed(options: CompactionOptions, wanted: Mapping[str, int]) -> Compaction
 
 def _file(version: Version, file_id: str) -> FileMeta:
     """Return a file that is there, or that was and may be still."""
-    known = {item.file_id: item.file for item in version.state.removed_files if item.file is not None}
-    found = (known | dict(version.state.files)).get(file_id)  # type: ignore[call-overload]
-    if found is None:
+    removed = (item.file for item in version.state.removed_files if item.file is not None)
+    known = {str(file.file_id): file for file in (*removed, *version.state.files.values())}
+    if file_id not in known:
         raise InvalidInputError(f"file {file_id[:8]} is not there any more; only what it was is known.")
-    return found
+    return known[file_id]
 
 
 def _tasks(plan: CompactionPlan, version: Version) -> pa.Table:

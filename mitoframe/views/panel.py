@@ -29,8 +29,8 @@ import numpy as np
 import pyarrow as pa
 
 from mitoframe.views.still import draw_still, summary
-from mitoframe.views.strata import Strata, pack, size_shades, strata_of
-from mitoframe.views.timeline import format_bytes
+from mitoframe.views.strata import Strata, milliseconds, pack, size_shades, strata_of
+from mitoframe.views.style import format_bytes
 
 SCRIPT = Path(__file__).with_name("panel.js")
 STYLE = Path(__file__).with_name("panel.css")
@@ -85,7 +85,7 @@ class Source(Protocol):
         """Return frames: ``row_groups``, ``chunks``, ``keys``, ``file``, ``window``."""
 
     def what_if(self, options: Mapping[str, int]) -> Mapping[str, Any]:
-        """Return frames: ``tasks`` (to be merged next, up to `TASKS_MAX`), ``steps``, and ``usual`` (steps as it is)."""
+        """Return frames: ``tasks`` (to be merged next, up to `TASKS_MAX`), ``steps``, ``usual`` (steps as it is)."""
 
     def live(self) -> Mapping[str, Any]:
         """Return frames: ``memtables``, ``log``, ``caches``, ``jobs``."""
@@ -315,11 +315,10 @@ def _size_labels(strata: Strata) -> list[str]:
 
 def _window_columns(windows: Any) -> tuple[dict[str, tuple[str, int, int]], bytes]:
     table = pa.table(windows).slice(0, WINDOWS_MAX)
-    scale = {"s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}[table.schema.field("window_start").type.unit]
     return pack(
         {
-            "window_start": table["window_start"].cast(pa.int64()).to_numpy() * scale,
-            "window_end": table["window_end"].cast(pa.int64()).to_numpy() * scale,
+            "window_start": milliseconds(table, "window_start"),
+            "window_end": milliseconds(table, "window_end"),
             "window_files": table["files"].cast(pa.int32()).to_numpy(),
             "window_runs": table["runs"].cast(pa.int32()).to_numpy(),
             "window_merges": table["merges"].cast(pa.int32()).to_numpy(),

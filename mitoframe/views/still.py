@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
-from mitoframe.views.strata import MEMTABLE_LEVEL, size_shades
-from mitoframe.views.timeline import format_bytes, format_rows
+from mitoframe.views.strata import MEMTABLE_LEVEL, milliseconds, size_shades
+from mitoframe.views.style import format_bytes, format_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -209,9 +209,7 @@ def _windows(windows: pa.Table, x: _Scale, bottom: float) -> Iterator[str]:
     """Draw windows behind the files, those that are due in another colour."""
     if len(windows) > _WINDOWS_DRAWN_MAX:
         return
-    scale = {"s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}[windows.schema.field("window_start").type.unit]
-    starts = windows["window_start"].cast(pa.int64()).to_numpy() * scale
-    ends = windows["window_end"].cast(pa.int64()).to_numpy() * scale
+    starts, ends = milliseconds(windows, "window_start"), milliseconds(windows, "window_end")
     for start, end, merges in zip(starts, ends, windows["merges"].to_pylist(), strict=True):
         left, right = max(x(start), _LEFT), min(x(end), _WIDTH - _RIGHT)
         name, colour = ("due", _WINDOW_DUE) if merges else ("window", _WINDOW)
@@ -276,7 +274,7 @@ def time_ticks(first: float, last: float, zone: str | None, count: int = 8) -> l
     begin = np.ceil((first + offset_ms) / step) * step - offset_ms
     ticks: list[tuple[float, str]] = []
     day = ""
-    for at_ms in np.arange(begin, last + 1e-9, step).tolist():
+    for at_ms in (begin + step * np.arange((last - begin) // step + 1)).tolist():
         text = moment(at_ms, zone_of(zone))
         ticks.append((at_ms, _tick_label(text, day, step)))
         day = text[:10]

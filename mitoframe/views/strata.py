@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from mitoframe.views.style import integers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -185,7 +187,6 @@ def strata_of(files: Any, history: Any, *, lives_max: int = LIVES_MAX) -> Strata
     lives.sort(key=lambda life: (-life.died, -life.born))
     left_out = max(len(lives) - lives_max, 0)
     chosen = lives[:lives_max]
-    scale = _MS_PER[files.schema.field("min_time").type.unit]
     levels, starts, ends = integers(files, "level"), integers(files, "min_time"), integers(files, "max_time")
     chosen.sort(key=lambda life: (levels[life.row], starts[life.row], ends[life.row], life.born))
     rows = np.array([life.row for life in chosen], dtype=np.int64)
@@ -197,8 +198,8 @@ def strata_of(files: Any, history: Any, *, lives_max: int = LIVES_MAX) -> Strata
         file_ids=tuple(ids[row] for row in rows),
         level=levels[rows],
         lane=_lanes_by_level(levels[rows], starts[rows], ends[rows], born, died),
-        start_ms=starts[rows] * scale,
-        end_ms=ends[rows] * scale,
+        start_ms=milliseconds(files, "min_time")[rows],
+        end_ms=milliseconds(files, "max_time")[rows],
         born=born,
         died=died,
         rows=integers(files, "rows")[rows],
@@ -212,10 +213,10 @@ def strata_of(files: Any, history: Any, *, lives_max: int = LIVES_MAX) -> Strata
     )
 
 
-def integers(table: pa.Table, name: str) -> Array:
-    """Return a column as integers, times in the unit they have, with 0 for null."""
-    column: Array = table[name].cast(pa.int64()).fill_null(0).to_numpy()
-    return column
+def milliseconds(table: pa.Table, name: str) -> Array:
+    """Return a column of times as milliseconds since 1970; a null is 0."""
+    times: Array = integers(table, name) * _MS_PER[table.schema.field(name).type.unit]
+    return times
 
 
 # --- steps and lives -----------------------------------------------------------------------------------

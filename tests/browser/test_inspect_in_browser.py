@@ -279,7 +279,8 @@ def follows_the_theme(page: Any) -> None:
     page.wait_for_function(f"(before) => ({words})() !== before", arg=light[1])
 
 
-PAGE = """<!doctype html><body><div id="place"></div><script type="module">
+PAGE = """<!doctype html><meta name="color-scheme" content="light dark"><body><div id="place"></div>
+<script type="module">
 %s
 const held = Uint8Array.from(atob(%s), (letter) => letter.charCodeAt(0));
 const traits = { header: %s, columns: new DataView(held.buffer) };

@@ -13,7 +13,7 @@ import pytest
 from mitoframe.views.panel import SCRIPT
 from mitoframe.views.still import time_ticks
 from mitoframe.views.strata import OVERLAP_SHADES, overlap_shades, overlaps, pack
-from mitoframe.views.timeline import format_bytes
+from mitoframe.views.style import format_bytes
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed; the browser test runs the same code")
