@@ -102,26 +102,27 @@ class TableSource:
 
     # --- what if ----------------------------------------------------------------------------------------
 
-    def what_if(self, options: Mapping[str, int]) -> dict[str, pa.Table]:
+    def plan(self, options: Mapping[str, int]) -> pa.Table:
         version = self._version()
-        usual = compaction_options(self._engine.config, version.state.options)
-        return {
-            "tasks": _tasks(self._plan(version, changed(usual, options)), version),
-            "steps": self._replayed(version, changed(usual, options)),
-            "usual": self._replayed_as_it_is(version, usual),
-        }
-
-    def _plan(self, version: Version, options: CompactionOptions) -> CompactionPlan:
         state = version.state
-        return plan_compaction(
+        plan = plan_compaction(
             state.files.values(),
-            options,
+            changed(compaction_options(self._engine.config, state.options), options),
             self._engine.now_ms(),
             unit=state.metadata.time_unit,
             known_window_ms=state.compaction_window_ms,
             tasks_max=TASKS_MAX,
             is_explained=False,
         )
+        return _tasks(plan, version)
+
+    def replay(self, options: Mapping[str, int]) -> dict[str, pa.Table]:
+        version = self._version()
+        usual = compaction_options(self._engine.config, version.state.options)
+        return {
+            "steps": self._replayed(version, changed(usual, options)),
+            "usual": self._replayed_as_it_is(version, usual),
+        }
 
     def _replayed_as_it_is(self, version: Version, options: CompactionOptions) -> pa.Table:
         if self._usual is None or self._usual[0] != version.manifest_version:

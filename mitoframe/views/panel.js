@@ -618,6 +618,7 @@ function render({ model, el }) {
   const sizes = Array.from({ length: 11 }, (_, n) => MIB * 2 ** n);
   const sliders = [];
   const outcome = make("div", { "data-testid": "mito-plan" });
+  const curves = make("div");
 
   function slider(name, label, values, show) {
     const usual = facts.options[name];
@@ -653,11 +654,16 @@ function render({ model, el }) {
     do {
       isStale = false;
       const changed = sliders.filter((each) => each.value() !== facts.options[each.name]);
+      const options = Object.fromEntries(changed.map((each) => [each.name, each.value()]));
       const began = performance.now();
-      const answer = await ask({ ask: "what_if", options: Object.fromEntries(changed.map((each) => [each.name, each.value()])) });
+      const plan = await ask({ ask: "plan", options });
       if (isGone) return;
-      showPlan(answer, changed.length > 0);
+      showPlan(plan, changed.length > 0);
       outcome.setAttribute("data-answered-ms", (performance.now() - began).toFixed(0));
+      if (isStale) continue;
+      const replay = await ask({ ask: "replay", options });
+      if (isGone) return;
+      if (!replay.error) curves.replaceChildren(curvesOf(replay, changed.length > 0));
     } while (isStale);
     isAsking = false;
   }
@@ -673,11 +679,10 @@ function render({ model, el }) {
     const tasks = answer.tasks.slice(0, 8).map((task) => make("button", {
       class: "mito-task", "data-testid": "mito-task", onclick: () => { state.marked = new Set(task.inputs); paintMarks(); },
     }, `${task.inputs.length} files of ${task.window_start.slice(0, 16)}, ${bytes(task.size_bytes)}: ${task.reason}`));
-    outcome.replaceChildren(make("p", { "data-testid": "mito-next", style: "margin: 4px 0" }, next), curvesOf(answer, isChanged), ...tasks);
+    outcome.replaceChildren(make("p", { "data-testid": "mito-next", style: "margin: 4px 0" }, next), curves, ...tasks);
   }
 
-  function curvesOf(answer, isChanged) {
-    const { steps, usual } = answer.curves;
+  function curvesOf({ steps, usual }, isChanged) {
     if (!steps.at_ms.length) return make("p", { class: "mito-none" }, "No flush is remembered, so there is nothing to replay.");
     const moments = [...new Set([...steps.at_ms, ...usual.at_ms])].sort((a, b) => a - b);
     const shown = [["files", "files", 0], ["write_amplification", "bytes written per byte", 2], ["runs_max", "runs a read merges", 0]];

@@ -6,7 +6,8 @@ traits, and asks by messages:
 
     header    JSON: what there is to say in words, and where each column lies in `columns`   (`strata.Strata.packed`)
     columns   the files and steps, as one buffer
-    message   {"ask": "footer", "file": number} | {"ask": "what_if", "options": {...}} | {"ask": "live"}, each with "id"
+    message   {"ask": "footer", "file": number} | {"ask": "plan" or "replay", "options": {...}} | {"ask": "live"},
+              each with "id"
     answer    {"id", ...} of `answer`, or {"id", "error"}
 
 The page asks for what is new, about once a second while it can be seen, so that a notebook that nobody looks at costs
@@ -84,8 +85,11 @@ class Source(Protocol):
     def footer(self, file_id: str) -> Mapping[str, Any]:
         """Return frames: ``row_groups``, ``chunks``, ``keys``, ``file``, ``window``."""
 
-    def what_if(self, options: Mapping[str, int]) -> Mapping[str, Any]:
-        """Return frames: ``tasks`` (to be merged next, up to `TASKS_MAX`), ``steps``, ``usual`` (steps as it is)."""
+    def plan(self, options: Mapping[str, int]) -> Any:
+        """Return the frame of what would be merged next, up to `TASKS_MAX`."""
+
+    def replay(self, options: Mapping[str, int]) -> Mapping[str, Any]:
+        """Return frames of what would have become of the table's history: ``steps``, and ``usual`` as it is."""
 
     def live(self) -> Mapping[str, Any]:
         """Return frames: ``memtables``, ``log``, ``caches``, ``jobs``."""
@@ -162,7 +166,8 @@ class Panel:
         """Answer what a page asks."""
         answers: dict[str, Callable[[], dict[str, Any]]] = {
             "footer": lambda: self._footer(int(message["file"])),
-            "what_if": lambda: self._what_if(message["options"]),
+            "plan": lambda: self._plan(_numbers(message["options"])),
+            "replay": lambda: self._replay(_numbers(message["options"])),
             "live": self._live,
         }
         try:
@@ -182,9 +187,8 @@ class Panel:
             "row_group_count": len(groups),
         }
 
-    def _what_if(self, options: Mapping[str, int]) -> dict[str, Any]:
-        frames = self._source.what_if({name: int(value) for name, value in options.items()})
-        tasks = rows_of(frames["tasks"])
+    def _plan(self, options: Mapping[str, int]) -> dict[str, Any]:
+        tasks = rows_of(self._source.plan(options))
         number_of = {file_id: number for number, file_id in enumerate(self.strata.file_ids)}
         for task in tasks:
             task["inputs"] = [number_of[file_id] for file_id in task["inputs"] if file_id in number_of]
@@ -194,8 +198,10 @@ class Panel:
             "size_bytes": sum(task["size_bytes"] for task in tasks),
             "has_more": len(tasks) >= TASKS_MAX,
             "tasks": tasks,
-            "curves": {name: _thinned(frames[name]) for name in ("steps", "usual")},
         }
+
+    def _replay(self, options: Mapping[str, int]) -> dict[str, Any]:
+        return {name: _thinned(frame) for name, frame in self._source.replay(options).items()}
 
     def _live(self) -> dict[str, Any]:
         began = process_time()
@@ -284,6 +290,10 @@ def rows_of(frame: Any) -> list[dict[str, Any]]:
     plain = [column.cast(pa.string()) if pa.types.is_temporal(column.type) else column for column in table.columns]
     rows: list[dict[str, Any]] = pa.Table.from_arrays(plain, names=table.schema.names).to_pylist()
     return rows
+
+
+def _numbers(options: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(value) for name, value in options.items()}
 
 
 def _facts(seen: Seen, strata: Strata) -> dict[str, Any]:

@@ -365,7 +365,10 @@ class Written:
     def footer(self, file_id: str) -> dict[str, pa.Table]:
         raise AssertionError(file_id)
 
-    def what_if(self, options: Any) -> dict[str, pa.Table]:
+    def plan(self, options: Any) -> pa.Table:
+        raise AssertionError(options)
+
+    def replay(self, options: Any) -> dict[str, pa.Table]:
         raise AssertionError(options)
 
     def live(self) -> dict[str, pa.Table]:

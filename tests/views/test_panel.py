@@ -60,16 +60,20 @@ class FakeSource:
             "keys": pa.table({"host": ["a", "z"]}),
         }
 
-    def what_if(self, options: Any) -> dict[str, pa.Table]:
+    def plan(self, options: Any) -> pa.Table:
         self.asked.append(options)
-        steps = pa.table({"at_ms": range(1_000), "files": range(1_000)})
         tasks = {
             "window_start": pa.array([0], pa.timestamp("ms")),
             "inputs": [[name_of("b"), name_of("a"), name_of("q")]],
             "size_bytes": [12],
             "reason": ["due"],
         }
-        return {"tasks": pa.table(tasks), "steps": steps, "usual": steps.slice(0, 3)}
+        return pa.table(tasks)
+
+    def replay(self, options: Any) -> dict[str, pa.Table]:
+        self.asked.append(options)
+        steps = pa.table({"at_ms": range(1_000), "files": range(1_000)})
+        return {"steps": steps, "usual": steps.slice(0, 3)}
 
     def live(self) -> dict[str, pa.Table]:
         return {"memtables": pa.table({"rows": [7], "since": pa.array([0], pa.timestamp("ms", "UTC"))})}
@@ -117,7 +121,7 @@ def test_what_the_store_refuses_is_told(panel: Panel) -> None:
 
 
 def test_what_would_be_merged_is_told_by_the_numbers_that_the_page_knows(panel: Panel, source: FakeSource) -> None:
-    answer = panel.answer({"ask": "what_if", "options": {"trigger_files": 8}, "id": 1})
+    answer = panel.answer({"ask": "plan", "options": {"trigger_files": 8}, "id": 1})
 
     assert source.asked == [{"trigger_files": 8}]
     assert answer["tasks"][0]["inputs"] == [1, 0]
@@ -126,7 +130,7 @@ def test_what_would_be_merged_is_told_by_the_numbers_that_the_page_knows(panel: 
 
 
 def test_a_curve_has_few_points_the_first_and_the_last_among_them(panel: Panel) -> None:
-    curves = panel.answer({"ask": "what_if", "options": {}, "id": 1})["curves"]
+    curves = panel.answer({"ask": "replay", "options": {}, "id": 1})
 
     assert len(curves["steps"]["files"]) == POINTS_MAX
     assert (curves["steps"]["files"][0], curves["steps"]["files"][-1]) == (0, 999)
