@@ -109,6 +109,21 @@ def test_what_is_live_is_what_the_engine_says(db: mito.Database) -> None:
     assert answer["version"] == 9
 
 
+@pytest.mark.parametrize("times", [[], [0], [2**62], [-(2**62), 2**62]])
+def test_any_times_are_shown_in_little_room(times: list[int]) -> None:
+    with mito.open("memory://") as db:
+        table = db.create_table("cpu", {"ts": pl.Datetime("ms")}, time="ts")
+        if times:
+            table.write(pl.DataFrame({"ts": pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("ms"))}))
+            table.flush()
+
+        widget = table.inspect()
+
+        assert f"{1 if times else 0} file" in repr(widget)
+        assert len(widget.to_html()) < 20_000
+        widget.close()
+
+
 def test_a_closed_store_is_told_and_nothing_is_raised(db: mito.Database) -> None:
     widget = db["cpu"].inspect()
     sent: list[Any] = []

@@ -187,7 +187,8 @@ export function moment(at, zone) {
 
 /** Return round times between two, and what to write there. */
 export function ticks(first, last, zone, count = 8) {
-  const step = TICK_STEPS.find((length) => length >= (last - first) / count) ?? TICK_STEPS.at(-1);
+  const wanted = (last - first) / count, magnitude = 10 ** Math.floor(Math.log10(wanted));
+  const step = [...TICK_STEPS, ...[1, 2, 5, 10].map((n) => n * magnitude)].find((length) => length >= wanted);
   const offset = calendar(first, zone).offset;
   const found = [];
   let before = "";
@@ -351,7 +352,7 @@ function render({ model, el }) {
     let first = Infinity, last = -Infinity;
     for (let i = 0; i < columns.start.length; i++) { first = Math.min(first, columns.start[i]); last = Math.max(last, columns.end[i]); }
     if (first > last) return [0, DAY];
-    const margin = 0.015 * (last - first) || SECOND;
+    const margin = 0.015 * (last - first) || Math.max(SECOND, 1e-9 * Math.abs(first));
     return [first - margin, last + margin];
   }
 

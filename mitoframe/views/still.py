@@ -137,7 +137,7 @@ def time_limits(starts: Array, ends: Array) -> tuple[float, float]:
     (-1.5, 101.5)
     """
     first, last = float(starts.min()), float(ends.max())
-    margin = 0.015 * (last - first) or 1_000.0
+    margin = 0.015 * (last - first) or max(1_000.0, 1e-9 * abs(first))
     return first - margin, last + margin
 
 
@@ -268,8 +268,7 @@ def time_ticks(first: float, last: float, zone: str | None, count: int = 8) -> l
     >>> [label for _, label in time_ticks(0.0, 4 * 86_400_000.0, None, 4)]
     ['1970-01-01', '01-02', '01-03', '01-04', '01-05']
     """
-    wanted = (last - first) / count
-    step = next((step for step in _STEPS_MS if step >= wanted), _STEPS_MS[-1])
+    step = _step((last - first) / count)
     offset_ms = _offset_ms(first, zone)
     begin = np.ceil((first + offset_ms) / step) * step - offset_ms
     ticks: list[tuple[float, str]] = []
@@ -279,6 +278,12 @@ def time_ticks(first: float, last: float, zone: str | None, count: int = 8) -> l
         ticks.append((at_ms, _tick_label(text, day, step)))
         day = text[:10]
     return ticks
+
+
+def _step(wanted: float) -> float:
+    """Return the round length of time that is at least as long; beyond centuries any number that is round."""
+    magnitude = 10.0 ** np.floor(np.log10(wanted))
+    return float(next(step for step in (*_STEPS_MS, *(magnitude * n for n in (1, 2, 5, 10))) if step >= wanted))
 
 
 def _tick_label(text: str, day_before: str, step: float) -> str:

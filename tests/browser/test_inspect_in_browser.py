@@ -210,7 +210,7 @@ def sees_every_view(page: Any) -> None:
     expect(page.get_by_test_id("mito-strip")).to_be_visible()
     expect(page.get_by_test_id("mito-told")).to_contain_text("version")
     expect(page.get_by_test_id("mito-next")).to_contain_text("next:")
-    assert page.locator("[data-testid^=mito-curve-]").count() == 3
+    expect(page.locator("[data-testid^=mito-curve-]")).to_have_count(3)
     expect(page.get_by_test_id("mito-live")).to_contain_text("before a flush")
     expect(page.get_by_test_id("mito-live")).to_contain_text("compact")
 

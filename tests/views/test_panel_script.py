@@ -165,6 +165,12 @@ def test_round_times_are_where_the_static_picture_has_them(span: int, zone: str 
     assert [(tick["at"], tick["label"]) for tick in found] == time_ticks(first, first + span, zone, 8)
 
 
+def test_no_span_has_too_many_round_times() -> None:
+    found = ran("say([1, 1e6, 1e12, 1e19].map((span) => panel.ticks(-span, span, null, 8).length));")
+
+    assert all(2 <= count <= 10 for count in found)
+
+
 def test_times_that_no_calendar_has_are_written_as_numbers() -> None:
     assert ran("say(panel.moment(9e18, null));") == "9.000e+18"
 

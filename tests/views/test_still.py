@@ -124,15 +124,15 @@ def test_nothing_is_fetched() -> None:
     assert not re.search(r"https?://|@import|url\(|src=|href=", html)
 
 
-@pytest.mark.parametrize("first", [-62_135_596_800_000.0, -3.6e6, 0.0, 1.3570416e12, 9e17])
-@pytest.mark.parametrize("span", [1.0, 3.6e6, 8.64e7, 3.15e10, 3e12])
+@pytest.mark.parametrize("first", [-62_135_596_800_000.0, -3.6e6, 0.0, 1.3570416e12, 9e15])
+@pytest.mark.parametrize("span", [1.0, 3.6e6, 8.64e7, 3.15e10, 3e12, 1e19])
 @pytest.mark.parametrize("zone", [None, "America/New_York", "+05:30"])
 def test_round_times_lie_within_and_are_few(first: float, span: float, zone: str | None) -> None:
     ticks = time_ticks(first, first + span, zone)
 
     assert all(first <= at_ms <= first + span for at_ms, _ in ticks)
     assert len(ticks) <= 10
-    assert len(ticks) >= 2 or span in (1.0, 3e12) or first > 1e17
+    assert len(ticks) >= 2 or span in (1.0, 3e12) or first > 1e15
 
 
 def test_days_begin_where_the_zone_has_midnight() -> None:
