@@ -99,7 +99,7 @@ def test_many_files_are_a_skyline_below_two_megabytes() -> None:
 @settings(deadline=None, max_examples=100)
 def test_a_column_of_the_skyline_counts_every_file_with_a_time_in_it(intervals: list[tuple[int, int]]) -> None:
     starts, ends = (np.array(side, dtype=float) for side in zip(*intervals, strict=True))
-    edges = np.linspace(-1, 61, 12)
+    edges = np.arange(-1.0, 62.0, 7.0)
 
     counts = holding(starts, ends, edges)
 
