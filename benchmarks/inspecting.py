@@ -122,7 +122,7 @@ def _source(db: mito.Database) -> TableSource:
 
 
 def _slide(panel: Panel, what: str, trigger: int) -> None:
-    answer = panel.answer({"ask": what, "options": {"trigger_files": trigger}, "id": 0})
+    answer = panel.answer({"ask": what, "options": {"compaction_trigger_files": trigger}, "id": 0})
     assert "error" not in answer
 
 

@@ -7,7 +7,7 @@ file reads its footer.
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from mitoframe.jobs.simulator import flushes_of, simulate
 from mitoframe.jobs.twcs import plan_compaction
 from mitoframe.jobs.windows import window_ms
 from mitoframe.model.errors import DamageWarning, InvalidInputError, MitoError
-from mitoframe.model.options import CompactionOptions, compaction_options
+from mitoframe.model.options import RegionOptions, compaction_options
 from mitoframe.model.request import CompactRequest
 from mitoframe.model.timerange import PER_SECOND
 from mitoframe.views.panel import TASKS_MAX, Panel, Seen, Still, make_widget
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from mitoframe.model.ids import RegionId
     from mitoframe.region.version import Version
 
-ASKED_ABOUT = ("window_ms", "trigger_files", "output_size_max_bytes")
+ASKED_ABOUT = ("compaction_window_ms", "compaction_trigger_files", "sst_size_bytes")
 """What the sliders change."""
 FLUSHES_MAX = 150
 """How many of the newest flushes are replayed while somebody moves a slider."""
-_SHOWN = ("at_ms", "files", "write_amplification", "runs_max", "depth")
+_SHOWN = ("files", "write_amplification", "runs_max")
 
 
 def inspect(source: TableSource) -> Any:
@@ -85,7 +85,11 @@ class TableSource:
             window_ms=window_ms(found.state),
             write_buffer_bytes=found.state.options.write_buffer_size_bytes
             or self._engine.config.write_buffer_size_bytes,
-            options={name: getattr(options, name) for name in ASKED_ABOUT} | {"window_ms": window_ms(found.state)},
+            options={
+                "compaction_window_ms": window_ms(found.state),
+                "compaction_trigger_files": options.trigger_files,
+                "sst_size_bytes": options.output_size_max_bytes,
+            },
         )
 
     def footer(self, file_id: str) -> dict[str, pa.Table]:
@@ -107,7 +111,7 @@ class TableSource:
         state = version.state
         plan = plan_compaction(
             state.files.values(),
-            changed(compaction_options(self._engine.config, state.options), options),
+            compaction_options(self._engine.config, changed(state.options, options)),
             self._engine.now_ms(),
             unit=state.metadata.time_unit,
             known_window_ms=state.compaction_window_ms,
@@ -118,24 +122,18 @@ class TableSource:
 
     def replay(self, options: Mapping[str, int]) -> dict[str, pa.Table]:
         version = self._version()
-        usual = compaction_options(self._engine.config, version.state.options)
-        return {
-            "steps": self._replayed(version, changed(usual, options)),
-            "usual": self._replayed_as_it_is(version, usual),
-        }
-
-    def _replayed_as_it_is(self, version: Version, options: CompactionOptions) -> pa.Table:
         if self._usual is None or self._usual[0] != version.manifest_version:
-            self._usual = version.manifest_version, self._replayed(version, options)
-        return self._usual[1]
+            self._usual = version.manifest_version, self._replayed(version, {})
+        return {"steps": self._replayed(version, options), "usual": self._usual[1]}
 
-    def _replayed(self, version: Version, options: CompactionOptions) -> pa.Table:
+    def _replayed(self, version: Version, options: Mapping[str, int]) -> pa.Table:
         """Return what would have become of the newest flushes."""
-        flushed = sorted(flushes_of(version.state), key=lambda file: file.created_ms)[-FLUSHES_MAX:]
-        steps = simulate(
-            flushed, options, unit=version.state.metadata.time_unit, grace_ms=self._engine.config.gc_grace_ms
-        ).steps
-        return pa.table({name: steps.get(name, ()) for name in _SHOWN})
+        state, config = version.state, self._engine.config
+        flushed = sorted(flushes_of(state), key=lambda file: file.created_ms)[-FLUSHES_MAX:]
+        known = compaction_options(config, changed(state.options, options))
+        steps = simulate(flushed, known, unit=state.metadata.time_unit, grace_ms=config.gc_grace_ms).steps
+        at = pa.array(steps.get("at_ms", ()), pa.int64()).cast(pa.timestamp("ms", "UTC"))
+        return pa.table({"at": at} | {name: steps.get(name, ()) for name in _SHOWN})
 
     # --- live -------------------------------------------------------------------------------------------
 
@@ -150,22 +148,20 @@ class TableSource:
         }
 
 
-def changed(options: CompactionOptions, wanted: Mapping[str, int]) -> CompactionOptions:
-    """Return options with some of them as wanted; what contradicts these gives way.
+def changed(options: RegionOptions, wanted: Mapping[str, int]) -> RegionOptions:
+    """Return options with some of them as wanted.
 
     Raises:
+        ConfigError: they contradict each other.
         InvalidInputError: something else is to be changed.
 
-    >>> changed(CompactionOptions(), {"trigger_files": 50}).input_files_max
+    >>> changed(RegionOptions(), {"compaction_trigger_files": 50}).compaction_trigger_files
     50
     """
     unknown = set(wanted).difference(ASKED_ABOUT)
     if unknown:
         raise InvalidInputError(f"{min(unknown)!r} is not one of {', '.join(ASKED_ABOUT)}.")
-    known = {field.name: getattr(options, field.name) for field in fields(options)} | dict(wanted)
-    known["input_files_max"] = max(known["input_files_max"], known["trigger_files"])
-    if known["input_size_max_bytes"] is not None:
-        known["input_size_max_bytes"] = max(known["input_size_max_bytes"], known["output_size_max_bytes"])
+    known: dict[str, Any] = dict(wanted)
     return replace(options, **known)
 
 

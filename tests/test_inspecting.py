@@ -84,8 +84,10 @@ def test_a_file_that_was_vacuumed_is_refused_in_words(db: mito.Database) -> None
 def test_a_lower_trigger_makes_more_to_do(db: mito.Database) -> None:
     panel = panel_of(db)
 
-    counts = [panel.answer({"ask": "plan", "options": {"trigger_files": n}, "id": 1})["task_count"] for n in (8, 2)]
-    replays = [panel.answer({"ask": "replay", "options": {"trigger_files": n}, "id": 1}) for n in (8, 2)]
+    counts = [
+        panel.answer({"ask": "plan", "options": {"compaction_trigger_files": n}, "id": 1})["task_count"] for n in (8, 2)
+    ]
+    replays = [panel.answer({"ask": "replay", "options": {"compaction_trigger_files": n}, "id": 1}) for n in (8, 2)]
 
     assert counts[0] == 0 < counts[1]
     lazy, eager = (replay["steps"]["write_amplification"][-1] for replay in replays)

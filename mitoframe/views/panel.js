@@ -628,7 +628,7 @@ function render({ model, el }) {
     const input = make("input", { type: "range", min: 0, max: known.length - 1, value: known.indexOf(usual), "aria-label": label, "aria-valuetext": show(usual), "data-testid": `mito-${name}`, oninput: () => {
       shown.textContent = show(known[input.value]);
       input.setAttribute("aria-valuetext", shown.textContent);
-      if (name === "window_ms") { state.windowMs = known[input.value]; paint(); }
+      if (name === "compaction_window_ms") { state.windowMs = known[input.value]; paint(); }
       askWhatIf();
     } });
     sliders.push({ name, value: () => known[Number(input.value)], reset: () => { input.value = known.indexOf(usual); shown.textContent = show(usual); } });
@@ -639,9 +639,9 @@ function render({ model, el }) {
     sliders.length = 0;
     whatIf.replaceChildren(
       make("h4", {}, "What if"),
-      slider("window_ms", "window", WINDOWS, duration),
-      slider("trigger_files", "trigger", Array.from({ length: 15 }, (_, n) => n + 2).concat([20, 24, 28, 32]), (n) => `${n} files`),
-      slider("output_size_max_bytes", "file size", sizes, (n) => (n % MIB ? bytes(n) : `${n / MIB} MiB`)),
+      slider("compaction_window_ms", "window", WINDOWS, duration),
+      slider("compaction_trigger_files", "trigger", Array.from({ length: 15 }, (_, n) => n + 2).concat([20, 24, 28, 32]), (n) => `${n} files`),
+      slider("sst_size_bytes", "file size", sizes, (n) => (n % MIB ? bytes(n) : `${n / MIB} MiB`)),
       make("button", { onclick: () => { for (const each of sliders) each.reset(); state.windowMs = null; paint(); askWhatIf(); } }, "as it is"),
       outcome);
     askWhatIf();
@@ -684,13 +684,13 @@ function render({ model, el }) {
   }
 
   function curvesOf({ steps, usual }, isChanged) {
-    if (!steps.at_ms.length) return make("p", { class: "mito-none" }, "No flush is remembered, so there is nothing to replay.");
-    const moments = [...new Set([...steps.at_ms, ...usual.at_ms])].sort((a, b) => a - b);
+    if (!steps.at.length) return make("p", { class: "mito-none" }, "No flush is remembered, so there is nothing to replay.");
+    const moments = [...new Set([...steps.at, ...usual.at])].sort((a, b) => a - b);
     const shown = [["files", "files", 0], ["write_amplification", "bytes written per byte", 2], ["runs_max", "runs a read merges", 0]];
     return make("div", { class: "mito-curves" }, ...shown.map(([name, label, digits]) => {
       const most = Math.max(...steps[name], ...usual[name]);
       const picture = draw("svg", { viewBox: "0 0 150 48", preserveAspectRatio: "none", role: "img", "aria-label": label });
-      const line = (of, colour, width) => draw("polyline", { points: curve(moments, of.at_ms, of[name], most, 150, 46), fill: "none", stroke: `var(--mito-${colour})`, "stroke-width": width, "vector-effect": "non-scaling-stroke" });
+      const line = (of, colour, width) => draw("polyline", { points: curve(moments, of.at, of[name], most, 150, 46), fill: "none", stroke: `var(--mito-${colour})`, "stroke-width": width, "vector-effect": "non-scaling-stroke" });
       picture.append(draw("line", { x1: 0, x2: 150, y1: 47, y2: 47, stroke: "var(--mito-line)", "vector-effect": "non-scaling-stroke" }), line(usual, "other", 1.5));
       if (isChanged) picture.append(line(steps, "pick", 1.8));
       const peak = (of) => (name === "write_amplification" ? of[name].at(-1) : Math.max(...of[name])).toFixed(digits);

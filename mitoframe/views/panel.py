@@ -59,7 +59,8 @@ class Seen:
         windows: the frame of ``table.compaction_plan()``.
         window_ms: how long a compaction window is.
         write_buffer_bytes: how large memory grows before it is flushed.
-        options: what the sliders stand at, by their names: window_ms, trigger_files, output_size_max_bytes.
+        options: what the sliders stand at, by their names: compaction_window_ms, compaction_trigger_files,
+            sst_size_bytes.
 
     """
 
@@ -83,13 +84,16 @@ class Source(Protocol):
         """Return what there is now."""
 
     def footer(self, file_id: str) -> Mapping[str, Any]:
-        """Return frames: ``row_groups``, ``chunks``, ``keys``, ``file``, ``window``."""
+        """Return frames: ``file``, ``row_groups``, ``chunks``, ``keys``."""
 
     def plan(self, options: Mapping[str, int]) -> Any:
         """Return the frame of what would be merged next, up to `TASKS_MAX`."""
 
     def replay(self, options: Mapping[str, int]) -> Mapping[str, Any]:
-        """Return frames of what would have become of the table's history: ``steps``, and ``usual`` as it is."""
+        """Return what would have become of the table's history as frames: ``steps``, and ``usual`` as it is.
+
+        Columns: at, files, write_amplification, runs_max.
+        """
 
     def live(self) -> Mapping[str, Any]:
         """Return frames: ``memtables``, ``log``, ``caches``, ``jobs``."""
@@ -349,7 +353,12 @@ def _columns_of(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _thinned(steps: Any) -> dict[str, list[float]]:
-    """Return each column of a frame at no more than so many rows, the last one among them."""
+    """Return each column of a frame at no more than so many rows, the last one among them; times in milliseconds."""
     table = pa.table(steps)
     chosen = np.linspace(0, max(len(table) - 1, 0), min(len(table), POINTS_MAX)).astype(np.int64)
-    return {name: table[name].take(pa.array(chosen)).to_pylist() for name in table.schema.names}
+    return {
+        field.name: milliseconds(table, field.name)[chosen].tolist()
+        if pa.types.is_timestamp(field.type)
+        else table[field.name].take(pa.array(chosen)).to_pylist()
+        for field in table.schema
+    }

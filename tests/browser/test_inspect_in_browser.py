@@ -237,7 +237,7 @@ def asks_what_if(page: Any) -> None:
     expect = playwright.expect
     plan = page.get_by_test_id("mito-next")
     before = plan.inner_text()
-    trigger = page.get_by_test_id("mito-trigger_files")
+    trigger = page.get_by_test_id("mito-compaction_trigger_files")
     trigger.focus()
     page.keyboard.press("End")
     assert change_of(page, plan, before) == "next: nothing to merge"
@@ -359,7 +359,7 @@ class Written:
             windows=WINDOWS,
             window_ms=86_400_000,
             write_buffer_bytes=1,
-            options={"window_ms": 86_400_000, "trigger_files": 4, "output_size_max_bytes": 1 << 27},
+            options={"compaction_window_ms": 86_400_000, "compaction_trigger_files": 4, "sst_size_bytes": 1 << 27},
         )
 
     def footer(self, file_id: str) -> dict[str, pa.Table]:

@@ -42,7 +42,7 @@ class FakeSource:
             windows=WINDOWS,
             window_ms=3_600_000,
             write_buffer_bytes=1_000,
-            options={"window_ms": 3_600_000, "trigger_files": 4, "output_size_max_bytes": 1 << 20},
+            options={"compaction_window_ms": 3_600_000, "compaction_trigger_files": 4, "sst_size_bytes": 1 << 20},
         )
 
     def footer(self, file_id: str) -> dict[str, pa.Table]:
@@ -72,7 +72,7 @@ class FakeSource:
 
     def replay(self, options: Any) -> dict[str, pa.Table]:
         self.asked.append(options)
-        steps = pa.table({"at_ms": range(1_000), "files": range(1_000)})
+        steps = pa.table({"at": pa.array(range(1_000), pa.timestamp("s")), "files": range(1_000)})
         return {"steps": steps, "usual": steps.slice(0, 3)}
 
     def live(self) -> dict[str, pa.Table]:
@@ -121,9 +121,9 @@ def test_what_the_store_refuses_is_told(panel: Panel) -> None:
 
 
 def test_what_would_be_merged_is_told_by_the_numbers_that_the_page_knows(panel: Panel, source: FakeSource) -> None:
-    answer = panel.answer({"ask": "plan", "options": {"trigger_files": 8}, "id": 1})
+    answer = panel.answer({"ask": "plan", "options": {"compaction_trigger_files": 8}, "id": 1})
 
-    assert source.asked == [{"trigger_files": 8}]
+    assert source.asked == [{"compaction_trigger_files": 8}]
     assert answer["tasks"][0]["inputs"] == [1, 0]
     assert (answer["task_count"], answer["file_count"], answer["size_bytes"]) == (1, 2, 12)
     json.dumps(answer)
@@ -134,7 +134,7 @@ def test_a_curve_has_few_points_the_first_and_the_last_among_them(panel: Panel) 
 
     assert len(curves["steps"]["files"]) == POINTS_MAX
     assert (curves["steps"]["files"][0], curves["steps"]["files"][-1]) == (0, 999)
-    assert curves["usual"]["files"] == [0, 1, 2]
+    assert curves["usual"] == {"at": [0.0, 1_000.0, 2_000.0], "files": [0, 1, 2]}
 
 
 def test_what_goes_on_is_told_with_when_to_ask_again(panel: Panel) -> None:
