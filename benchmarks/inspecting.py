@@ -26,6 +26,7 @@ from mitoframe.model.ids import FileId, Sequence
 from mitoframe.views.panel import LIVE_MS, Panel
 
 FILES = 10_000
+FLUSHES = 250
 REPEATS = 5
 ANSWERS = 200
 HOUR_MS = 3_600_000
@@ -94,13 +95,13 @@ def measured() -> report.Section:
 
 
 def _source(db: mito.Database) -> TableSource:
-    """A table whose files come an hour apart, some of them late, in 250 flushes."""
+    """A table whose files come an hour apart, some of which last longer, in `FLUSHES` flushes."""
     table = db.create_table("cpu", {"ts": pl.Datetime("ms"), "host": pl.String}, time="ts", tags=["host"])
     region = db.engine.region(table.region_id)
     files = [
         FileMeta(
             file_id=FileId(f"{number:032x}"),
-            level=int(number % 5 > 0),
+            level=0,
             size_bytes=100_000 + 37 * number,
             checksum=0,
             row_count=1_000,
@@ -116,8 +117,10 @@ def _source(db: mito.Database) -> TableSource:
         )
         for number in range(FILES)
     ]
-    for first in range(0, FILES, FILES // 250):
-        region.commit_edit(FileEdit(added=tuple(files[first : first + FILES // 250]), at_ms=first * HOUR_MS + 1))
+    for first in range(0, FILES, FILES // FLUSHES):
+        flushed = tuple(files[first : first + FILES // FLUSHES])
+        newest = flushed[-1].max_sequence
+        region.commit_edit(FileEdit(added=flushed, flushed_sequence=newest, at_ms=flushed[-1].created_ms))
     return TableSource("cpu", db.engine, table.region_id, lambda: None)
 
 

@@ -7,19 +7,20 @@ file reads its footer.
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from mitoframe import inspection
-from mitoframe.jobs.simulator import flushes_of, simulate
 from mitoframe.jobs.twcs import plan_compaction
 from mitoframe.jobs.windows import window_ms
 from mitoframe.model.errors import DamageWarning, InvalidInputError, MitoError
 from mitoframe.model.options import RegionOptions, compaction_options
 from mitoframe.model.request import CompactRequest
 from mitoframe.model.timerange import PER_SECOND
+from mitoframe.simulating import Replayer
 from mitoframe.views.panel import TASKS_MAX, Panel, Seen, Still, make_widget
 
 if TYPE_CHECKING:
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import RegionId
     from mitoframe.region.version import Version
+    from mitoframe.simulating import SimulationResult
 
 ASKED_ABOUT = ("compaction_window_ms", "compaction_trigger_files", "sst_size_bytes")
 """What the sliders change."""
-FLUSHES_MAX = 150
-"""How many of the newest flushes are replayed while somebody moves a slider."""
-_SHOWN = ("files", "write_amplification", "runs_max")
+_SHOWN = ["at", "files", "write_amplification", "runs_max"]
 
 
 def inspect(source: TableSource) -> Any:
@@ -45,6 +45,15 @@ def inspect(source: TableSource) -> Any:
         return make_widget(panel)
     except ImportError:
         return Still(panel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """The history of a version, and what comes of it as it is."""
+
+    version: int
+    replayer: Replayer
+    usual: pa.Table
 
 
 class TableSource:
@@ -60,7 +69,7 @@ class TableSource:
 
     def __init__(self, name: str, engine: MitoEngine, region_id: RegionId, check_open: Callable[[], None]) -> None:
         self._name, self._engine, self._region_id, self._check_open = name, engine, region_id, check_open
-        self._usual: tuple[int, pa.Table] | None = None
+        self._history: _Known | None = None
 
     def version(self) -> int:
         return self._version().manifest_version
@@ -79,8 +88,8 @@ class TableSource:
         return Seen(
             table=self._name,
             version=found.manifest_version,
-            files=inspection.known_files(found),
-            history=inspection.history(history.entries),
+            files=inspection.known_files(found, history.entries),
+            history=inspection.history(history.entries, found.state.metadata.time.type),
             windows=inspection.compaction_plan(plan, found.state.metadata),
             window_ms=window_ms(found.state),
             write_buffer_bytes=found.state.options.write_buffer_size_bytes
@@ -95,10 +104,11 @@ class TableSource:
     def footer(self, file_id: str) -> dict[str, pa.Table]:
         version = self._version()
         found = _file(version, file_id)
-        footer = self._engine.reader.footer(version.state.metadata, found)
-        files = inspection.known_files(version)
+        metadata = version.state.metadata
+        footer = self._engine.reader.footer(metadata, found)
+        names = {column.column_id: column.name for column in metadata.columns}
         return {
-            "file": files.filter(pa.array([each == file_id for each in files["file_id"].to_pylist()])),
+            "file": inspection.files_of([found], names, metadata.time.type),
             "row_groups": inspection.row_groups(footer),
             "chunks": inspection.chunks(footer),
             "keys": inspection.ends_of_keys(footer),
@@ -121,19 +131,16 @@ class TableSource:
         return _tasks(plan, version)
 
     def replay(self, options: Mapping[str, int]) -> dict[str, pa.Table]:
-        version = self._version()
-        if self._usual is None or self._usual[0] != version.manifest_version:
-            self._usual = version.manifest_version, self._replayed(version, {})
-        return {"steps": self._replayed(version, options), "usual": self._usual[1]}
+        known = self._known(self._version())
+        return {"steps": _steps(known.replayer.run(_as_told(options))), "usual": known.usual}
 
-    def _replayed(self, version: Version, options: Mapping[str, int]) -> pa.Table:
-        """Return what would have become of the newest flushes."""
-        state, config = version.state, self._engine.config
-        flushed = sorted(flushes_of(state), key=lambda file: file.created_ms)[-FLUSHES_MAX:]
-        known = compaction_options(config, changed(state.options, options))
-        steps = simulate(flushed, known, unit=state.metadata.time_unit, grace_ms=config.gc_grace_ms).steps
-        at = pa.array(steps.get("at_ms", ()), pa.int64()).cast(pa.timestamp("ms", "UTC"))
-        return pa.table({"at": at} | {name: steps.get(name, ()) for name in _SHOWN})
+    def _known(self, version: Version) -> _Known:
+        """Look the history up, unless that was done for this version."""
+        if self._history is None or self._history.version != version.manifest_version:
+            replayer = Replayer.of_table(self._engine, self._region_id, self._name)
+            usual = _steps(replayer.run({}))
+            self._history = _Known(version=version.manifest_version, replayer=replayer, usual=usual)
+        return self._history
 
     # --- live -------------------------------------------------------------------------------------------
 
@@ -163,6 +170,17 @@ def changed(options: RegionOptions, wanted: Mapping[str, int]) -> RegionOptions:
         raise InvalidInputError(f"{min(unknown)!r} is not one of {', '.join(ASKED_ABOUT)}.")
     known: dict[str, Any] = dict(wanted)
     return replace(options, **known)
+
+
+def _as_told(options: Mapping[str, int]) -> dict[str, Any]:
+    """Return options by the names that `Table.alter` has for them."""
+    window_ms = options.get("compaction_window_ms")
+    told: dict[str, Any] = {name: value for name, value in options.items() if name != "compaction_window_ms"}
+    return told if window_ms is None else told | {"compaction_window": timedelta(milliseconds=window_ms)}
+
+
+def _steps(result: SimulationResult) -> pa.Table:
+    return pa.table(result.steps).select(_SHOWN)
 
 
 def _file(version: Version, file_id: str) -> FileMeta:

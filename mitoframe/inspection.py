@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from mitoframe.engine.engine import Health
     from mitoframe.jobs.tasks import CompactionPlan
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import RegionId
+    from mitoframe.model.ids import FileId, RegionId
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.read.coverage import Stretch
     from mitoframe.region.version import Version
     from mitoframe.storage.cache import CacheUse
-    from mitoframe.storage.journal import JournalEntry
+    from mitoframe.storage.journal import FileFacts, JournalEntry
     from mitoframe.storage.memtable import MemtableStats, RangeStats
     from mitoframe.storage.sst_reader import Footer
 
@@ -54,25 +54,42 @@ def files_of(files: Iterable[FileMeta], names: Mapping[int, str], time_type: pa.
     return pa.Table.from_pylist([_file_row(file, names) for file in ordered], schema=_files_schema(time_type))
 
 
-def known_files(version: Version) -> pa.Table:
-    """Return one row per SST that is there or was, as far as the manifest remembers, and for rows that are in memory.
+def known_files(version: Version, entries: Iterable[JournalEntry]) -> pa.Table:
+    """Return one row per SST that is there or was, as far as the journal tells, and for rows that are in memory.
 
-    The columns of `files`, and created (when it was made), removed_version (null for what is there).
+    The columns of `files`, and created (when it was made), removed_version (null for what is there, 0 if it is not
+    known). Of files that are gone for good some columns are null.
     """
+    state = version.state
+    names = {column.column_id: column.name for column in state.metadata.columns}
+    removed = {item.file_id: item for item in state.removed_files if item.file is not None}
+    gone = [item.file for item in removed.values() if item.file is not None]
+    told = {file_id: facts for entry in entries for file_id, facts in entry.known_facts().items()}
+    forgotten = {name: facts for name, facts in told.items() if name not in state.files and name not in removed}
     listed = files(version, with_memtable=True)
-    names = {column.column_id: column.name for column in version.state.metadata.columns}
-    removed = [item for item in version.state.removed_files if item.file is not None]
-    gone = pa.Table.from_pylist(
-        [_file_row(item.file, names) for item in removed if item.file is not None], schema=listed.schema
-    )
-    known = {file.file_id: file.created_ms for file in version.state.files.values()}
-    known |= {item.file_id: item.file.created_ms for item in removed if item.file is not None}
-    table = pa.concat_tables([listed, gone])
-    created = [known.get(file_id) for file_id in table["file_id"].to_pylist()]
-    versions = [None] * len(listed) + [item.removed_version for item in removed]
+    rows = [_file_row(file, names) for file in gone] + [_told_row(name, facts) for name, facts in forgotten.items()]
+    made: dict[str, int] = {file.file_id: file.created_ms for file in state.files.values()}
+    created = [made.get(file_id) for file_id in listed["file_id"].to_pylist()]
+    created += [file.created_ms for file in gone] + [facts.created_ms for facts in forgotten.values()]
+    versions = [item.removed_version for item in removed.values()]
+    table = pa.concat_tables([listed, pa.Table.from_pylist(rows, schema=listed.schema)])
     return table.append_column("created", pa.array(created, pa.timestamp("ms", "UTC"))).append_column(
-        "removed_version", pa.array(versions, pa.int64())
+        "removed_version", pa.array([None] * len(listed) + versions + [0] * len(forgotten), pa.int64())
     )
+
+
+def _told_row(file_id: FileId, facts: FileFacts) -> dict[str, Any]:
+    return {
+        "file_id": file_id,
+        "level": facts.level,
+        "min_time": facts.min_time,
+        "max_time": facts.max_time,
+        "rows": facts.row_count,
+        "deletes": facts.delete_count,
+        "size_bytes": facts.size_bytes,
+        "min_sequence": facts.min_sequence,
+        "max_sequence": facts.max_sequence,
+    }
 
 
 def memtables(version: Version) -> pa.Table:

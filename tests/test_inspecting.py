@@ -81,6 +81,18 @@ def test_a_file_that_was_vacuumed_is_refused_in_words(db: mito.Database) -> None
     assert "not there any more" in panel.answer({"ask": "footer", "file": number, "id": 1})["error"]
 
 
+def test_files_that_were_vacuumed_are_drawn_at_the_steps_at_which_they_were_there(db: mito.Database) -> None:
+    before = panel_of(db).strata
+
+    db["cpu"].vacuum("0s")
+    after = panel_of(db).strata
+
+    assert not db.engine.region(db["cpu"].region_id).state.removed_files
+    columns = ("file_ids", "level", "lane", "start_ms", "end_ms", "born", "died", "rows", "size_bytes", "created_ms")
+    for column in columns:
+        assert list(getattr(after, column)) == list(getattr(before, column)), column
+
+
 def test_a_lower_trigger_makes_more_to_do(db: mito.Database) -> None:
     panel = panel_of(db)
 

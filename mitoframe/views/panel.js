@@ -12,6 +12,7 @@ const MEMORY = -1;
 const LEFT = 124, RIGHT = 12, TOP = 6, GAP = 10, AXIS = 24;
 const LANES_HEIGHT = 230, LANE_MAX = 16, LANE_STABLE_MIN = 3, LEVEL_MIN = 18, BAR_MIN = 1.5;
 const SVG = "http://www.w3.org/2000/svg";
+const REPLAY_SLOW = 150, REPLAY_PAUSE = 500; // Milliseconds.
 const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR, MIB = 1024 * 1024;
 const TICK_STEPS = [
   1, 10, 100, SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY,
@@ -647,7 +648,7 @@ function render({ model, el }) {
     askWhatIf();
   }
 
-  let isAsking = false, isStale = false;
+  let isAsking = false, isStale = false, replayMs = 0;
 
   async function askWhatIf() {
     if (isAsking) { isStale = true; return; }
@@ -661,9 +662,12 @@ function render({ model, el }) {
       if (isGone) return;
       showPlan(plan, changed.length > 0);
       outcome.setAttribute("data-answered-ms", (performance.now() - began).toFixed(0));
+      if (replayMs > REPLAY_SLOW) await new Promise((resolve) => setTimeout(resolve, REPLAY_PAUSE)); // Until it stands.
       if (isStale) continue;
+      const replayed = performance.now();
       const replay = await ask({ ask: "replay", options });
       if (isGone) return;
+      replayMs = performance.now() - replayed;
       if (!replay.error) curves.replaceChildren(curvesOf(replay, changed.length > 0));
     } while (isStale);
     isAsking = false;
