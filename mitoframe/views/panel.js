@@ -237,11 +237,15 @@ export function encodingWords(encodings) {
   return (found.includes("dictionary") ? found.filter((name) => name !== "plain") : found).join(", ");
 }
 
-/** Return the points of a curve, from 0 at the bottom to the greatest value at the top; moments are evenly apart. */
+/** Return the points of a curve of values that hold until the next, 0 at the bottom; moments are evenly apart. */
 export function curve(moments, xs, ys, most, width, height) {
   const rank = new Map(moments.map((at, i) => [at, i]));
   const step = width / Math.max(moments.length - 1, 1);
-  return ys.map((y, i) => `${(rank.get(xs[i]) * step).toFixed(1)},${(height - (y / (most || 1)) * (height - 2)).toFixed(1)}`).join(" ");
+  const up = ys.map((y) => (height - (y / (most || 1)) * (height - 2)).toFixed(1));
+  return xs.map((x, i) => {
+    const at = (rank.get(x) * step).toFixed(1);
+    return i ? `${at},${up[i - 1]} ${at},${up[i]}` : `${at},${up[i]}`;
+  }).join(" ");
 }
 
 /** Return hexadecimal digits of a file's identifier. */

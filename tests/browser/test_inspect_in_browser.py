@@ -212,7 +212,7 @@ def sees_every_view(page: Any) -> None:
     expect(page.get_by_test_id("mito-next")).to_contain_text("next:")
     expect(page.locator("[data-testid^=mito-curve-]")).to_have_count(3)
     expect(page.get_by_test_id("mito-live")).to_contain_text("before a flush")
-    expect(page.get_by_test_id("mito-live")).to_contain_text("compact")
+    expect(page.get_by_test_id("mito-live")).to_contain_text("flush")
 
 
 def opens_a_file_by_click_and_by_keys(page: Any) -> None:
@@ -277,6 +277,7 @@ def follows_the_theme(page: Any) -> None:
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
     page.wait_for_function(f"(before) => ({shown})() !== before", arg=light[0])
     page.wait_for_function(f"(before) => ({words})() !== before", arg=light[1])
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
 
 
 PAGE = """<!doctype html><meta name="color-scheme" content="light dark"><body><div id="place"></div>

@@ -189,10 +189,10 @@ def test_encodings_are_said_in_words() -> None:
     assert found == ["dictionary", "delta", "plain", "split"]
 
 
-def test_curves_go_from_moment_to_moment_and_up_to_the_greatest_value() -> None:
+def test_values_of_a_curve_hold_until_the_next_moment() -> None:
     found = ran("say(panel.curve([0, 10, 1000], [0, 1000], [1, 2], 2, 100, 52));")
 
-    assert found == "0.0,27.0 100.0,2.0"
+    assert found == "0.0,27.0 100.0,27.0 100.0,2.0"
 
 
 def test_the_strip_has_a_column_for_each_step_of_a_kind() -> None:
