@@ -37,7 +37,8 @@ bench: $(VENV)/bench.stamp $(PEERS)/peers.stamp  ## side by side with peers; wri
 # For the tests of the widget, which are skipped where it may not be installed.
 chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
-		|| $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends chromium \
+		|| { $(AS_ROOT) apt-get update --quiet \
+		&& $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends chromium; } \
 		|| echo "the tests in a browser will be skipped: chromium is not installed, and could not be"
 
 clean:  ## remove environments and outputs
