@@ -19,7 +19,7 @@ from mitoframe.jobs.windows import window_ms
 from mitoframe.model.errors import DamageWarning, InvalidInputError, MitoError
 from mitoframe.model.options import RegionOptions, compaction_options
 from mitoframe.model.request import CompactRequest
-from mitoframe.model.timerange import PER_SECOND
+from mitoframe.model.timerange import PER_SECOND, TIME_MAX, TimeRange
 from mitoframe.simulating import Replayer
 from mitoframe.views.panel import TASKS_MAX, Panel, Seen, Still, make_widget
 
@@ -112,7 +112,16 @@ class TableSource:
             "row_groups": inspection.row_groups(footer),
             "chunks": inspection.chunks(footer),
             "keys": inspection.ends_of_keys(footer),
+            "window": self._window_of(found, version),
         }
+
+    def _window_of(self, file: FileMeta, version: Version) -> pa.Table:
+        """Return the compaction window that a file counts for, and why it is merged or not."""
+        newest = min(file.max_time, TIME_MAX - 1)
+        request = CompactRequest(mode="due", time_range=TimeRange(newest, newest + 1))
+        return inspection.compaction_plan(
+            self._engine.compaction_plan(self._region_id, request), version.state.metadata
+        )
 
     # --- what if ----------------------------------------------------------------------------------------
 

@@ -66,6 +66,9 @@ def test_a_footer_says_what_is_in_a_file(db: mito.Database) -> None:
     answer = panel.answer({"ask": "footer", "file": number, "id": 1})
 
     assert answer["keys"] == [{"host": "a"}, {"host": "b"}]
+    [window] = answer["window"]
+    assert window["window_start"] <= answer["file"][0]["max_time"] < window["window_end"]
+    assert window["reason"]
     assert {"host", "ts", "cpu"} <= {column["column"] for column in answer["columns"]}
     [cpu] = [column for column in answer["columns"] if column["column"] == "cpu"]
     assert (cpu["min"], cpu["max"], cpu["type"]) == ("0.5", "0.5", "double")

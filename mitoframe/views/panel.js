@@ -550,10 +550,11 @@ function render({ model, el }) {
   }
 
   function showFooter(pairs, title, answer) {
-    const [file] = answer.file, keys = answer.keys;
+    const [file] = answer.file, keys = answer.keys, [around] = answer.window;
     const key = (row) => Object.entries(row).map(([name, value]) => `${name}=${value}`).join(", ") || "no tags";
     pairs.push(["series", `${file.series.toLocaleString("en")}, ${file.deletes.toLocaleString("en")} delete markers`],
       ["keys", keys.length ? `${key(keys[0])} … ${key(keys.at(-1))}` : ""],
+      ["window", around ? `${around.window_start.slice(0, 16)} to ${around.window_end.slice(0, 16)}: ${around.reason}` : "none"],
       ["indexes", file.indexes.length ? `${file.indexes.join(", ")} (${bytes(file.index_bytes)})` : "none"]);
     footer.replaceChildren(title, listOf(pairs),
       make("h4", { style: "margin-top: 8px" }, "Columns"),

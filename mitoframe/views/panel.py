@@ -84,7 +84,7 @@ class Source(Protocol):
         """Return what there is now."""
 
     def footer(self, file_id: str) -> Mapping[str, Any]:
-        """Return frames: ``file``, ``row_groups``, ``chunks``, ``keys``."""
+        """Return frames: ``file``, ``row_groups``, ``chunks``, ``keys``, ``window``."""
 
     def plan(self, options: Mapping[str, int]) -> Any:
         """Return the frame of what would be merged next, up to `TASKS_MAX`."""

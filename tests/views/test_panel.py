@@ -58,6 +58,7 @@ class FakeSource:
             "row_groups": pa.table({"row_group": [0, 1], "rows": [10, 11]}),
             "chunks": pa.Table.from_pylist(chunks),
             "keys": pa.table({"host": ["a", "z"]}),
+            "window": WINDOWS.slice(0, 1),
         }
 
     def plan(self, options: Any) -> pa.Table:
