@@ -194,6 +194,7 @@ def test_the_notebook_shows_every_view_and_answers_keys_clicks_and_sliders(tmp_p
         asks_what_if(page)
         goes_through_versions(page)
         shot(page, "lab-light")
+        sees_what_is_new(page)
         follows_the_theme(page)
         shot(page, "lab-dark")
         assert page.locator(".jp-Dialog").count() == 0, "no key was taken for a shortcut of JupyterLab"
@@ -267,6 +268,18 @@ def goes_through_versions(page: Any) -> None:
     page.get_by_test_id("mito-scrub").focus()
     page.keyboard.press("End")
     expect(page.get_by_test_id("mito-chart")).to_have_attribute("data-files", str(newest))
+
+
+def sees_what_is_new(page: Any) -> None:
+    """Rows that are flushed from another cell appear by themselves, and the file that is open stays open."""
+    expect = playwright.expect
+    expect(page.get_by_test_id("mito-head")).to_contain_text("version 110")
+    opened = page.get_by_test_id("mito-footer").get_attribute("data-file")
+    page.evaluate("(code) => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+                  ".requestExecute({ code }); }", "table.flush()")  # fmt: skip
+    expect(page.get_by_test_id("mito-head")).to_contain_text("version 111", timeout=ANSWER_MS)
+    expect(page.get_by_test_id("mito-picked")).to_be_attached()
+    assert page.get_by_test_id("mito-footer").get_attribute("data-file") == opened
 
 
 def follows_the_theme(page: Any) -> None:
