@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Each makes what it needs, once, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly bench clean
+.PHONY: help demo test nightly bench clean chromium
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
@@ -8,6 +8,7 @@ PANDAS_2 := .venv-pandas2
 PEERS := .venv-peers
 RUN := $(VENV)/bin/python
 FRAME_TESTS := $(addprefix tests/frames/test_,arrow.py constructors.py numpy.py pandas.py pandas_types.py streams.py) tests/test_accessor.py
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
 QUIET_PIP := -m pip install --quiet --disable-pip-version-check --no-input
 
 help:  ## show this list
@@ -16,7 +17,7 @@ help:  ## show this list
 demo: $(VENV)/demo.stamp  ## a year of flights into a store, compacted, queried, drawn
 	$(RUN) notebooks/demo.py
 
-test: $(VENV)/test.stamp $(PANDAS_2)/test.stamp  ## everything: rules, types, units, properties, faults
+test: $(VENV)/test.stamp $(PANDAS_2)/test.stamp chromium  ## everything: rules, types, units, properties, faults
 	$(RUN) -m pytest -n 2 --dist worksteal
 	@if [ -e $(PANDAS_2)/test.stamp ]; then set -x; $(PANDAS_2)/bin/python -m pytest -n 2 $(FRAME_TESTS); \
 		else echo "skipped: the tests with pandas 2, which could not be installed (pip says why above)"; fi
@@ -30,10 +31,18 @@ bench: $(VENV)/bench.stamp $(PEERS)/peers.stamp  ## side by side with peers; wri
 	$(RUN) benchmarks/scale.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/maintenance.py --write-results
 	$(RUN) benchmarks/startup.py --write-results
+	$(RUN) benchmarks/inspecting.py --write-results
 	$(RUN) benchmarks/report.py
 
+# For the tests of the widget, which are skipped where it may not be installed.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| { $(AS_ROOT) apt-get update --quiet \
+		&& $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends chromium; } \
+		|| echo "the tests in a browser will be skipped: chromium is not installed, and could not be"
+
 clean:  ## remove environments and outputs
-	rm -rf $(VENV) $(PANDAS_2) $(PEERS) demo-out benchmarks/.data
+	rm -rf $(VENV) $(PANDAS_2) $(PEERS) demo-out browser-out benchmarks/.data
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mitoframe needs Python 3.11 or newer; give one with make PYTHON=..."; exit 1; }

@@ -36,6 +36,7 @@ ORDER = (
     "beside",
     "files",
     "startup",
+    "inspecting",
     "kernels",
 )
 PACKAGES = ("mitoframe", "numba", "numpy", "pandas", "polars", "pyarrow")

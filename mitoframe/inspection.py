@@ -14,17 +14,20 @@ from mitoframe.model.timerange import TIME_MIN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    import pyarrow.parquet as pq
+
     from mitoframe.engine.engine import Health
     from mitoframe.jobs.tasks import CompactionPlan
     from mitoframe.model.file import FileMeta
     from mitoframe.model.flaw import Flaw
-    from mitoframe.model.ids import RegionId
+    from mitoframe.model.ids import FileId, RegionId
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.read.coverage import Stretch
     from mitoframe.region.version import Version
     from mitoframe.storage.cache import CacheUse
-    from mitoframe.storage.journal import JournalEntry
+    from mitoframe.storage.journal import FileFacts, JournalEntry
     from mitoframe.storage.memtable import MemtableStats, RangeStats
+    from mitoframe.storage.sst_reader import Footer
 
 MEMTABLE_LEVEL = -1
 MEMTABLE_NAME = "memtable"
@@ -50,6 +53,124 @@ def files_of(files: Iterable[FileMeta], names: Mapping[int, str], time_type: pa.
     """Return one row per file, with the columns of `files`; ``names`` are those of columns by their ids."""
     ordered = sorted(files, key=lambda file: (file.min_time, file.level, file.min_sequence))
     return pa.Table.from_pylist([_file_row(file, names) for file in ordered], schema=_files_schema(time_type))
+
+
+def known_files(version: Version, entries: Iterable[JournalEntry]) -> pa.Table:
+    """Return one row per SST that is there or was, as far as the journal tells, and for rows that are in memory.
+
+    The columns of `files`, and created (when it was made), removed_version (null for what is there, 0 if it is not
+    known). Of files that are gone for good some columns are null.
+    """
+    state = version.state
+    names = {column.column_id: column.name for column in state.metadata.columns}
+    removed = {item.file_id: item for item in state.removed_files if item.file is not None}
+    gone = [item.file for item in removed.values() if item.file is not None]
+    told = {file_id: facts for entry in entries for file_id, facts in entry.known_facts().items()}
+    forgotten = {name: facts for name, facts in told.items() if name not in state.files and name not in removed}
+    listed = files(version, with_memtable=True)
+    rows = [_file_row(file, names) for file in gone] + [_told_row(name, facts) for name, facts in forgotten.items()]
+    made: dict[str, int] = {file.file_id: file.created_ms for file in state.files.values()}
+    created = [made.get(file_id) for file_id in listed["file_id"].to_pylist()]
+    created += [file.created_ms for file in gone] + [facts.created_ms for facts in forgotten.values()]
+    versions = [item.removed_version for item in removed.values()]
+    table = pa.concat_tables([listed, pa.Table.from_pylist(rows, schema=listed.schema)])
+    return table.append_column("created", pa.array(created, pa.timestamp("ms", "UTC"))).append_column(
+        "removed_version", pa.array([None] * len(listed) + versions + [0] * len(forgotten), pa.int64())
+    )
+
+
+def _told_row(file_id: FileId, facts: FileFacts) -> dict[str, Any]:
+    return {
+        "file_id": file_id,
+        "level": facts.level,
+        "min_time": facts.min_time,
+        "max_time": facts.max_time,
+        "rows": facts.row_count,
+        "deletes": facts.delete_count,
+        "size_bytes": facts.size_bytes,
+        "min_sequence": facts.min_sequence,
+        "max_sequence": facts.max_sequence,
+    }
+
+
+def memtables(version: Version) -> pa.Table:
+    """Return one row per memtable, the oldest first; the last takes rows, the others are being flushed.
+
+    Columns: takes_rows, rows, deletes, series (at most), size_bytes, since (when the first row came).
+    """
+    stats = [memtable.stats for memtable in version.memtables]
+    return pa.table(
+        {
+            "takes_rows": pa.array([memtable is version.mutable for memtable in version.memtables], pa.bool_()),
+            "rows": pa.array([item.row_count for item in stats], pa.uint64()),
+            "deletes": pa.array([item.delete_count for item in stats], pa.uint64()),
+            "series": pa.array([item.series_count for item in stats], pa.uint64()),
+            "size_bytes": pa.array([item.size_bytes for item in stats], pa.uint64()),
+            "since": pa.array([item.first_at_ms for item in stats], pa.timestamp("ms", "UTC")),
+        }
+    )
+
+
+def row_groups(footer: Footer) -> pa.Table:
+    """Return one row per row group of an SST: row_group, rows, size_bytes (in the file), first_row."""
+    groups = [footer.parquet.row_group(number) for number in range(footer.parquet.num_row_groups)]
+    chunks = [[group.column(place) for place in range(group.num_columns)] for group in groups]
+    return pa.table(
+        {
+            "row_group": pa.array(range(len(groups)), pa.uint32()),
+            "rows": pa.array([group.num_rows for group in groups], pa.uint64()),
+            "size_bytes": pa.array(
+                [sum(chunk.total_compressed_size for chunk in each) for each in chunks], pa.uint64()
+            ),
+            "first_row": pa.array(footer.starts[:-1], pa.uint64()),
+        }
+    )
+
+
+def chunks(footer: Footer) -> pa.Table:
+    """Return one row per column of each row group of an SST.
+
+    Columns: row_group, column, type, encodings, compression, size_bytes (in the file), unpacked_bytes, min and max (as
+    text), nulls.
+    """
+    types = {column.name: _type_text(column.type) for column in footer.metadata.columns}
+    rows = [
+        _chunk_row(number, group.column(place), types)
+        for number in range(footer.parquet.num_row_groups)
+        for group in [footer.parquet.row_group(number)]
+        for place in range(group.num_columns)
+    ]
+    return pa.Table.from_pylist(rows, schema=_CHUNKS_SCHEMA)
+
+
+def _type_text(data_type: pa.DataType) -> str:
+    """Say what a column holds; a zone is the table's, and not said of each column."""
+    if pa.types.is_timestamp(data_type):
+        return f"timestamp[{data_type.unit}]"
+    return str(data_type).removeprefix("large_")
+
+
+def _chunk_row(row_group: int, chunk: pq.ColumnChunkMetaData, types: Mapping[str, str]) -> dict[str, Any]:
+    found = chunk.statistics
+    has_bounds = found is not None and found.has_min_max
+    return {
+        "row_group": row_group,
+        "column": chunk.path_in_schema,
+        "type": types.get(chunk.path_in_schema, chunk.physical_type.lower()),
+        "encodings": ", ".join(sorted(set(chunk.encodings))),
+        "compression": chunk.compression,
+        "size_bytes": chunk.total_compressed_size,
+        "unpacked_bytes": chunk.total_uncompressed_size,
+        "min": str(found.min) if has_bounds else None,
+        "max": str(found.max) if has_bounds else None,
+        "nulls": found.null_count if found is not None and found.has_null_count else None,
+    }
+
+
+def ends_of_keys(footer: Footer) -> pa.Table:
+    """Return the tags of the first and the last series of an SST, in the order of its rows."""
+    series = footer.series
+    return pa.Table.from_batches([series.slice(0, 1), series.slice(series.num_rows - 1, 1)])
 
 
 def history(entries: Iterable[JournalEntry], time_type: pa.DataType) -> pa.Table:
@@ -260,6 +381,22 @@ _HEALTH_SCHEMA = pa.schema(
         "failed": pa.uint64(),
         "buffered_bytes": pa.uint64(),
         "error": pa.string(),
+    }
+)
+
+
+_CHUNKS_SCHEMA = pa.schema(
+    {
+        "row_group": pa.uint32(),
+        "column": pa.string(),
+        "type": pa.string(),
+        "encodings": pa.string(),
+        "compression": pa.string(),
+        "size_bytes": pa.uint64(),
+        "unpacked_bytes": pa.uint64(),
+        "min": pa.string(),
+        "max": pa.string(),
+        "nulls": pa.uint64(),
     }
 )
 

@@ -15,6 +15,7 @@ from mitoframe.frames import arrow
 from mitoframe.frames.conditions import check_condition
 from mitoframe.frames.polars import from_table
 from mitoframe.ingest import to_table
+from mitoframe.inspecting import TableSource, inspect
 from mitoframe.jobs.twcs import window_ms
 from mitoframe.model.batch import OpType
 from mitoframe.model.card import ROWS_MAX, Section, card
@@ -927,6 +928,24 @@ class Table:
 
         """
         return from_table(inspection.stats(self._version()))
+
+    def inspect(self) -> Any:
+        """Return a widget that shows the table's files over time, how they came to be, and what other options would do.
+
+        Click a file, or move to it with the arrow keys and press Enter, to see its footer. Drag the slider of versions,
+        or press space, to see files come and go. Where there are no widgets it is a picture, in HTML.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].flush()
+            ...     db["cpu"].inspect()
+            inspect 'cpu': 1 file, 1 row, ... kB, version 1
+
+        """
+        return inspect(TableSource(self.name, self._engine, self.region_id, self._check_open))
 
     @property
     def plot(self) -> Plot:

@@ -48,6 +48,13 @@ def test_time_travel_goes_back_to_the_correction(tmp_path: Path) -> None:
     assert "26,115 rows, the correction among them: 0 above 200 miles per hour" in printed
 
 
+def test_the_widgets_notebook_leaves_its_picture(tmp_path: Path) -> None:
+    printed = run_notebook("inspecting.py", tmp_path)
+
+    assert "characters of HTML for 24 files" in printed
+    assert (tmp_path / "demo-out" / "inspect.html").read_text().count("<rect") > 24
+
+
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     blocks = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1:]
     code = "\n".join(block.partition("```")[0] for block in blocks)

@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from mitoframe.model.batch import Batch
     from mitoframe.model.edit import RegionState
     from mitoframe.model.file import FileMeta
-    from mitoframe.model.ids import ManifestVersion, RegionId, Sequence
+    from mitoframe.model.ids import EntryId, ManifestVersion, RegionId, Sequence
     from mitoframe.model.past import Moment, NamedSnapshot
     from mitoframe.model.schema import RegionMetadata
     from mitoframe.model.timerange import TimeRange
@@ -586,6 +586,7 @@ class MitoEngine:
     def health(self) -> Health:
         """Say how the background work is: each lane, and what went wrong in each open region."""
         return Health(
+            last_entry_id=self._parts.wal.last_id(),
             lanes=self._parts.scheduler.health(),
             regions=tuple(
                 RegionHealth(
@@ -759,6 +760,9 @@ class RegionHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
+    """``last_entry_id``: of the log, which all regions share."""
+
+    last_entry_id: EntryId
     lanes: tuple[LaneHealth, ...]
     regions: tuple[RegionHealth, ...]
 
