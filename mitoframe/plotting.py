@@ -17,10 +17,13 @@ from mitoframe.views.amplification import draw_amplification
 from mitoframe.views.coverage import draw_coverage
 from mitoframe.views.jobs import draw_jobs
 from mitoframe.views.keys import draw_keys
+from mitoframe.views.movie import shoot_movie
 from mitoframe.views.timeline import draw_timeline
 from mitoframe.views.windows import draw_windows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.animation import FuncAnimation
     from matplotlib.axes import Axes
 
     from mitoframe.region.version import Version
@@ -50,8 +53,14 @@ class Plot:
     matplotlib is not installed.
     """
 
-    def __init__(self, table: Table, version: Callable[[], Version], window_ms: Callable[[], int]) -> None:
-        self._table, self._version, self._window_ms = table, version, window_ms
+    def __init__(
+        self,
+        table: Table,
+        version: Callable[[], Version],
+        window_ms: Callable[[], int],
+        past: Callable[[], tuple[pa.Table, pa.Table]],
+    ) -> None:
+        self._table, self._version, self._window_ms, self._past = table, version, window_ms, past
 
     @_draws
     def timeline(self, ax: Axes | None = None) -> Axes:
@@ -158,6 +167,37 @@ class Plot:
 
         """
         return draw_coverage(self._table.coverage(by), ax=ax)
+
+    @_draws
+    def movie(
+        self, *, first: int | None = None, last: int | None = None, interval_ms: int = 150, ax: Axes | None = None
+    ) -> FuncAnimation:
+        """Make a film of the table's files through the versions of its manifest; of more than 300, so many are shown.
+
+        ``movie.save("cpu.gif")`` keeps it, ``movie.to_jshtml()`` plays it in a notebook.
+
+        Args:
+            first: the first version to show; the oldest that is known if None.
+            last: the last version to show; the newest if None.
+            interval_ms: how long each is shown.
+            ax: where to draw; a new figure if None.
+
+        Raises:
+            ConfigError: matplotlib is not installed.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     for day in (1, 2, 3):
+            ...         frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, day)], "host": ["a"], "cpu": [0.5]})
+            ...         _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...         _ = db["cpu"].flush()
+            ...     len(db["cpu"].plot.movie().to_jshtml()) > 10_000
+            True
+
+        """
+        files, history = self._past()
+        return shoot_movie(files, history, first=first, last=last, interval_ms=interval_ms, ax=ax)
 
     @_draws
     def keys(self, ax: Axes | None = None) -> Axes:

@@ -950,7 +950,12 @@ class Table:
     @property
     def plot(self) -> Plot:
         """Pictures of the table, such as ``table.plot.timeline()``."""
-        return Plot(self, self._version, lambda: window_ms(self._version().state))
+        return Plot(self, self._version, lambda: window_ms(self._version().state), self._past)
+
+    def _past(self) -> tuple[pa.Table, pa.Table]:
+        """Return the files that are there or were, and what happened to them."""
+        version, entries = self._version(), self._engine.history(self.region_id).entries
+        return inspection.known_files(version, entries), inspection.history(entries, self._metadata.time.type)
 
     def _version(self) -> Version:
         self._check_open()

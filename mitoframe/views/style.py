@@ -129,10 +129,14 @@ def boxes(left: Floats, right: Floats, upper: Floats, lower: Floats, **look: Any
     """Return rectangles as one artist: thousands of single patches would take seconds."""
     from matplotlib.collections import PolyCollection
 
-    corners: Any = np.stack(
+    return PolyCollection(corners(left, right, upper, lower), **look)
+
+
+def corners(left: Floats, right: Floats, upper: Floats, lower: Floats) -> Any:
+    """Return the corners of rectangles, (rectangle, corner, x and y)."""
+    return np.stack(
         [np.stack([left, right, right, left], axis=1), np.stack([upper, upper, lower, lower], axis=1)], axis=2
     )
-    return PolyCollection(corners, **look)
 
 
 def swatch(colour: str, label: str, **look: Any) -> Any:

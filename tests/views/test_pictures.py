@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +20,7 @@ import mitoframe as mito
 from mitoframe.views.amplification import live_files, write_amplification
 from mitoframe.views.coverage import draw_coverage, lay_out
 from mitoframe.views.keys import place_keys
+from mitoframe.views.movie import shoot_movie
 
 START = dt.datetime(2024, 1, 1)
 HOUR = dt.timedelta(hours=1)
@@ -254,3 +256,53 @@ def test_thirty_thousand_files_are_drawn() -> None:
 
     axes.figure.canvas.draw()
     assert axes.images[0].get_array().max() == 2, "each file begins when the one before it ends"
+
+
+# --- a film ----------------------------------------------------------------------------------------------
+
+
+def test_a_film_shows_the_files_of_each_version(database: mito.Database, tmp_path: Path) -> None:
+    expected = []
+    for hour in (0, 0.2, 0.4):
+        table = write(database, hour)
+        expected.append(len(table.files()))
+    table.compact()
+    expected.append(len(table.files()))
+    table.vacuum("0s")
+    write(database, 2)
+    expected.append(len(table.files()))
+
+    movie = table.plot.movie()
+    some = table.plot.movie(first=2, last=4)
+
+    shown = []
+    for step in movie.new_saved_frame_seq():
+        [drawn] = movie._func(step)
+        shown.append(len(drawn.get_paths()))
+    assert [count for count in shown if count] == expected
+    assert len(list(some.new_saved_frame_seq())) == 3
+    for film in (movie, some):
+        film.save(tmp_path / "cpu.gif", writer="pillow", dpi=20)
+
+
+def test_a_film_of_many_versions_shows_some_of_them_and_the_ends(database: mito.Database, tmp_path: Path) -> None:
+    for number in range(12):
+        table = write(database, number)
+
+    files, history = table._past()
+    movie = shoot_movie(files, history, pictures_max=4)
+
+    steps = list(movie.new_saved_frame_seq())
+    assert len(steps) == 4
+    assert steps[-1] == 12
+    movie.save(tmp_path / "cpu.gif", writer="pillow", dpi=40)
+    assert (tmp_path / "cpu.gif").stat().st_size > 1_000
+
+
+def test_a_film_of_an_empty_table_says_so(database: mito.Database, tmp_path: Path) -> None:
+    table = database.create_table("cpu", {"ts": pl.Datetime("ms"), "host": pl.String}, time="ts", tags=["host"])
+
+    movie = table.plot.movie()
+    movie.save(tmp_path / "cpu.gif", writer="pillow", dpi=40)
+
+    assert "yet" in words_of(pyplot.gcf().axes[0])[0]
