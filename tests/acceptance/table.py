@@ -7,8 +7,8 @@ files: who schedules compactions, who collects garbage, and the checkpoints of a
     Absent    what it is about is not part of mitoframe, and why; such a test cannot be written
     Later     what it is about is still to come; nobody has promised it yet
 
-`test_table` checks that nothing is missing and nothing is made up, and that what has to do with writing or reading is
-not Later.
+`test_table` checks that nothing is missing and nothing is made up, and that what has to do with writing, reading or
+compaction is not Later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Work = Literal["compaction and hooks", "scale-out"]
+Work = Literal["scale-out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,6 @@ NO_QUEUE = Absent(
 )
 
 FILE_REFERENCES = Later("scale-out", "No region refers to the files of another yet, so nobody asks which.")
-REMOTE_COMPACTION = Later("compaction and hooks", "No compaction is handed to another process yet.")
-COMPRESSION = Later("compaction and hooks", "Manifests cannot be compressed yet.")
-TO_A_VERSION = Later("compaction and hooks", "A reading process follows the newest version, and not yet one it names.")
 CATCHING_UP = Later("scale-out", "No follower becomes a leader yet; a reading process refreshes at each scan.")
 COPYING = Later("scale-out", "A region's files cannot be copied into another region yet.")
 ROLES = Later("scale-out", "Regions have no roles to change yet.")
@@ -511,7 +508,10 @@ TABLE: dict[str, dict[str, Entry]] = {
         "test_open_region_wait_for_opening_region_err": Here(
             "acceptance/test_close_and_drop.py::test_who_waits_for_a_region_that_cannot_be_opened_is_told_so_too"
         ),
-        "test_open_compaction_region": Absent("Compactions run in the process that writes: no other opens a region."),
+        "test_open_compaction_region": Here(
+            "faults/test_compactor.py::test_what_is_merged_elsewhere_is_what_is_merged_here",
+            note="Who merges elsewhere opens no region: all that he needs to know is in the job.",
+        ),
         "test_open_backfills_partition_expr_with_fetcher": NOT_PARTITIONED,
         "test_open_keeps_none_without_fetcher": NOT_PARTITIONED,
         "test_region_hook_on_open": Here(
@@ -753,8 +753,14 @@ RELATED: dict[str, dict[str, Entry]] = {
         "test_pick_result_local_submission_failure_releases_and_notifies_once": Here(
             "acceptance/test_cycles.py::test_a_compaction_that_nobody_takes_on_is_told_and_does_not_stick"
         ),
-        "test_pick_result_remote_submission_failure_releases_and_notifies_once": REMOTE_COMPACTION,
-        "test_remote_fallback_uses_new_execution_plan_id": REMOTE_COMPACTION,
+        "test_pick_result_remote_submission_failure_releases_and_notifies_once": Here(
+            "engine/test_elsewhere.py::test_what_is_not_taken_on_is_done_here",
+            note="It is always done here then: who asked gets what was asked for, and no error.",
+        ),
+        "test_remote_fallback_uses_new_execution_plan_id": Here(
+            "engine/test_elsewhere.py::test_a_job_that_was_taken_for_refused_and_is_done_late_changes_nothing",
+            note="Fenced by the names of outputs: what is done here instead has others.",
+        ),
         "test_stale_plan_execution_does_not_affect_replacement_status": Here(
             "engine/test_compaction.py::test_a_merge_that_was_begun_before_the_region_was_closed_and_opened_again_commits_nothing"
         ),
@@ -789,7 +795,10 @@ RELATED: dict[str, dict[str, Entry]] = {
             "engine/test_compaction.py::test_truncating_cancels_what_is_merged_and_what_waits",
             note="That it is too late once it commits: acceptance/test_truncate.py.",
         ),
-        "test_request_cancel_remote_compaction_is_too_late": REMOTE_COMPACTION,
+        "test_request_cancel_remote_compaction_is_too_late": Here(
+            "engine/test_elsewhere.py::test_what_nobody_wants_any_more_is_cancelled_and_deleted",
+            note="It is not too late: a change waits for nobody elsewhere, and cancels what is merged there.",
+        ),
         "test_try_cancel_and_add_ddl_returns_request_when_not_running": Here(
             "acceptance/test_truncate.py::test_truncating_removes_every_row_wherever_it_lies_and_says_how_many",
             note="With nothing to cancel a change goes at once, as it always does.",
@@ -844,8 +853,12 @@ RELATED: dict[str, dict[str, Entry]] = {
             "acceptance/test_cleanup.py::test_of_a_dropped_region_files_that_nobody_ever_listed_go_too",
             note="When the grace period of the drop is over, and not at once.",
         ),
-        "test_file_in_manifest_not_deleted": Here("jobs/test_gc.py::test_whatever_is_listed_or_pinned_stays"),
-        "test_file_in_tmp_ref_not_deleted": Here("jobs/test_gc.py::test_whatever_is_listed_or_pinned_stays"),
+        "test_file_in_manifest_not_deleted": Here(
+            "jobs/test_gc.py::test_whatever_is_listed_or_needed_stays_and_the_reason_is_told"
+        ),
+        "test_file_in_tmp_ref_not_deleted": Here(
+            "jobs/test_gc.py::test_whatever_is_listed_or_needed_stays_and_the_reason_is_told"
+        ),
         "test_known_file_still_lingering_not_deleted": Here(
             "jobs/test_gc.py::test_a_file_goes_when_nobody_needs_it_and_the_grace_is_over"
         ),
@@ -858,8 +871,12 @@ RELATED: dict[str, dict[str, Entry]] = {
         "test_missing_last_modified_unknown_kept": Absent(
             "Every store says when an object was written; without that it cannot be a driver."
         ),
-        "test_file_in_manifest_old_mtime_kept": Here("jobs/test_gc.py::test_whatever_is_listed_or_pinned_stays"),
-        "test_file_in_tmp_ref_old_mtime_kept": Here("jobs/test_gc.py::test_whatever_is_listed_or_pinned_stays"),
+        "test_file_in_manifest_old_mtime_kept": Here(
+            "jobs/test_gc.py::test_whatever_is_listed_or_needed_stays_and_the_reason_is_told"
+        ),
+        "test_file_in_tmp_ref_old_mtime_kept": Here(
+            "jobs/test_gc.py::test_whatever_is_listed_or_needed_stays_and_the_reason_is_told"
+        ),
         "test_on_region_gc_skipped_when_no_files_deleted": Absent(
             "There is no quick pass: each looks at every file, and hooks are told of each."
         ),
@@ -889,9 +906,17 @@ RELATED: dict[str, dict[str, Entry]] = {
             "storage/test_manifest.py::test_without_any_good_checkpoint_the_damaged_one_is_named",
             note="As long as there is an older one that is good, nothing is lost.",
         ),
-        "checkpoint_with_different_compression_types": COMPRESSION,
-        "manifest_install_manifest_to": TO_A_VERSION,
-        "manifest_install_manifest_to_with_checkpoint": TO_A_VERSION,
+        "checkpoint_with_different_compression_types": Here(
+            "storage/test_manifest.py::test_checkpoints_are_read_however_each_is_packed",
+            note="There is one way of packing, and none.",
+        ),
+        "manifest_install_manifest_to": Here(
+            "engine/test_holding.py::test_a_reader_can_be_sent_to_a_version",
+            note="It goes on to the newest, which is the one that was named or comes after it.",
+        ),
+        "manifest_install_manifest_to_with_checkpoint": Here(
+            "engine/test_holding.py::test_a_reader_can_be_sent_to_a_version_whose_deltas_a_checkpoint_has_replaced"
+        ),
         "test_checkpoint_bypass_in_staging_mode": STAGING,
         "checkpoint advances and recovery works when delta deletion fails": Here(
             "acceptance/test_cleanup.py::test_checkpoints_go_on_and_are_read_while_deltas_cannot_be_deleted"

@@ -110,6 +110,7 @@ def test_what_is_not_taken_on_is_done_here(error):
     assert len(compactor.jobs) == 1
     assert compactor.has_forgotten_all()
     assert engine.health().regions[0].failures == {}
+    assert engine.compact(REGION).merges == 0
 
 
 def test_a_job_that_was_taken_for_refused_and_is_done_late_changes_nothing():
@@ -125,7 +126,7 @@ def test_a_job_that_was_taken_for_refused_and_is_done_late_changes_nothing():
     clock = ManualClock(now_ms=10**12)
     store = MemoryObjectStore(clock)
     compactor = Late(store)
-    engine = started(compactor, store, clock=clock, gc_grace_ms=1000)
+    engine = started(compactor, store, clock=clock, gc_grace_ms=1000, gc_unknown_grace_ms=1000)
     engine.compact(REGION)
     listed = files(engine)
 

@@ -20,7 +20,7 @@ from mitoframe.model.alter import SetIndexes
 from mitoframe.model.errors import InvalidInputError, MitoError, SnapshotExpiredError, TableNotFoundError
 from mitoframe.model.ids import FileId, ManifestVersion
 from mitoframe.model.request import AlterRequest, BuildIndexRequest, ScanRequest, SyncRegionRequest, VacuumRequest
-from mitoframe.storage.paths import index_folder, sst_folder, sst_key
+from mitoframe.storage.paths import index_folder, manifest_folder, manifest_key, sst_folder, sst_key
 
 METADATA = metadata_of()
 BEFORE = ManifestVersion(1)
@@ -515,3 +515,18 @@ def test_a_reader_can_be_sent_to_a_version(shared: Shared) -> None:
     with pytest.raises(InvalidInputError, match=rf"version {newest + 1} of region .* the newest is {newest}"):
         reader.sync(REGION, ManifestVersion(newest + 1))
     assert shared.writer.sync(REGION, ManifestVersion(newest)) == (newest, False)
+
+
+def test_a_reader_can_be_sent_to_a_version_whose_deltas_a_checkpoint_has_replaced() -> None:
+    shared = Shared(checkpoint_distance=2)
+    shared.write(1)
+    reader: MitoEngine = shared.reader().engine
+    seen = reader.region(REGION).state.version
+    for cpu in range(2, 8):
+        shared.write(cpu)
+    deltas = [item.key for item in shared.objects.list(manifest_folder(REGION)) if item.key.endswith(".json")]
+    assert manifest_key(REGION, ManifestVersion(seen + 1), "json") not in deltas
+
+    assert reader.sync(REGION, ManifestVersion(seen + 1)) == (shared.version(), True)
+
+    assert reader.region(REGION).state == shared.writer.region(REGION).state

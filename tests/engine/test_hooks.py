@@ -31,10 +31,11 @@ from mitoframe.model.ids import FIRST_VERSION, Sequence
 from mitoframe.model.past import Moment
 from mitoframe.model.request import AlterRequest, CompactRequest, DeleteRequest, ReplaceRequest, TruncateRequest
 from mitoframe.model.timerange import TimeRange
-from mitoframe.ports import RegionHook
+from mitoframe.ports import JobStatus, RegionHook
 from mitoframe.region.hooks import EVENTS
 from mitoframe.storage.manifest import load
 from mitoframe.storage.paths import index_folder, manifest_folder, sst_folder, sst_key
+from mitoframe.testing.compactors import InlineCompactor
 
 METADATA = metadata_of()
 FILES, MANIFEST = "files", "manifest"
@@ -164,6 +165,44 @@ def test_what_is_told_of(row):
 
     assert [word for word in hook.words if word in (FILES, MANIFEST)] == expected
     assert all(told[0] == REGION for told in hook.told)
+
+
+class AskedCompactor(InlineCompactor):
+    """Counts what it did, which may all have been in vain."""
+
+    def __init__(self, store: MemoryObjectStore, *, refuses: bool) -> None:
+        super().__init__(store)
+        self.refuses = refuses
+        self.done = 0
+
+    def poll(self, job_id, timeout_ms=0):
+        status = super().poll(job_id, timeout_ms)
+        self.done += 1
+        return JobStatus(refusal="changed my mind") if self.refuses else status
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["done", "refused"])
+@pytest.mark.parametrize("row", ["compaction", "alter that has to merge first"])
+def test_of_what_is_merged_elsewhere_or_refused_there_the_same_is_told(row, refuses):
+    happens, expected = COVERAGE[row]
+    hook, store = Recorder(), MemoryObjectStore()
+    compactor = AskedCompactor(store, refuses=refuses)
+    engine = started(hook, store, compactor=compactor, gc_grace_ms=3_600_000)
+    flushed(engine, 1, 2)
+    inputs = files_of(engine)
+    hook.forget()
+
+    happens(engine)
+
+    assert compactor.done == 1
+    assert [word for word in hook.words if word in (FILES, MANIFEST)] == expected
+    first = hook.words.index(FILES)
+    [info] = hook.told[first][2]
+    [edit] = hook.told[first + 1][1]
+    assert edit.added == (info.file,)
+    assert set(edit.removed) == inputs
+    assert (REGION, info.file.file_id) == (hook.told[first][0], *files_of(engine))
+    assert len(store.get(info.key)) == info.file.size_bytes
 
 
 def test_of_files_that_have_expired_only_the_edit_is_told():

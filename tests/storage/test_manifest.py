@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import google_crc32c
 import pytest
@@ -264,6 +265,24 @@ def test_packing_can_be_switched_at_any_opening():
 
     assert formats(store) == [5, 5, 5, 4, 5, 4]
     assert len(reopen(store).state.files) == 5
+
+
+@pytest.mark.parametrize("packings", [(True, False), (False, True), (True, True)], ids=str)
+def test_checkpoints_are_read_however_each_is_packed(packings):
+    store = MemoryObjectStore()
+    expected = grown(store, edits=5, distance=100)
+    for number, packs in enumerate(packings, start=6):
+        expected = reopen(store, distance=1, seed=number, packs=packs)
+        expected.append(adding(number))
+        expected.checkpoint_if_due()
+
+    found = load(store, REGION)
+
+    checkpoints = [item.key for item in store.list(manifest_folder(REGION)) if item.key.endswith(".checkpoint")]
+    assert ["zlib" in json.loads(store.get(key).partition(b"\n")[0]) for key in checkpoints] == list(packings)
+    assert (found.version, found.state) == (7, expected.state)
+    store.delete(checkpoints[-1])  # So that the one before it is needed.
+    assert load(store, REGION) == replace(found, checkpoints=found.checkpoints[:-1])
 
 
 def test_a_packed_version_that_is_ours_although_the_answer_was_lost_is_committed():
