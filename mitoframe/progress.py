@@ -1,7 +1,19 @@
-"""A bar for what takes longer than a second, where somebody looks: in a terminal or a notebook."""
+"""A bar for what takes longer than a second, where somebody looks: in a terminal or a notebook.
+
+    a write as large as a backfill      table.write, append, df.to_mito
+    a merge that was asked for          table.compact
+    deletion, indexes, a look at all    table.vacuum, table.build_index, db.verify
+    rows that are in the log only       whatever asks for a table first
+
+Bars are tqdm's, and so is the switch: with ``TQDM_DISABLE=1`` in the environment there is none. It is looked up each
+time, so that ``os.environ["TQDM_DISABLE"] = "1"`` in a cell counts from there on.
+
+What a store does by itself shows none.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +23,7 @@ if TYPE_CHECKING:
     from tqdm.auto import tqdm
 
 _SECONDS_WITHOUT = 1.0
+_SWITCH = "TQDM_DISABLE"
 
 
 @contextmanager
@@ -33,7 +46,8 @@ def _advance(bar: tqdm[None], done: int) -> None:
 
 
 def _is_watched() -> bool:
-    return sys.stderr.isatty() or in_notebook()
+    # As tqdm has it: whatever it is set to. By itself it asks once only, when it is imported.
+    return not os.environ.get(_SWITCH) and (sys.stderr.isatty() or in_notebook())
 
 
 def in_notebook() -> bool:

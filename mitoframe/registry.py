@@ -59,6 +59,7 @@ from mitoframe.model.errors import (
     UnavailableError,
 )
 from mitoframe.model.ids import RegionId, table_id_of
+from mitoframe.progress import progress
 from mitoframe.region.hooks import check_hook
 from mitoframe.storage.paths import (
     CATALOG_FILE,
@@ -218,6 +219,7 @@ def _connection(
         compactor=compactor,
         read_only=read_only,
         pins=pins,
+        watch_recovery=lambda: progress("recover", "rows"),
     )
     opened.callback(engine.close)
     catalog = Catalog(meta, hidden=engine.dropped() if read_only else ())

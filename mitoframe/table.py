@@ -764,7 +764,8 @@ class Table:
         if isinstance(kinds, str):
             raise InvalidInputError(f"kinds={kinds!r} is a string; give a list, such as [{kinds!r}].")
         request = BuildIndexRequest(kinds=None if kinds is None else tuple(kinds))
-        return self._engine.build_index(self.region_id, request)
+        with progress(f"index {self.name}", "rows") as told:
+            return self._engine.build_index(self.region_id, request, told=told)
 
     def vacuum(self, older_than: DurationLike | None = None, *, dry_run: bool = False) -> VacuumResult:
         """Delete files that nobody needs any more. The engine does it by itself now and then.
@@ -794,7 +795,8 @@ class Table:
         """
         self._check_writable()
         grace_ms = None if older_than is None else parse_duration_ms(older_than, "older_than")
-        return self._engine.vacuum(self.region_id, grace_ms, dry_run=dry_run)
+        with progress(f"vacuum {self.name}", "files") as told:
+            return self._engine.vacuum(self.region_id, grace_ms, dry_run=dry_run, told=told)
 
     # --- looking ----------------------------------------------------------------------------------------
 

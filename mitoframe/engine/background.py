@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mitoframe.engine.parts import Parts
     from mitoframe.engine.retention import Retention
     from mitoframe.model.edit import RegionState
+    from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import ManifestVersion
     from mitoframe.model.options import MitoConfig
     from mitoframe.model.request import BuildIndexRequest
@@ -360,16 +361,23 @@ class Background:
         except MitoError as error:  # The files are there without them.
             _log.warning("indexes not begun region=%d error=%r", region.region_id, error)
 
-    def build_index(self, region: Region, request: BuildIndexRequest) -> IndexResult:
+    def build_index(
+        self, region: Region, request: BuildIndexRequest, told: Callable[[int], None] = lambda _: None
+    ) -> IndexResult:
         """Build indexes that are wanted and not there, before those of others, and wait for it.
 
-        Files that go meanwhile need none.
+        Files that go meanwhile need none. ``told`` gets how many rows the files have that are done so far.
         """
-        built = []
+        built: list[FileMeta] = []
+        row_count = 0
         for errand in self._indexing.start(region, request.file_ids, request.kinds):
             with suppress(ConflictError):
-                built.append(errand.result(withdraw=False))
-        return IndexResult(files=tuple(file for file in built if file is not None))
+                file = errand.result(withdraw=False)
+                if file is not None:
+                    built.append(file)
+                    row_count += file.row_count
+                    told(row_count)
+        return IndexResult(files=tuple(built))
 
     def stop_indexing(self) -> None:
         """Give up what is being built, and begin nothing more: closing does not wait for it."""
@@ -397,12 +405,28 @@ class Background:
 
     # --- deletion ---------------------------------------------------------------------------------------
 
-    def start_vacuum(self, region: Region, grace: Grace, *, dry_run: bool = False) -> Errand[VacuumResult]:
-        return send(self._parts.scheduler, PURGE_LANE, partial(self._vacuum_told, region, grace, dry_run=dry_run))
+    def start_vacuum(
+        self,
+        region: Region,
+        grace: Grace,
+        *,
+        dry_run: bool = False,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> Errand[VacuumResult]:
+        """Begin a vacuum. ``told`` gets how many files have gone so far, from other threads."""
+        job = partial(self._vacuum_told, region, grace, dry_run=dry_run, told=told)
+        return send(self._parts.scheduler, PURGE_LANE, job)
 
-    def _vacuum_told(self, region: Region, grace: Grace, *, dry_run: bool = False) -> VacuumResult:
+    def _vacuum_told(
+        self,
+        region: Region,
+        grace: Grace,
+        *,
+        dry_run: bool = False,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> VacuumResult:
         with self._remembering(region, "vacuum"):
-            return self.vacuum(region, grace, dry_run=dry_run)
+            return self.vacuum(region, grace, dry_run=dry_run, told=told)
 
     def vacuum_if_due(self, region: Region) -> None:
         """Delete files whose grace period is over, and now and then look for what a crash left behind."""
@@ -417,7 +441,14 @@ class Background:
         drafts = tuple(self._lanes_of(region).drafts)
         return frozenset(file_id for draft in drafts for file_id in tuple(draft.file_ids))
 
-    def vacuum(self, region: Region, grace: Grace, *, dry_run: bool = False) -> VacuumResult:
+    def vacuum(
+        self,
+        region: Region,
+        grace: Grace,
+        *,
+        dry_run: bool = False,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> VacuumResult:
         """Delete the files that nobody needs and whose grace period is over, or only say which."""
         begun_ms = self._parts.clock.now_ms()
         # Asked in this order: a file is in a version before its draft is closed.
@@ -443,6 +474,7 @@ class Background:
                 region.region_id,
                 found.chosen,
                 submit=partial(self._parts.scheduler.submit, ERASE_LANE),
+                told=told,
             )
             for file_id in deleted:
                 self._parts.reader.forget(file_id)

@@ -69,6 +69,7 @@ from mitoframe.read.coverage import Stretch, coverage_by
 from mitoframe.read.history import hold_everything, moment_of_sequence, moment_of_version, travel
 from mitoframe.read.plan import ScanPlan, plan_scan
 from mitoframe.region.hooks import Hooks, run_here
+from mitoframe.region.recovery import unwatched
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.compat import fit_batch
 from mitoframe.storage.index_reader import IndexReader
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
         Scheduler,
     )
     from mitoframe.region.control import Snapshot
+    from mitoframe.region.recovery import Watch
     from mitoframe.region.region import Region
     from mitoframe.region.version import Version
     from mitoframe.storage.journal import History
@@ -125,6 +127,7 @@ class MitoEngine:
         compactor: merges files elsewhere; None has them merged here. Whoever made it closes it, after this.
         read_only: another process writes; nothing is written here.
         pins: how processes that read tell the one that writes what they need; None if no other process can read.
+        watch_recovery: entered when rows of a region are read from the log; what it gives is told how many so far.
 
     """
 
@@ -142,6 +145,7 @@ class MitoEngine:
         compactor: Compactor | None = None,
         read_only: bool = False,
         pins: Pins | None = None,
+        watch_recovery: Watch = unwatched,
     ) -> None:
         self.config = config or MitoConfig()
         self.store = object_store
@@ -175,6 +179,7 @@ class MitoEngine:
             ),
             pins=pins or Alone(),
             compactor=compactor,
+            watch_recovery=watch_recovery,
         )
         self.reading = Reading(self._parts)
         self._sync = make_sync_policy(self.config)
@@ -514,25 +519,40 @@ class MitoEngine:
         """Say what has expired by a region's time to live, or by another; None if there is none."""
         return self._retention.expiry(self.newest(region_id), ttl_ms)
 
-    def build_index(self, region_id: RegionId, request: BuildIndexRequest | None = None) -> IndexResult:
+    def build_index(
+        self,
+        region_id: RegionId,
+        request: BuildIndexRequest | None = None,
+        *,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> IndexResult:
         """Build the indexes that are asked for and not there, and wait for it. Others that wait go on doing so.
+
+        ``told`` gets how many rows the files have that are done so far.
 
         Raises:
             InvalidInputError: there is no such file or kind of index.
 
         """
         self._check_writable()
-        return self._background.build_index(self.region(region_id), request or BuildIndexRequest())
+        return self._background.build_index(self.region(region_id), request or BuildIndexRequest(), told)
 
-    def vacuum(self, region_id: RegionId, grace_ms: int | None = None, *, dry_run: bool = False) -> VacuumResult:
+    def vacuum(
+        self,
+        region_id: RegionId,
+        grace_ms: int | None = None,
+        *,
+        dry_run: bool = False,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> VacuumResult:
         """Delete files that nobody needs any more and whose grace period is over, or only say which.
 
         ``grace_ms`` counts for files that were listed once and for those that never were; None is as configured, for
-        each.
+        each. ``told`` gets how many files have gone so far, from other threads.
         """
         self._check_writable()
         grace = configured_grace(self.config) if grace_ms is None else Grace(known_ms=grace_ms, unknown_ms=grace_ms)
-        return self._background.start_vacuum(self.region(region_id), grace, dry_run=dry_run).result()
+        return self._background.start_vacuum(self.region(region_id), grace, dry_run=dry_run, told=told).result()
 
     # --- upkeep -----------------------------------------------------------------------------------------
 

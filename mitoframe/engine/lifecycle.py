@@ -176,14 +176,16 @@ class Regions:
         parts = self._parts
         if self._read_only:
             return self._load_for_reading(region_id)
-        return open_region(parts.store, parts.randomness, parts.wal, parts.hooks, region_id, parts.config)
+        return open_region(
+            parts.store, parts.randomness, parts.wal, parts.hooks, region_id, parts.config, parts.watch_recovery
+        )
 
     def _load_for_reading(self, region_id: RegionId) -> Region:
         parts = self._parts
         with self._holding.reaching(region_id, latest_version(parts.store, region_id)):
             if _is_marked_dropped(parts.store, region_id):  # Else its files might be going already.
                 raise _dropped(region_id)
-            region = open_region_for_reading(parts.store, parts.wal, parts.hooks, region_id)
+            region = open_region_for_reading(parts.store, parts.wal, parts.hooks, region_id, watch=parts.watch_recovery)
             self._holding.keep(region)
             return region
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mitoframe.model.options import MitoConfig
     from mitoframe.ports import Clock, Compactor, ObjectStore, Pins, Randomness, Scheduler
     from mitoframe.region.hooks import Hooks
+    from mitoframe.region.recovery import Watch
     from mitoframe.storage.index_reader import IndexReader
     from mitoframe.storage.sst_reader import SstReader
     from mitoframe.storage.wal import Wal
@@ -71,4 +72,5 @@ class Parts:
     config: MitoConfig
     hooks: Hooks
     pins: Pins
+    watch_recovery: Watch
     compactor: Compactor | None = None

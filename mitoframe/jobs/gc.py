@@ -130,11 +130,13 @@ def delete_files(
     files: Many[ObjectMeta],
     *,
     submit: Callable[[Callable[[], None]], Future[None]] | None = None,
+    told: Callable[[int], None] = lambda _: None,
 ) -> tuple[FileId, ...]:
     """Delete stored SSTs and return their identifiers.
 
     ``submit`` runs a job elsewhere, for many files that are deleted side by side: a store keeps each caller waiting,
-    and takes others meanwhile. It may as well never come to run it.
+    and takes others meanwhile. It may as well never come to run it. ``told`` gets how many have been begun so far, from
+    whoever deletes.
     """
     chosen = tuple(map(_file_id_of, files))
     waiting = deque(chosen)
@@ -143,6 +145,7 @@ def delete_files(
         while (file_id := _next(waiting)) is not None:
             reached("gc.deleting")
             store.delete(sst_key(region_id, file_id))
+            told(len(chosen) - len(waiting))
 
     helpers: list[Future[None]] = []
     try:

@@ -6,7 +6,10 @@ any point and any number of crashes while recovering give the same region. Nothi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
 
 from mitoframe.failpoints import reached
 from mitoframe.model.edit import write_key
@@ -32,6 +35,15 @@ READ_ATTEMPTS_MAX = 100
 """How often a region is read again because another process is changing it."""
 
 
+Watch: TypeAlias = Callable[[], AbstractContextManager[Callable[[int], None]]]
+"""Entered while rows are read from the log; what it gives is told how many so far."""
+
+
+def unwatched() -> AbstractContextManager[Callable[[int], None]]:
+    """Be the `Watch` of somebody who does not care."""
+    return nullcontext(lambda _: None)
+
+
 def create_region(
     store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, first: Change, config: MitoConfig
 ) -> Region:
@@ -43,14 +55,20 @@ def create_region(
 
 
 def open_region(
-    store: ObjectStore, randomness: Randomness, wal: Wal, hooks: Hooks, region_id: RegionId, config: MitoConfig
+    store: ObjectStore,
+    randomness: Randomness,
+    wal: Wal,
+    hooks: Hooks,
+    region_id: RegionId,
+    config: MitoConfig,
+    watch: Watch = unwatched,
 ) -> Region:
     """Open a region for writing."""
     packs = config.manifest_compression == "zlib"
     manifest = Manifest.open(store, randomness, region_id, config.checkpoint_distance, packs=packs)
     reached("recover.version_built")
     _check_log_reaches(wal, region_id, manifest.state.flushed_entry_id)
-    control = _replay(wal, manifest.state, manifest.version)
+    control = _replay(wal, manifest.state, manifest.version, watch)
     reached("recover.replayed")
     # A crash between the manifest and the log left entries that nobody needs.
     wal.obsolete(region_id, manifest.state.flushed_entry_id)
@@ -69,7 +87,12 @@ def _check_log_reaches(wal: Wal, region_id: RegionId, flushed_entry_id: EntryId)
 
 
 def open_region_for_reading(
-    store: ObjectStore, wal: Wal, hooks: Hooks, region_id: RegionId, known: Version | None = None
+    store: ObjectStore,
+    wal: Wal,
+    hooks: Hooks,
+    region_id: RegionId,
+    known: Version | None = None,
+    watch: Watch = unwatched,
 ) -> Region:
     """Open a region that another process may be writing. Writes nothing, locks nothing.
 
@@ -83,7 +106,7 @@ def open_region_for_reading(
             loaded = advance(store, region_id, loaded.version, loaded.state)
         damage: CorruptionError | None = None
         try:
-            control = _replay(wal, loaded.state, loaded.version)
+            control = _replay(wal, loaded.state, loaded.version, watch)
         except CorruptionError as error:  # Rows of a schema that is newer than the manifest read before.
             damage = error
         # The writer may have flushed between the two reads and dropped log entries with it: then the manifest has moved
@@ -115,12 +138,22 @@ def refresh_region(store: ObjectStore, wal: Wal, hooks: Hooks, region: Region) -
     return region
 
 
-def _replay(wal: Wal, state: RegionState, manifest_version: ManifestVersion) -> VersionControl:
+def _replay(
+    wal: Wal, state: RegionState, manifest_version: ManifestVersion, watch: Watch = unwatched
+) -> VersionControl:
     memtable = Memtable(0, dedup=state.options.dedup, width=state.partition_width)
     version = Version(state=state, manifest_version=manifest_version, mutable=memtable)
     control = VersionControl(version, state.committed_sequence, state.flushed_entry_id)
-    for write in wal.replay(state.metadata, state.flushed_entry_id):
-        _insert_and_publish(control, write)
+    writes = wal.replay(state.metadata, state.flushed_entry_id)
+    first = next(writes, None)
+    if first is None:  # As after every close in good order: then nobody needs to watch.
+        return control
+    with watch() as told:
+        row_count = 0
+        for write in chain([first], writes):
+            _insert_and_publish(control, write)
+            row_count += len(write.batch)
+            told(row_count)
     return control
 
 
