@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 
+from mitoframe.model.card import Section, card
 from mitoframe.model.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class Finding:
         return f"{self.severity:<7}  {self.kind:<14}  {self.table!r}: {self.what}. {self.advice}"
 
     def _repr_html_(self) -> str:
-        return f"<span>{escape(repr(self))}</span>"
+        rows = [(name, str(value)) for name, value in self.evidence.items()]
+        return card(repr(self), [Section(title="Evidence", rows=rows, note=" ")])
 
 
 # --- the rules --------------------------------------------------------------------------------------------

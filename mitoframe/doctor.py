@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,7 @@ from mitoframe.diagnosis import SERIES_MIN, Facts, Finding, Pinned, Sample, find
 from mitoframe.frames.polars import from_table
 from mitoframe.jobs.gc import kept_for_reader
 from mitoframe.jobs.windows import window_ms
+from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import CorruptionError, MitoError, ReadOnlyError
 from mitoframe.model.flaw import flaw_of
 from mitoframe.model.timerange import PER_SECOND
@@ -68,7 +68,20 @@ class FixResult:
         return "\n".join(lines) or "nothing to mend"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
+        told = {
+            "Mended": [(finding, repr(result)) for finding, result in self.done],
+            "Failed": [(finding, str(error)) for finding, error in self.failed],
+            "Left": [(finding, _why_left(finding)) for finding in self.left],
+        }
+        sections = [
+            Section(title=title, rows=[(each.kind, each.table, word) for each, word in rows], is_open=True)
+            for title, rows in told.items()
+        ]
+        return card(self._summary(), sections)
+
+    def _summary(self) -> str:
+        counts = {"mended": self.done, "failed": self.failed, "left": self.left}
+        return ", ".join(f"{len(every):,} {word}" for word, every in counts.items() if every) or "nothing to mend"
 
 
 def _why_left(finding: Finding) -> str:
@@ -137,7 +150,7 @@ class DoctorReport:
                 "severity": finding.severity,
                 "what": finding.what,
                 "advice": finding.advice,
-                "fix": ("dangerous" if finding.is_dangerous else "yes") if finding.can_fix else None,
+                "fix": _fix_word(finding) or None,
                 "evidence": json.dumps(dict(finding.evidence)),
             }
             for finding in self.findings
@@ -154,8 +167,19 @@ class DoctorReport:
         return f"{_count(len(self.findings), 'finding')} in {tables}"
 
     def _repr_html_(self) -> str:
-        head = f"<p>{escape(self._summary())}</p>"
-        return head + self.to_polars()._repr_html_() if self.findings else head
+        rows = [
+            (finding.severity, finding.kind, finding.table, finding.what, finding.advice, _fix_word(finding))
+            for finding in self.findings[:ROWS_MAX]
+        ]
+        header = ("severity", "kind", "table", "what", "advice", "fix()")
+        section = Section(title="Findings", rows=rows, header=header, row_count=len(self.findings), is_open=True)
+        return card(self._summary(), [section])
+
+
+def _fix_word(finding: Finding) -> str:
+    if not finding.can_fix:
+        return ""
+    return "dangerous" if finding.is_dangerous else "yes"
 
 
 _SCHEMA = pa.schema(

@@ -22,6 +22,7 @@ from mitoframe.diagnosis import (
     Sample,
     findings_of,
 )
+from mitoframe.model.card import card
 from mitoframe.model.flaw import Flaw
 from mitoframe.model.ids import ManifestVersion, RegionId
 from mitoframe.ports import HeldVersions, Reader
@@ -281,4 +282,6 @@ def test_a_finding_is_a_line() -> None:
         "info     orphans         'cpu': 1 object of 1,000 bytes that nobody lists. A crash left them; vacuum() deletes"
     )
     assert repr(finding).startswith(text)
-    assert "&#x27;cpu&#x27;" in finding._repr_html_()
+    html = finding._repr_html_()
+    assert html.startswith(card(repr(finding)).removesuffix("</div>"))
+    assert ">size_bytes</td>" in html

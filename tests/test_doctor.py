@@ -21,6 +21,7 @@ import mitoframe as mito
 from mitoframe import registry
 from mitoframe.diagnosis import SERIES_MIN
 from mitoframe.drivers.clock import SystemClock
+from mitoframe.model.card import ROWS_MAX, card
 
 START = datetime(2024, 1, 1)
 
@@ -390,7 +391,10 @@ def test_what_fails_keeps_none_of_the_others_from_being_mended() -> None:
         "failed  first of 'cpu': somebody else is at it",
         "left    third of 'cpu': Do it.",
     ]
-    assert "mended  second" in result._repr_html_()
+    html = result._repr_html_()
+    assert html.startswith(card("1 mended, 1 failed, 1 left").removesuffix("</div>"))
+    assert [f">{word}</td>" in html for word in ("None", "somebody else is at it", "Do it.")] == [True] * 3
+    assert mito.FixResult()._repr_html_() == card("nothing to mend")
 
 
 def test_a_report_is_a_frame_and_a_text(db: mito.Database) -> None:
@@ -401,5 +405,19 @@ def test_a_report_is_a_frame_and_a_text(db: mito.Database) -> None:
     assert report.to_polars().columns == ["table", "kind", "severity", "what", "advice", "fix", "evidence"]
     assert report.to_polars()["fix"].to_list() == ["yes"]
     assert repr(report).startswith("1 finding in 1 table\n  warning  tiny_files      'cpu': 20 of 20 files")
-    assert "<table" in report._repr_html_()
     assert repr(mito.DoctorReport(tables=())) == "nothing to say about 0 tables"
+
+
+def test_a_report_is_a_card_in_a_notebook() -> None:
+    plain: dict[str, Any] = {"kind": "orphans", "severity": "info", "evidence": {}, "advice": "Do it."}
+    findings = [mito.Finding(table="<b>", what=f"seen {number}", **plain) for number in range(ROWS_MAX)]
+    perilous = mito.Finding(table="cpu", what="seen", is_dangerous=True, _fix=list, **plain)
+
+    html = mito.DoctorReport(tables=("cpu",), findings=(perilous, *findings))._repr_html_()
+
+    assert html.startswith(card(f"{ROWS_MAX + 1} findings in 1 table").removesuffix("</div>"))
+    assert (">dangerous</td>" in html, "&lt;b&gt;" in html, "<b>" in html) == (True, True, False)
+    assert f">seen {ROWS_MAX - 2}</td>" in html
+    assert f">seen {ROWS_MAX - 1}</td>" not in html
+    assert "and 1 more" in html
+    assert mito.DoctorReport(tables=())._repr_html_() == card("nothing to say about 0 tables")
