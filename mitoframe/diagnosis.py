@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 
+from mitoframe.model.card import Section, card
 from mitoframe.model.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from mitoframe.model.file import FileMeta
     from mitoframe.model.flaw import Flaw
-    from mitoframe.model.ids import FileId
+    from mitoframe.model.ids import FileId, ManifestVersion
+    from mitoframe.ports import Reader
 
 Severity = Literal["info", "warning", "damage"]
 
@@ -37,6 +38,8 @@ WINDOW_GOAL_BYTES = 8 * 1024 * 1024
 SERIES_MIN = 10_000
 ROWS_PER_SERIES_MIN = 8
 """So many series with fewer rows than this each are no time series any more."""
+STALE_MS = 86_400_000
+"""A reader for whom files stay so much longer than they otherwise would has been forgotten."""
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 WINDOW_CHOICES_MS = (_HOUR_MS, 2 * _HOUR_MS, 12 * _HOUR_MS, *(days * _DAY_MS for days in (1, 7, 28, 364)))
 
@@ -46,8 +49,8 @@ class Finding:
     """One thing that could be better.
 
     Attributes:
-        kind: ``"tiny_files"``, ``"narrow_windows"``, ``"many_series"``, ``"future_times"``, ``"orphans"``,
-            ``"damaged_file"`` or ``"damaged_index"``.
+        kind: ``"tiny_files"``, ``"narrow_windows"``, ``"many_series"``, ``"future_times"``, ``"stale_pin"``,
+            ``"orphans"``, ``"damaged_file"`` or ``"damaged_index"``.
         table: the table's name.
         severity: ``"info"``, ``"warning"`` or ``"damage"``.
         what: what was seen, in a sentence.
@@ -103,7 +106,8 @@ class Finding:
         return f"{self.severity:<7}  {self.kind:<14}  {self.table!r}: {self.what}. {self.advice}"
 
     def _repr_html_(self) -> str:
-        return f"<span>{escape(repr(self))}</span>"
+        rows = [(name, str(value)) for name, value in self.evidence.items()]
+        return card(repr(self), [Section(title="Evidence", rows=rows, note=" ")])
 
 
 # --- the rules --------------------------------------------------------------------------------------------
@@ -119,6 +123,25 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """What a process that reads keeps of a table.
+
+    Attributes:
+        reader: the process.
+        files: how many files that are not listed any more stay for it.
+        size_bytes: their size.
+        overdue_ms: for how long the first of them would have been gone without it.
+
+    """
+
+    reader: Reader
+    version: ManifestVersion
+    files: int = 0
+    size_bytes: int = 0
+    overdue_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the rules look at.
 
@@ -131,6 +154,7 @@ class Facts:
         sample: the series of some files.
         future_from: the first time that no right clock can have written by now, in the time column's unit.
         future_rows: how many rows are not earlier.
+        pins: the processes that read it, and what stays for them.
         flaws: what is known to be wrong with what is stored.
         listed: the files that are listed, by identifier.
         time_type: the type of the time column.
@@ -145,6 +169,7 @@ class Facts:
     sample: Sample = field(default_factory=Sample)
     future_from: int = 0
     future_rows: int = 0
+    pins: tuple[Pinned, ...] = ()
     flaws: tuple[Flaw, ...] = ()
     listed: Mapping[FileId, FileMeta] = field(default_factory=dict)
     time_type: pa.DataType = field(default_factory=lambda: pa.timestamp("ms"))
@@ -293,6 +318,42 @@ def many_series(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def stale_pins(facts: Facts) -> Iterator[Finding]:
+    """Processes that keep files for a long time, or that have died and still seem to read."""
+    for pin in facts.pins:
+        if pin.reader.is_dead or pin.overdue_ms >= STALE_MS:
+            yield _of_pin(facts.table, pin)
+
+
+def _of_pin(table: str, pin: Pinned) -> Finding:
+    reader = pin.reader
+    who = "a process" if reader.process_id is None else f"process {reader.process_id} on {reader.host}"
+    which = "anything" if reader.held.is_partial else f"version {pin.version}"
+    does = "has died, and what it left still says that it may read" if reader.is_dead else "may read"
+    return Finding(
+        kind="stale_pin",
+        table=table,
+        severity="warning",
+        what=f"{who} {does} {which}, for which {_count(pin.files, 'file')} of {pin.size_bytes:,} bytes cannot go",
+        evidence={
+            "pid": reader.process_id,
+            "host": reader.host,
+            "since": None if reader.since_ms is None else shown(reader.since_ms, pa.timestamp("ms", "UTC")),
+            "version": None if reader.held.is_partial else pin.version,
+            "files": pin.files,
+            "size_bytes": pin.size_bytes,
+            "overdue_ms": pin.overdue_ms,
+            "identifier": reader.identifier,
+            "is_dead": reader.is_dead,
+        },
+        advice=(
+            "Let fix() remove what it left."
+            if reader.is_dead
+            else "Let go there of scans, lazy frames and tables of then, or close() the store, or end the process."
+        ),
+    )
+
+
 def orphans(facts: Facts) -> Iterator[Finding]:
     """Objects that a crash left behind."""
     waste = [flaw for flaw in facts.flaws if flaw.kind == "orphan"]
@@ -308,7 +369,7 @@ def orphans(facts: Facts) -> Iterator[Finding]:
         )
 
 
-RULES = (damaged_files, damaged_indexes, future_times, narrow_windows, tiny_files, many_series, orphans)
+RULES = (damaged_files, damaged_indexes, future_times, narrow_windows, tiny_files, many_series, stale_pins, orphans)
 """The worst first; what widens windows comes before what joins files in them."""
 
 

@@ -9,22 +9,25 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mitoframe.diagnosis import SERIES_MIN, Facts, Finding, Sample, findings_of, of_damage
+from mitoframe.diagnosis import SERIES_MIN, Facts, Finding, Pinned, Sample, findings_of, of_damage
 from mitoframe.frames.polars import from_table
+from mitoframe.jobs.gc import kept_for_reader
 from mitoframe.jobs.windows import window_ms
+from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import CorruptionError, MitoError, ReadOnlyError
 from mitoframe.model.flaw import flaw_of
 from mitoframe.model.timerange import PER_SECOND
 from mitoframe.storage.series import unify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars as pl
 
     from mitoframe.engine.engine import MitoEngine
@@ -65,7 +68,20 @@ class FixResult:
         return "\n".join(lines) or "nothing to mend"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
+        told = {
+            "Mended": [(finding, repr(result)) for finding, result in self.done],
+            "Failed": [(finding, str(error)) for finding, error in self.failed],
+            "Left": [(finding, _why_left(finding)) for finding in self.left],
+        }
+        sections = [
+            Section(title=title, rows=[(each.kind, each.table, word) for each, word in rows], is_open=True)
+            for title, rows in told.items()
+        ]
+        return card(self._summary(), sections)
+
+    def _summary(self) -> str:
+        counts = {"mended": self.done, "failed": self.failed, "left": self.left}
+        return ", ".join(f"{len(every):,} {word}" for word, every in counts.items() if every) or "nothing to mend"
 
 
 def _why_left(finding: Finding) -> str:
@@ -134,7 +150,7 @@ class DoctorReport:
                 "severity": finding.severity,
                 "what": finding.what,
                 "advice": finding.advice,
-                "fix": ("dangerous" if finding.is_dangerous else "yes") if finding.can_fix else None,
+                "fix": _fix_word(finding) or None,
                 "evidence": json.dumps(dict(finding.evidence)),
             }
             for finding in self.findings
@@ -151,8 +167,19 @@ class DoctorReport:
         return f"{_count(len(self.findings), 'finding')} in {tables}"
 
     def _repr_html_(self) -> str:
-        head = f"<p>{escape(self._summary())}</p>"
-        return head + self.to_polars()._repr_html_() if self.findings else head
+        rows = [
+            (finding.severity, finding.kind, finding.table, finding.what, finding.advice, _fix_word(finding))
+            for finding in self.findings[:ROWS_MAX]
+        ]
+        header = ("severity", "kind", "table", "what", "advice", "fix()")
+        section = Section(title="Findings", rows=rows, header=header, row_count=len(self.findings), is_open=True)
+        return card(self._summary(), [section])
+
+
+def _fix_word(finding: Finding) -> str:
+    if not finding.can_fix:
+        return ""
+    return "dangerous" if finding.is_dangerous else "yes"
 
 
 _SCHEMA = pa.schema(
@@ -186,10 +213,29 @@ def _facts(engine: MitoEngine, table: Table, known: tuple[Flaw, ...]) -> Facts:
         sample=_sample(engine, table.region_id),
         future_from=future_from,
         future_rows=0 if state.options.ttl_ms is None else table.scan(start=future_from).count(),
+        pins=tuple(_pins(engine, table.region_id)),
         flaws=tuple(dict.fromkeys((*known, *seen.flaws))),
         listed=state.files,
         time_type=state.metadata.time.type,
     )
+
+
+def _pins(engine: MitoEngine, region_id: RegionId) -> Iterator[Pinned]:
+    """Yield who reads a table, and what stays for him."""
+    readers = engine.readers()
+    state, expired_ms = engine.newest(region_id).state, engine.now_ms() - engine.config.gc_grace_ms
+    for reader in readers:
+        version = reader.held.of(region_id)
+        if version is None:
+            continue
+        kept = kept_for_reader(state, version)
+        yield Pinned(
+            reader=reader,
+            version=version,
+            files=len(kept),
+            size_bytes=sum(item.file.size_bytes for item in kept if item.file is not None),
+            overdue_ms=max((expired_ms - item.removed_ms for item in kept if item.removed_ms < expired_ms), default=0),
+        )
 
 
 def _sample(engine: MitoEngine, region_id: RegionId) -> Sample:
@@ -224,8 +270,20 @@ def _spread(files: list[FileMeta]) -> list[FileMeta]:
 
 
 def _mendable(engine: MitoEngine, table: Table, facts: Facts, finding: Finding) -> Finding:
-    is_hopeless = finding.kind == "many_series" or (finding.kind == "damaged_file" and not finding.is_dangerous)
-    return finding if is_hopeless else replace(finding, _fix=partial(_mend, engine, table, facts, finding))
+    if _is_hopeless(finding):
+        return finding
+    return replace(finding, _fix=partial(_mend, engine, table, facts, finding))
+
+
+def _is_hopeless(finding: Finding) -> bool:
+    """Tell whether there is no call that mends it."""
+    match finding.kind:
+        case "damaged_file":
+            return not finding.is_dangerous
+        case "stale_pin":
+            return not finding.evidence["is_dead"]
+        case kind:
+            return kind == "many_series"
 
 
 def _mend(engine: MitoEngine, table: Table, facts: Facts, finding: Finding) -> object:
@@ -236,6 +294,9 @@ def _mend(engine: MitoEngine, table: Table, facts: Facts, finding: Finding) -> o
         case "tiny_files":
             return table.compact()
         case "orphans":
+            return table.vacuum()
+        case "stale_pin":
+            engine.forget_reader(finding.evidence["identifier"])
             return table.vacuum()
         case "damaged_index":
             return _index_anew(engine, table, finding)

@@ -316,6 +316,28 @@ class HeldVersions:
         return ManifestVersion(-1) if self.is_partial else self.oldest.get(region_id)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """A process that says what it reads.
+
+    Attributes:
+        identifier: what `Pins.forget` takes.
+        process_id: its number where it runs; None if that cannot be understood.
+        host: the machine; None likewise.
+        since_ms: when it last began or ceased to read an older version of something; None if that is unknown.
+        held: what it reads.
+        is_dead: it has ended, and whoever counts what is held cannot tell. Never true of one whose lock is held.
+
+    """
+
+    identifier: str
+    process_id: int | None
+    host: str | None
+    since_ms: int | None
+    held: HeldVersions
+    is_dead: bool = False
+
+
 class Pins(Protocol):
     """How processes that only read tell the one that writes which files it must not delete yet.
 
@@ -331,6 +353,12 @@ class Pins(Protocol):
 
     def held(self) -> HeldVersions:
         """Return what all processes that live say, and clear away what those left that do not."""
+
+    def readers(self) -> Sequence[Reader]:
+        """Return who says something that `held` counts, and clear away as that does. Never raises."""
+
+    def forget(self, identifier: str) -> bool:
+        """Remove what a reader left if he is dead by now; tells whether nothing is left of him. Never raises."""
 
     def close(self) -> None:
         """Read nothing any more. Closing twice is harmless."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 from mitoframe import inspection
 from mitoframe.frames.polars import from_table
+from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import CorruptionError
 from mitoframe.model.flaw import Checked, Flaw
 from mitoframe.progress import progress
@@ -101,8 +101,10 @@ class VerifyReport:
         return f"{_count(len(self.flaws), 'flaw')} in {tables} ({found}): {looked_at}"
 
     def _repr_html_(self) -> str:
-        head = f"<p>{escape(self._summary())}</p>"
-        return head + self.to_polars()._repr_html_() if self.flaws else head
+        rows = [(flaw.grade, flaw.kind, flaw.table, flaw.path, flaw.what) for flaw in self.flaws[:ROWS_MAX]]
+        header = ("grade", "kind", "table", "path", "what")
+        section = Section(title="Flaws", rows=rows, header=header, row_count=len(self.flaws), is_open=True)
+        return card(self._summary(), [section])
 
 
 def verify(engine: MitoEngine, catalog: Catalog, entries: Sequence[TableEntry]) -> VerifyReport:

@@ -11,11 +11,25 @@ import pytest
 from builders import file_of
 
 import mitoframe as mito
-from mitoframe.diagnosis import SERIES_MIN, SMALL_BYTES, SMALL_FILES_MIN, WINDOWS_MIN, Facts, Sample, findings_of
+from mitoframe.diagnosis import (
+    SERIES_MIN,
+    SMALL_BYTES,
+    SMALL_FILES_MIN,
+    STALE_MS,
+    WINDOWS_MIN,
+    Facts,
+    Pinned,
+    Sample,
+    findings_of,
+)
+from mitoframe.model.card import card
 from mitoframe.model.flaw import Flaw
+from mitoframe.model.ids import ManifestVersion, RegionId
+from mitoframe.ports import HeldVersions, Reader
 
 START = datetime(2024, 1, 1)
 HOUR_MS = 3_600_000
+REGION = RegionId(1)
 
 
 def files(count: int, size_bytes: int) -> pl.DataFrame:
@@ -147,6 +161,58 @@ def test_times_in_the_future_do_not_matter_without_one(facts: dict[str, Any]) ->
     assert kinds(**facts) == []
 
 
+def pinned(overdue_ms: int, *, is_dead: bool = False, is_partial: bool = False) -> Pinned:
+    held = HeldVersions(oldest={} if is_partial else {REGION: ManifestVersion(7)}, is_partial=is_partial)
+    reader = Reader(
+        identifier="0" * 32,
+        process_id=None if is_partial else 77,
+        host=None if is_partial else "box",
+        since_ms=0,
+        held=held,
+        is_dead=is_dead,
+    )
+    version = held.of(REGION)
+    assert version is not None
+    return Pinned(reader=reader, version=version, files=2, size_bytes=3000, overdue_ms=overdue_ms)
+
+
+def test_a_reader_for_whom_files_stay_for_a_long_time_is_found() -> None:
+    finding = only(pins=(pinned(STALE_MS),))
+
+    assert (finding.kind, finding.severity) == ("stale_pin", "warning")
+    assert finding.what == "process 77 on box may read version 7, for which 2 files of 3,000 bytes cannot go"
+    assert finding.evidence == {
+        "pid": 77,
+        "host": "box",
+        "since": "1970-01-01 00:00:00+00:00",
+        "version": 7,
+        "files": 2,
+        "size_bytes": 3000,
+        "overdue_ms": STALE_MS,
+        "identifier": "0" * 32,
+        "is_dead": False,
+    }
+
+
+def test_a_reader_for_whom_they_have_not_stayed_so_long_is_not() -> None:
+    assert kinds(pins=(pinned(STALE_MS - 1), pinned(0))) == []
+
+
+def test_a_reader_who_has_died_is_found_at_once() -> None:
+    assert only(pins=(pinned(0, is_dead=True),)).what.startswith("process 77 on box has died")
+
+
+def test_a_reader_who_is_not_understood_is_found_too() -> None:
+    finding = only(pins=(pinned(STALE_MS, is_partial=True),))
+
+    assert finding.what.startswith("a process may read anything, ")
+    assert (finding.evidence["pid"], finding.evidence["version"]) == (None, None)
+
+
+def test_each_such_reader_is_found() -> None:
+    assert kinds(pins=(pinned(STALE_MS), pinned(0), pinned(0, is_dead=True))) == ["stale_pin", "stale_pin"]
+
+
 def test_orphans_are_found_together() -> None:
     finding = only(flaws=(ORPHAN, replace(ORPHAN, path="sst/c.parquet")))
 
@@ -216,4 +282,6 @@ def test_a_finding_is_a_line() -> None:
         "info     orphans         'cpu': 1 object of 1,000 bytes that nobody lists. A crash left them; vacuum() deletes"
     )
     assert repr(finding).startswith(text)
-    assert "&#x27;cpu&#x27;" in finding._repr_html_()
+    html = finding._repr_html_()
+    assert html.startswith(card(repr(finding)).removesuffix("</div>"))
+    assert ">size_bytes</td>" in html

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,10 @@ import polars as pl
 import pytest
 
 import mitoframe as mito
+from mitoframe import registry
 from mitoframe.diagnosis import SERIES_MIN
+from mitoframe.drivers.clock import SystemClock
+from mitoframe.model.card import ROWS_MAX, card
 
 START = datetime(2024, 1, 1)
 
@@ -170,6 +178,117 @@ def test_files_that_were_replaced_and_wait_for_their_deletion_are_no_orphans(tmp
         assert kinds(db.doctor()) == []
 
 
+class SlowClock(SystemClock):
+    """Is behind by so many hours."""
+
+    def __init__(self, hours: int) -> None:
+        self._behind_ms = hours * 3_600_000
+
+    def now_ms(self) -> int:
+        return super().now_ms() - self._behind_ms
+
+
+def merged_beside_a_reader(path: Path, hours_ago: int) -> None:
+    """Merge the files of a table, so many hours ago."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "SystemClock", partial(SlowClock, hours_ago))
+        with mito.open(path, compaction_mode="manual", gc_grace_ms=1000) as writing:
+            writing["cpu"].compact()
+
+
+@pytest.mark.parametrize(("hours_ago", "found"), [(26, ["stale_pin"]), (23, [])])
+def test_a_reader_for_whom_files_stay_is_found_and_not_mended(tmp_path: Path, hours_ago: int, found: list[str]) -> None:
+    with mito.open(tmp_path, compaction_mode="manual", gc_grace_ms=1000) as writing:
+        fill(writing, [START, START])
+    with mito.open(tmp_path, mode="r") as reading:
+        changes = reading["cpu"].diff(1, 2)
+        merged_beside_a_reader(tmp_path, hours_ago)
+
+        with mito.open(tmp_path, compaction_mode="manual", gc_grace_ms=1000) as db:
+            report, kept = db.doctor(), db["cpu"].vacuum(dry_run=True).kept
+            result = report.fix()
+
+            assert kinds(report) == found
+            assert {file.why for file in kept} == {"reader"}
+            assert result.left == report.findings, "the process lives"
+            for finding in report.findings:
+                assert (finding.evidence["pid"], finding.evidence["host"]) == (os.getpid(), socket.gethostname())
+                assert finding.evidence["files"] == len(kept) == 2
+                assert finding.evidence["size_bytes"] == sum(file.size_bytes for file in kept)
+        assert kinds(reading.doctor()) == found
+        assert changes.collect().height == 0, "the second time nothing else was written"
+
+    with mito.open(tmp_path, compaction_mode="manual", gc_grace_ms=1000) as db:
+        assert db.doctor().findings == ()
+
+
+def ended() -> int:
+    """Return the number of a process that there is no more."""
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as process:
+        pass
+    return process.pid
+
+
+def leave_pin(path: Path, process_id: int, *tables: mito.Table) -> None:
+    """Leave what a process does that was killed, with a lock that cannot be tried."""
+    oldest = {str(table.region_id): 1 for table in tables}
+    body = {"format": 1, "pid": process_id, "host": socket.gethostname(), "oldest": oldest}
+    (path / "readers" / f"{'0' * 32}.lock").mkdir(parents=True)
+    (path / "readers" / f"{'0' * 32}.json").write_text(json.dumps(body))
+
+
+def test_what_a_reader_left_who_has_died_is_found_and_removed(db: mito.Database, tmp_path: Path) -> None:
+    cpu = fill(db, [START, START])
+    db.write(frame(START), "disk", time="ts", tags=["host"])
+    db["disk"].flush()
+    cpu.compact()
+    leave_pin(tmp_path, ended(), cpu, db["disk"])
+    assert {file.why for file in cpu.vacuum("0s", dry_run=True).kept} == {"reader"}
+
+    report = db.doctor()
+    result = report.fix()
+
+    assert [(finding.kind, finding.table) for finding in report.findings] == [
+        ("stale_pin", "cpu"),
+        ("stale_pin", "disk"),
+    ]
+    assert [finding.evidence["files"] for finding in report.findings] == [2, 0]
+    assert [type(done).__name__ for _, done in result.done] == ["VacuumResult", "VacuumResult"]
+    assert db.doctor().findings == ()
+    assert len(cpu.vacuum("0s").removed) == 2
+
+
+def test_a_reader_who_lives_is_not_taken_for_dead(db: mito.Database, tmp_path: Path) -> None:
+    leave_pin(tmp_path, os.getpid(), fill(db, [START]))
+
+    assert kinds(db.doctor()) == []
+
+
+def test_a_reader_who_lives_after_all_is_left_alone(db: mito.Database, tmp_path: Path) -> None:
+    leave_pin(tmp_path, ended(), fill(db, [START]))
+    report = db.doctor()
+    said = tmp_path / "readers" / f"{'0' * 32}.json"
+    said.write_text(json.dumps(json.loads(said.read_text()) | {"pid": os.getpid()}))
+
+    [(finding, error)] = report.fix().failed
+
+    assert finding.kind == "stale_pin"
+    assert isinstance(error, mito.UnavailableError)
+    assert said.exists()
+
+
+def test_who_only_reads_does_not_remove_what_a_dead_one_left(tmp_path: Path) -> None:
+    with mito.open(tmp_path, compaction_mode="manual") as writing:
+        leave_pin(tmp_path, ended(), fill(writing, [START]))
+
+    with mito.open(tmp_path, mode="r") as db:
+        report = db.doctor()
+        with pytest.raises(mito.ReadOnlyError):
+            report.fix()
+
+        assert kinds(report) == kinds(db.doctor()) == ["stale_pin"]
+
+
 def test_a_missing_file_is_found_and_its_rows_given_up_only_for_who_says_so(db: mito.Database, tmp_path: Path) -> None:
     cpu = fill(db, hours(3), compaction_window="1h")
     lost = cpu.files().sort("min_time")["file_id"][1]
@@ -272,7 +391,10 @@ def test_what_fails_keeps_none_of_the_others_from_being_mended() -> None:
         "failed  first of 'cpu': somebody else is at it",
         "left    third of 'cpu': Do it.",
     ]
-    assert "mended  second" in result._repr_html_()
+    html = result._repr_html_()
+    assert html.startswith(card("1 mended, 1 failed, 1 left").removesuffix("</div>"))
+    assert [f">{word}</td>" in html for word in ("None", "somebody else is at it", "Do it.")] == [True] * 3
+    assert mito.FixResult()._repr_html_() == card("nothing to mend")
 
 
 def test_a_report_is_a_frame_and_a_text(db: mito.Database) -> None:
@@ -283,5 +405,19 @@ def test_a_report_is_a_frame_and_a_text(db: mito.Database) -> None:
     assert report.to_polars().columns == ["table", "kind", "severity", "what", "advice", "fix", "evidence"]
     assert report.to_polars()["fix"].to_list() == ["yes"]
     assert repr(report).startswith("1 finding in 1 table\n  warning  tiny_files      'cpu': 20 of 20 files")
-    assert "<table" in report._repr_html_()
     assert repr(mito.DoctorReport(tables=())) == "nothing to say about 0 tables"
+
+
+def test_a_report_is_a_card_in_a_notebook() -> None:
+    plain: dict[str, Any] = {"kind": "orphans", "severity": "info", "evidence": {}, "advice": "Do it."}
+    findings = [mito.Finding(table="<b>", what=f"seen {number}", **plain) for number in range(ROWS_MAX)]
+    perilous = mito.Finding(table="cpu", what="seen", is_dangerous=True, _fix=list, **plain)
+
+    html = mito.DoctorReport(tables=("cpu",), findings=(perilous, *findings))._repr_html_()
+
+    assert html.startswith(card(f"{ROWS_MAX + 1} findings in 1 table").removesuffix("</div>"))
+    assert (">dangerous</td>" in html, "&lt;b&gt;" in html, "<b>" in html) == (True, True, False)
+    assert f">seen {ROWS_MAX - 2}</td>" in html
+    assert f">seen {ROWS_MAX - 1}</td>" not in html
+    assert "and 1 more" in html
+    assert mito.DoctorReport(tables=())._repr_html_() == card("nothing to say about 0 tables")

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import mitoframe as mito
+from mitoframe.model.card import card
 
 START = datetime(2024, 1, 1)
 GOLDEN_STORES = Path(__file__).parent / "golden" / "stores"
@@ -261,15 +262,16 @@ def test_a_report_is_a_frame_and_a_text(store: Path) -> None:
     assert report.to_polars().height == 1
     assert repr(report).startswith("1 flaw in 2 tables (1 damaged): ")
     assert "damage  file        regions/1_0000000000/sst/" in repr(report)
-    assert "1 flaw in 2 tables" in report._repr_html_()
-    assert "<table" in report._repr_html_()
+    html = report._repr_html_()
+    assert html.startswith(card(repr(report).partition("\n")[0]).removesuffix("</div>"))
+    assert (">damage</td>" in html, ">cpu</td>" in html, report.flaws[0].path in html) == (True, True, True)
 
 
 def test_a_report_without_flaws_says_what_was_looked_at() -> None:
     report = mito.VerifyReport(tables=("a",), files=2, rows=1000, size_bytes=5, log_entries=1)
 
     assert repr(report) == "nothing is wrong with 1 table: 2 files, 1,000 rows, 5 bytes, 1 log entry"
-    assert report._repr_html_() == f"<p>{report!r}</p>"
+    assert report._repr_html_() == card(repr(report))
 
 
 def test_a_long_report_is_cut_as_text() -> None:

@@ -12,7 +12,17 @@ from typing import Any
 import click
 import polars as pl
 
-from mitoframe.cli.options import as_json, opened, scan_of, the_end, the_rows, the_start, the_store, the_table
+from mitoframe.cli.options import (
+    as_json,
+    opened,
+    options_of,
+    scan_of,
+    the_end,
+    the_rows,
+    the_start,
+    the_store,
+    the_table,
+)
 from mitoframe.cli.showing import facts_of, show_facts, show_result, show_rows
 from mitoframe.database import open as open_store
 
@@ -96,7 +106,7 @@ def ingest(
     if key is not None and len(paths) > 1:
         raise click.UsageError("--key names one write, and there are several files.")
     readers = [_by_suffix(path, READERS) for path in paths]
-    wanted = dict(map(_option, options)) or None
+    wanted = options_of(options) or None
     with open_store(store) as database:
         results = []
         for path, read in zip(paths, readers, strict=True):
@@ -117,13 +127,6 @@ def _readable(path: str, read: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
     except pl.exceptions.PolarsError as error:
         raise click.BadParameter(f"{path} cannot be read: {error}", param_hint="FILE") from None
     return rows
-
-
-def _option(text: str) -> tuple[str, object]:
-    name, is_given, value = text.partition("=")
-    if not is_given:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--option")
-    return name, int(value) if value.isdecimal() else value
 
 
 def _by_suffix(path: str, kinds: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from mitoframe.cli import changing, checking, looking
+from mitoframe.cli import changing, checking, looking, trying
 from mitoframe.cli.options import FINE, FOUND, INTERRUPTED, NOT_NOW, UNREAD, USAGE
 from mitoframe.model.errors import (
     CorruptionError,
@@ -103,5 +103,5 @@ def mito() -> None:
     """
 
 
-for verb in (*looking.VERBS, *checking.VERBS, *changing.VERBS):
+for verb in (*looking.VERBS, *checking.VERBS, *trying.VERBS, *changing.VERBS):
     mito.add_command(verb)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +39,18 @@ _ROWS = (
 def the_rows(verb: Verb) -> Verb:
     """Give a verb the options that say which rows are meant, for `scan_of`."""
     return reduce(lambda made, option: option(made), reversed(_ROWS), verb)
+
+
+def options_of(texts: Iterable[str]) -> dict[str, object]:
+    """Return the options of a table that are said as NAME=VALUE; of one that is said twice the last counts."""
+    return dict(map(_option, texts))
+
+
+def _option(text: str) -> tuple[str, object]:
+    name, is_given, value = text.partition("=")
+    if not is_given:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--option")
+    return name, int(value) if value.isdecimal() else value
 
 
 @contextmanager

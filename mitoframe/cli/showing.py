@@ -62,6 +62,20 @@ def show_facts(facts: Mapping[str, Any], *, as_json: bool) -> None:
     _draw(drawn)
 
 
+def show_beside(columns: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> None:
+    """Show the values of the same names beside each other, a column per title."""
+    if as_json:
+        click.echo(_to_json(columns))
+        return
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    drawn.add_column(no_wrap=True)
+    for title in columns:
+        drawn.add_column(title.replace("_", " "), justify="right", overflow="fold")
+    for name in next(iter(columns.values())):
+        drawn.add_row(name, *(_to_text(facts[name]) for facts in columns.values()))
+    _draw(drawn)
+
+
 def show_result(result: object, *, as_json: bool) -> None:
     """Show what a call returned: its repr, or its fields."""
     click.echo(_to_json(facts_of(result)) if as_json else repr(result))

@@ -8,6 +8,10 @@ that he does not get is held, and counts. Files are removed under their lock onl
 looks whether its file is still there, so that none is pinned by a file that nobody sees. None of this need survive a
 power loss, and nothing is synced.
 
+Where a lock that is there cannot be tried (the folder has come to lie where there are no locks, the file is another
+user's), nobody can tell, and the pin counts. Only `forget` removes such a one, and only if it names a process of this
+host that has ended. Hosts are told apart by their names: containers that share a store are to have different ones.
+
 Where nothing can be written or locked (a read-only mount, a file system without locks) nothing is said, and what is
 deleted when is up to the grace period. A file of a newer format, or one that cannot be read, stands for everything.
 """
@@ -22,10 +26,10 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mitoframe.model.ids import ManifestVersion, RegionId
-from mitoframe.ports import HeldVersions
+from mitoframe.ports import HeldVersions, Reader
 
 if TYPE_CHECKING:
     from mitoframe.ports import FileLock, Randomness, Vfs
@@ -36,6 +40,8 @@ ATTEMPTS_MAX = 10
 _NAME = re.compile(r"([0-9a-f]{32})\.(lock|json|tmp)")
 _CANNOT = (OSError, NotImplementedError)
 """What a folder that takes no files, or no locks, answers."""
+_NOT_UNDERSTOOD = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file leads to that does not say what a pin says."""
 
 _log = logging.getLogger("mitoframe")
 
@@ -126,16 +132,28 @@ class FilePins:
     def held(self) -> HeldVersions:
         oldest: dict[RegionId, ManifestVersion] = {}
         try:
-            for identifier in self._living():
+            for identifier, _ in self._living():
                 for region_id, version in self._heard(identifier).items():
                     oldest[region_id] = min(version, oldest.get(region_id, version))
-        except (*_CANNOT, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (*_CANNOT, *_NOT_UNDERSTOOD) as error:
             _log.warning("what is read by others is not understood root=%s error=%r", self._vfs.root, error)
             return HeldVersions(oldest=oldest, is_partial=True)
         return HeldVersions(oldest=oldest)
 
-    def _living(self) -> Iterator[str]:
-        """Yield who reads, and clear away what those left who do not any more."""
+    def readers(self) -> tuple[Reader, ...]:
+        try:
+            every = [self._reader(identifier, is_locked=is_locked) for identifier, is_locked in self._living()]
+        except _CANNOT:
+            return ()
+        return tuple(reader for reader in every if reader is not None)
+
+    def forget(self, identifier: str) -> bool:
+        if any(reader.is_dead for reader in self.readers() if reader.identifier == identifier):
+            self._unlink(identifier)
+        return all(reader.identifier != identifier for reader in self.readers())
+
+    def _living(self) -> Iterator[tuple[str, bool]]:
+        """Yield who reads, and whether his lock is held; clear away what those left who do not read any more."""
         try:
             names = self._vfs.list(self._folder)
         except (FileNotFoundError, NotADirectoryError):  # Where there is no such folder nobody can have said anything.
@@ -146,30 +164,68 @@ class FilePins:
                 lock = self._vfs.lock(self._path(identifier, "lock"))
             except FileNotFoundError:  # The folder has gone.
                 continue
-            except _CANNOT:  # Somebody has it; or nobody can tell.
-                yield identifier
+            except _CANNOT as error:  # Somebody has it; or nobody can tell.
+                yield identifier, isinstance(error, BlockingIOError)
                 continue
             self._clear_away(identifier, lock)
 
     def _heard(self, identifier: str) -> dict[RegionId, ManifestVersion]:
         try:
-            body = json.loads(self._vfs.read(self._path(identifier, "json")))
+            said = self._vfs.read(self._path(identifier, "json"))
         except FileNotFoundError:  # He has said nothing yet, and looks whether all is there when he has.
             return {}
-        if body["format"] > PIN_FORMAT:
-            raise ValueError(f"format {body['format']} is newer than {PIN_FORMAT}")
-        return {RegionId(int(region_id)): ManifestVersion(int(v)) for region_id, v in body["oldest"].items()}
+        return _oldest_of(json.loads(said))
+
+    def _reader(self, identifier: str, *, is_locked: bool) -> Reader | None:
+        """Return who has said something, as far as it can be understood."""
+        path = self._path(identifier, "json")
+        process_id, host, since_ms = None, None, None
+        try:
+            body = json.loads(self._vfs.read(path))
+            since_ms = self._vfs.stat(path).modified_ms
+            process_id, host = int(body["pid"]), str(body["host"])
+            held = HeldVersions(oldest=_oldest_of(body))
+        except FileNotFoundError:
+            return None
+        except (*_CANNOT, *_NOT_UNDERSTOOD):
+            held = HeldVersions(oldest={}, is_partial=True)
+        is_dead = not is_locked and host == socket.gethostname() and process_id is not None and _has_ended(process_id)
+        return Reader(
+            identifier=identifier, process_id=process_id, host=host, since_ms=since_ms, held=held, is_dead=is_dead
+        )
 
     # --- pieces -----------------------------------------------------------------------------------------
 
     def _clear_away(self, identifier: str, lock: FileLock) -> None:
         """Remove the files of somebody whose lock is held here, the lock's own last, and give it back."""
         try:
-            for suffix in ("tmp", "json", "lock"):
-                with suppress(*_CANNOT):
-                    self._vfs.unlink(self._path(identifier, suffix))
+            self._unlink(identifier)
         finally:
             lock.release()
 
+    def _unlink(self, identifier: str) -> None:
+        for suffix in ("tmp", "json", "lock"):
+            with suppress(*_CANNOT):
+                self._vfs.unlink(self._path(identifier, suffix))
+
     def _path(self, identifier: str, suffix: str) -> str:
         return f"{self._folder}/{identifier}.{suffix}"
+
+
+def _oldest_of(body: dict[str, Any]) -> dict[RegionId, ManifestVersion]:
+    if body["format"] > PIN_FORMAT:
+        raise ValueError(f"format {body['format']} is newer than {PIN_FORMAT}")
+    return {RegionId(int(region_id)): ManifestVersion(int(v)) for region_id, v in body["oldest"].items()}
+
+
+def _has_ended(process_id: int) -> bool:
+    """Tell whether no process of this machine has that number; never where asking would end one."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # It is somebody else's; or no number of a process.
+        return False
+    return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 from threading import Lock
 
 from mitoframe.model.ids import ManifestVersion, RegionId
-from mitoframe.ports import HeldVersions
+from mitoframe.ports import HeldVersions, Reader
 
 
 class MemoryPins:
@@ -30,6 +32,23 @@ class MemoryPins:
         for region_id, version in said:
             oldest[region_id] = min(version, oldest.get(region_id, version))
         return HeldVersions(oldest=oldest)
+
+    def readers(self) -> tuple[Reader, ...]:
+        with self._all.lock:
+            said = list(self._all.by_reader.items())
+        return tuple(
+            Reader(
+                identifier=f"{number:032x}",
+                process_id=os.getpid(),
+                host=socket.gethostname(),
+                since_ms=None,
+                held=HeldVersions(oldest=oldest),
+            )
+            for number, oldest in said
+        )
+
+    def forget(self, identifier: str) -> bool:
+        return all(reader.identifier != identifier for reader in self.readers())  # Who is in this process is not dead.
 
     def close(self) -> None:
         with self._all.lock:

@@ -38,7 +38,7 @@ from mitoframe.jobs.rewrite import RowsInTime
 from mitoframe.jobs.tasks import planned
 from mitoframe.model.batch import OpType
 from mitoframe.model.edit import DELETED, WRITTEN
-from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, ReadOnlyError
+from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, ReadOnlyError, UnavailableError
 from mitoframe.model.ids import FIRST_VERSION
 from mitoframe.model.options import MIB, MitoConfig
 from mitoframe.model.predicate import Compare, conjunction
@@ -99,6 +99,7 @@ if TYPE_CHECKING:
         ObjectStore,
         Pins,
         Randomness,
+        Reader,
         RegionHook,
         Scheduler,
     )
@@ -696,6 +697,22 @@ class MitoEngine:
     def now_ms(self) -> int:
         """Return the time by the clock that versions are noted with."""
         return self._parts.clock.now_ms()
+
+    def readers(self) -> Many[Reader]:
+        """Return the processes that opened the store for reading and say what they read; see `Pins`."""
+        return self._parts.pins.readers()
+
+    def forget_reader(self, identifier: str) -> None:
+        """Remove what a reader left who is dead; harmless if it has gone.
+
+        Raises:
+            ReadOnlyError: the store was opened for reading.
+            UnavailableError: he may live after all, or what he left could not be removed.
+
+        """
+        self._check_writable()
+        if not self._parts.pins.forget(identifier):
+            raise UnavailableError(f"reader {identifier} may live after all, or what it left cannot be removed.")
 
     def snapshot(self, region_id: RegionId, name: str) -> NamedSnapshot:
         """Give what is there now a name, and keep it; see `Moments.snapshot`."""

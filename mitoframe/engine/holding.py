@@ -18,7 +18,7 @@ from mitoframe.ports import HeldVersions
 
 if TYPE_CHECKING:
     from mitoframe.model.ids import ManifestVersion, RegionId
-    from mitoframe.ports import Pins
+    from mitoframe.ports import Pins, Reader
     from mitoframe.region.control import LivingVersions
     from mitoframe.region.region import Region
 
@@ -31,6 +31,12 @@ class Alone:
 
     def held(self) -> HeldVersions:
         return HeldVersions(oldest={})
+
+    def readers(self) -> tuple[Reader, ...]:
+        return ()
+
+    def forget(self, identifier: str) -> bool:  # noqa: ARG002 - there is nobody
+        return True
 
     def close(self) -> None:
         pass

@@ -116,6 +116,14 @@ def is_read_behind(state: RegionState, oldest_read: ManifestVersion | None) -> b
     return oldest_read is not None and oldest_read < state.version
 
 
+def kept_for_reader(state: RegionState, oldest_read: ManifestVersion) -> tuple[RemovedFile, ...]:
+    """Return the removed files that stay as long as a process reads a version, and that no snapshot needs. Pure."""
+    of_snapshots = files_of_snapshots(state)
+    return tuple(
+        file for file in state.removed_files if file.file_id not in of_snapshots and _is_read(file, oldest_read)
+    )
+
+
 def _is_read(file: RemovedFile, oldest_read: ManifestVersion | None) -> bool:
     """Tell whether a version that another process may read lists a file, or goes back to it."""
     if oldest_read is None:

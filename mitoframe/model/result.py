@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeGuard
+from typing import Literal
 
 from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import InvalidInputError
@@ -20,21 +20,28 @@ class _Shown:
     def _repr_html_(self) -> str:
         names = [each.name for each in fields(self) if not each.name.startswith("_")]  # type: ignore[arg-type]
         values = {name: getattr(self, name) for name in names}
-        plain = [(name, _word(value)) for name, value in values.items() if not _are_files(value)]
-        lists = [_files_section(name, value) for name, value in values.items() if _are_files(value)]
-        return card(repr(self), [Section(title="Details", rows=plain, note=" "), *lists])
+        lists = {name: section for name, value in values.items() if (section := _files_section(name, value))}
+        plain = [(name, _word(value)) for name, value in values.items() if name not in lists]
+        return card(repr(self), [Section(title="Details", rows=plain, note=" "), *lists.values()])
 
 
-def _are_files(value: object) -> TypeGuard[tuple[FileMeta, ...]]:
-    return isinstance(value, tuple) and bool(value) and all(isinstance(each, FileMeta) for each in value)
-
-
-def _files_section(name: str, files: tuple[FileMeta, ...]) -> Section:
-    rows = [
-        (file.file_id, f"{file.row_count:,}", f"{file.size_bytes:,}", f"L{file.level}") for file in files[:ROWS_MAX]
-    ]
-    header = ("file_id", "rows", "size_bytes", "level")
-    return Section(title=f"Files {name}", rows=rows, header=header, row_count=len(files))
+def _files_section(name: str, value: object) -> Section | None:
+    """Return a table of files; None of what is none."""
+    if not isinstance(value, tuple) or not value:
+        return None
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    shown = value[:ROWS_MAX]
+    match value[0]:
+        case FileMeta():
+            header = ("file_id", "rows", "size_bytes", "level")
+            rows = [(file.file_id, f"{file.row_count:,}", f"{file.size_bytes:,}", f"L{file.level}") for file in shown]
+        case KeptFile():
+            header = ("name", "size_bytes", "why")
+            rows = [(file.name, f"{file.size_bytes:,}", _KEPT_TEXT[file.why]) for file in shown]
+        case _:
+            return None
+    return Section(title=f"Files {name}", rows=rows, header=header, row_count=len(value))
 
 
 def _word(value: object) -> str:

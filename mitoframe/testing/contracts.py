@@ -12,6 +12,8 @@ The contract of `MetaStore` is in `contracts_meta`. Only here and there does the
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -688,6 +690,32 @@ class PinsContract:
         join().close()
 
         assert writer.held().oldest == {}
+
+    def test_who_reads_what_is_told(self, join: Callable[[], Pins]) -> None:
+        writer, first, second = join(), join(), join()
+        first.hold(_versions({1: 5}))
+        second.hold(_versions({1: 3, 2: 9}))
+
+        readers = writer.readers()
+
+        told = [sorted(reader.held.oldest.items()) for reader in readers]
+        assert sorted(told) == [[(1, 3), (2, 9)], [(1, 5)]]
+        assert {(reader.process_id, reader.host, reader.is_dead) for reader in readers} == {
+            (os.getpid(), socket.gethostname(), False)
+        }
+        assert len({reader.identifier for reader in readers}) == 2
+
+    def test_only_the_dead_are_forgotten(self, join: Callable[[], Pins]) -> None:
+        writer, reader = join(), join()
+        reader.hold(_versions({1: 5}))
+        [told] = writer.readers()
+
+        assert not writer.forget(told.identifier)
+        assert writer.held().oldest == {1: 5}
+
+        reader.close()
+        assert writer.forget(told.identifier)
+        assert list(writer.readers()) == []
 
     def test_threads_of_a_reader_may_speak_at_once(self, join: Callable[[], Pins]) -> None:
         writer, reader = join(), join()

@@ -190,6 +190,49 @@ def test_doctor_gives_rows_up_only_for_who_says_so(store: str) -> None:
     assert run("doctor", store, "--dangerous", code=2).stderr
 
 
+# --- trying -----------------------------------------------------------------------------------------------
+
+
+def test_sim_compares_what_is_with_what_would_be(filled: str) -> None:
+    made_up = run("sim", "--late-share", "0.05", "--option", "compaction_window=2h", "--option", "ttl=1d").stdout
+    assert_golden(GOLDEN / "sim.txt", made_up)
+
+    found = parsed("sim", filled, "cpu", "--option", "compaction_trigger_files=4", "--option", "compaction_window=12h")
+    assert list(found) == ["as_it_is", "as_it_would_be"]
+    assert {side["flushes"] for side in found.values()} == {20}
+    assert [side["compaction_window"] for side in found.values()] == [7 * 86_400.0, 12 * 3600.0]
+    assert found["as_it_would_be"]["compaction_trigger_files"] == 4
+
+
+def test_sim_says_what_the_table_itself_says(filled: str) -> None:
+    with mito.open(filled, mode="r") as db:
+        files, merges = db["cpu"].simulate({"compaction_trigger_files": 4}).summary.select("files", "merges").row(0)
+
+    would_be = parsed("sim", filled, "cpu", "--option", "compaction_trigger_files=4")["as_it_would_be"]
+
+    assert (would_be["files"], would_be["merges"]) == (files, merges)
+    assert len(parsed("files", filled, "cpu")) == 20
+
+
+def test_sim_without_other_options_tells_what_is(filled: str) -> None:
+    assert list(parsed("sim", filled, "cpu")) == ["as_it_is"]
+    assert "would be" not in run("sim", filled, "cpu").stdout
+
+
+def test_sim_makes_rows_up_where_no_store_is_named() -> None:
+    rows = ["--days", "0.5", "--series", "100", "--interval", "1s", "--row-bytes", "8", "--flush-interval", "30m"]
+    late = ["--late-share", "0.1", "--late", "2h"]
+
+    found = parsed("sim", *rows, *late, "--option", "compaction_policy=count")
+
+    known = mito.simulate(
+        days=0.5, series=100, interval="1s", row_bytes=8, flush_interval="30m", late_share=0.1, late="2h"
+    )
+    assert found["as_it_is"]["flushed_bytes"] == known.summary["flushed_bytes"].item()
+    assert found["as_it_is"]["runs_max"] == known.summary["runs_max"].item()
+    assert (found["as_it_is"]["flushes"], found["as_it_would_be"]["compaction_policy"]) == (24, "count")
+
+
 # --- changing ---------------------------------------------------------------------------------------------
 
 
@@ -284,6 +327,12 @@ def test_an_export_that_fails_leaves_nothing(store: str, tmp_path: Path) -> None
         ["scan", "STORE", "cpu", "--start", "noon"],
         ["scan", "STORE", "cpu", "--as-of", "never"],
         ["ls", "/nowhere/at/all"],
+        ["sim", "STORE"],
+        ["sim", "STORE", "cpu", "--days", "3"],
+        ["sim", "STORE", "cpu", "--option", "compaction_window"],
+        ["sim", "STORE", "cpu", "--option", "sync=false"],
+        ["sim", "--late-share", "2"],
+        ["sim", "/nowhere/at/all", "cpu"],
         ["compact", "/nowhere/at/all", "cpu"],
         ["export", "STORE", "cpu", "out.xls"],
         ["ingest", "STORE", "cpu", "/nowhere/at/all.csv"],

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,6 +167,80 @@ def test_a_file_system_without_locks_is_asked_once_and_reading_goes_on() -> None
 
     assert vfs.asked == 1
     pins.close()
+
+
+def leave(vfs: Vfs, process_id: int, host: str | None = None) -> str:
+    """Leave what a process does that has died, and return its identifier."""
+    identifier = "0" * 32
+    body = {"format": 1, "pid": process_id, "host": host or socket.gethostname(), "oldest": {"1": 5}}
+    vfs.make_dirs("readers")
+    vfs.create(f"readers/{identifier}.lock").close()
+    file = vfs.create(f"readers/{identifier}.json")
+    file.write(json.dumps(body).encode())
+    file.close()
+    return identifier
+
+
+def ended() -> int:
+    """Return the number of a process that there is no more."""
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as process:
+        pass
+    return process.pid
+
+
+def test_who_has_died_where_locks_cannot_be_tried_counts_until_he_is_forgotten() -> None:
+    vfs = LockLess(MemoryVfs())
+    identifier = leave(vfs, ended())
+    pins = pins_in(vfs)
+
+    [reader] = pins.readers()
+    assert (reader.identifier, reader.is_dead, reader.held.oldest) == (identifier, True, {REGION: VERSION})
+    assert pins.held().oldest == {REGION: VERSION}
+
+    assert pins.forget(identifier)
+    assert pins.forget(identifier), "once more is harmless"
+    assert vfs.list("readers") == []
+
+
+@pytest.mark.parametrize("host", [None, "elsewhere"])
+def test_who_lives_or_is_elsewhere_is_not_forgotten(host: str | None) -> None:
+    vfs = LockLess(MemoryVfs())
+    identifier = leave(vfs, os.getpid() if host is None else ended(), host)
+    pins = pins_in(vfs)
+
+    assert [reader.is_dead for reader in pins.readers()] == [False]
+    assert not pins.forget(identifier)
+    assert pins.held().oldest == {REGION: VERSION}
+
+
+def test_who_has_his_lock_is_not_dead_whatever_number_he_gives() -> None:
+    vfs = MemoryVfs()
+    identifier = leave(vfs, ended())
+    lock = vfs.lock(f"readers/{identifier}.lock")
+
+    assert [reader.is_dead for reader in pins_in(vfs).readers()] == [False]
+    assert not pins_in(vfs).forget(identifier)
+
+    lock.release()
+    assert pins_in(vfs).readers() == ()
+
+
+def test_who_is_not_understood_is_told_all_the_same() -> None:
+    vfs = LockLess(MemoryVfs())
+    leave(vfs, ended())
+    vfs.unlink(f"readers/{'0' * 32}.json")
+    file = vfs.create(f"readers/{'0' * 32}.json")
+    file.write(b"{")
+    file.close()
+
+    [reader] = pins_in(vfs).readers()
+
+    assert (reader.process_id, reader.host, reader.is_dead) == (None, None, False)
+    assert reader.held.of(REGION) == -1
+
+
+def test_where_nobody_can_be_heard_nobody_is_told() -> None:
+    assert pins_in(ErrorVfs(MemoryVfs(), FailAt(1, errno.EIO), kinds={"list"})).readers() == ()
 
 
 class LockLess(TraceVfs):

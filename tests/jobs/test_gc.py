@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitoframe.drivers.object_memory import MemoryObjectStore
-from mitoframe.jobs.gc import FILES_PER_HELPER, Grace, Holders, Survey, delete_files, expires, forgettable, survey
+from mitoframe.jobs.gc import (
+    FILES_PER_HELPER,
+    Grace,
+    Holders,
+    Survey,
+    delete_files,
+    expires,
+    forgettable,
+    kept_for_reader,
+    survey,
+)
 from mitoframe.model.edit import FileEdit, RegionState, SnapshotEdit
 from mitoframe.model.errors import UnavailableError
 from mitoframe.model.ids import FileId, ManifestVersion, Sequence
@@ -294,3 +304,16 @@ def test_the_manifest_forgets_what_is_deleted_now_or_gone_already():
     gone = forgettable(state, [stored("a")], [stored("a"), stored("b"), stored("f")])
 
     assert gone == (file_id_of("a"), file_id_of("c"))
+
+
+def test_what_is_said_to_stay_for_a_reader_is_what_stays_for_him():
+    state, objects = named_state(), [stored(name) for name in "abc"]
+
+    told = []
+    for version in map(ManifestVersion, range(-1, state.version + 1)):
+        kept = looked_at(state, objects, Holders(oldest_read=version)).kept
+        told.append([file.file_id for file in kept_for_reader(state, version)])
+        assert [f"{file_id}.parquet" for file_id in told[-1]] == [file.name for file in kept if file.why == "reader"]
+
+    assert told[0] == [file_id_of("c")]
+    assert told[-1] == []

@@ -5,6 +5,7 @@ from html import escape
 import pytest
 from builders import file_of
 
+from mitoframe.model.card import ROWS_MAX
 from mitoframe.model.result import (
     CompactResult,
     FlushResult,
@@ -42,6 +43,19 @@ TWO = file_of("b", 0, 9, row_count=300, size_bytes=1000)
 def test_a_result_says_what_was_done(result, text):
     assert repr(result) == text
     assert f"<div>{escape(text)}</div>" in result._repr_html_()
+
+
+def test_files_that_a_vacuum_keeps_stand_below_each_other_with_the_reason():
+    kept = tuple(KeptFile(name=f"{number}.parquet", size_bytes=1234, why="reader") for number in range(ROWS_MAX + 1))
+
+    html = VacuumResult(kept=kept)._repr_html_()
+
+    assert "Files kept" in html
+    assert "<th" in html
+    assert html.count(">read by another process</td>") == html.count(">1,234</td>") == ROWS_MAX
+    assert "and 1 more" in html
+    assert f"({len(kept)})" in html
+    assert "Files kept" not in VacuumResult()._repr_html_()
 
 
 def test_a_tables_name_cannot_smuggle_html_into_a_notebook():
