@@ -117,13 +117,5 @@ print(f"the index of {rows.height:,} rows takes {index.stat().st_size:,} bytes")
 assert number.explain().rows[0] < rows.height / 10
 assert number.count() == rows.filter(pl.col("flight") == 1545).height
 
-# %% [markdown]
-# ## Which part of the keys
-# Where there are several files, `plot.keys` shows which times and keys each holds: those beside each other never have
-# to be merged to be read.
-
-# %%
-flights.plot.keys()
-
 # %%
 db.close()
