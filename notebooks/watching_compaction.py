@@ -80,8 +80,8 @@ print(f"{before.height} files before the first merge, {cpu.files().height} now f
 cpu.plot.timeline()
 
 # %% [markdown]
-# `strict` cuts at the windows, so that no two files overlap any more and a scan reads each as it is. That costs one more
-# rewrite, so it is done by hand only.
+# `strict` cuts at the windows, so that no two files overlap any more and a scan reads each as it is. That costs one
+# more rewrite, so it is done by hand only.
 
 # %%
 print(cpu.compact(strict=True))

@@ -61,7 +61,7 @@ STORIES = {
     "first_rows.py": ["28,343 rows were written; the table has 26,115", "1 of 2 to read, 1 pruned by time"],
     "late_rows.py": ["replace      164 rows", "come late    72 rows (100 %)", "into 1 file (979 rows"],
     "inside_a_file.py": ["at most 15 of 27,004 looked at", "24,956 of 27,004 rows by flight == 1545, by its index"],
-    "watching_compaction.py": ["would have merged 12 files", "4 now for twice as many hours", "into 4 files (28,800 rows"],
+    "watching_compaction.py": ["would have merged 12 files", "4 now for twice", "into 4 files (28,800 rows"],
     "two_processes.py": ["is open for writing by process", "are there, each whole", "26,115 rows: the year"],
     "from_parquet.py": ["26,115 rows of 28,342", "an earlier write of 2,227 rows had this key", "pl.scan_parquet("],
 }
