@@ -110,7 +110,7 @@ plt.show()
 # %% [markdown]
 # ## What it costs
 # Write amplification: bytes written for each byte that was flushed. That is the price of few files: a later trigger
-# makes it lower, and reading dearer.
+# makes it lower, and reading dearer. `tuning.py` plays that through.
 
 # %%
 flushed = history.filter(pl.col("what") == "flush")["bytes_out"].sum()

@@ -64,6 +64,7 @@ STORIES = {
     "watching_compaction.py": ["would have merged 12 files", "4 now for twice", "into 4 files (28,800 rows"],
     "two_processes.py": ["is open for writing by process", "are there, each whole", "26,115 rows: the year"],
     "from_parquet.py": ["26,115 rows of 28,342", "an earlier write of 2,227 rows had this key", "pl.scan_parquet("],
+    "tuning.py": ["25 merges, 25 were foretold", "10 files, 10 were foretold"],
 }
 """What each story tells, beside what it asserts itself."""
 
