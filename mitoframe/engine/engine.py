@@ -126,6 +126,18 @@ class MitoEngine:
         read_only: another process writes; nothing is written here.
         pins: how processes that read tell the one that writes what they need; None if no other process can read.
 
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     put = mito.PutRequest(batch=cpu.to_batch(frame))
+        ...     db.engine.handle_requests([(cpu.region_id, put), (cpu.region_id, mito.FlushRequest())])
+        ...     [batch.num_rows for batch in db.engine.handle_query(cpu.region_id, mito.ScanRequest())]
+        [1, 1]
+        [1]
+
     """
 
     def __init__(
