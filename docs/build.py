@@ -23,18 +23,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from matplotlib import pyplot as plt
 from sphinx.cmd.build import build_main
 
 import mitoframe as mito
+from mitoframe.cli import main as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "datasets/README.md", "benchmarks/RESULTS.md")
-GUIDE = ("concepts", "howto", "coming_from", "command_line")
-"""Pages of this folder in the order in which they are listed; one that is not there yet is left out."""
+GUIDE = ("docs/concepts.md", "docs/howto.md", "docs/coming_from.md")
 STORIES = (
     "first_rows", "demo", "ask", "late_rows", "from_parquet", "time_travel", "two_processes", "inside_a_file",
-    "watching_compaction", "inspecting", "tuning",
+    "watching_compaction", "tuning", "inspecting",
 )  # fmt: skip
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 DOOR = ("open", "write", "scan", "Database", "Table", "Scan", "AtSequence", "simulate", "WriteLoad")
@@ -54,12 +55,11 @@ def build(target: Path, *, run: bool) -> int:
 
 def lay_out(source: Path, *, run: bool) -> None:
     """Write all pages to a folder, as Markdown."""
-    guide = [f"docs/{name}.md" for name in GUIDE if (ROOT / "docs" / f"{name}.md").is_file()]
-    stories = [f"notebooks/{name}.md" for name in STORIES if (ROOT / "notebooks" / f"{name}.py").is_file()]
-    pages = {name: (ROOT / name).read_text(encoding="utf-8") for name in (*PAGES, *guide)}
+    stories = [f"notebooks/{name}.md" for name in STORIES]
+    pages = {name: (ROOT / name).read_text(encoding="utf-8") for name in (*PAGES, *GUIDE)}
     pages |= {name: notebook(ROOT / name.replace(".md", ".py"), source, run=run) for name in stories}
-    pages["docs/reference.md"] = reference()
-    pages["index.md"] = pages.pop("README.md") + contents(guide, stories)
+    pages |= {"docs/reference.md": reference(), "docs/command_line.md": command_line()}
+    pages["index.md"] = pages.pop("README.md") + contents([*GUIDE, "docs/command_line.md"], stories)
     for name, text in pages.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(linked(text, source / name, source, set(pages)), encoding="utf-8")
@@ -144,6 +144,19 @@ def directive(name: str) -> str:
     return f".. autoclass:: mitoframe.{name}\n{members}\n"
 
 
+def command_line() -> str:
+    """Return the page of the command `mito`: what each verb says of itself."""
+    program = click.Context(cli.mito, info_name="mito", terminal_width=88)
+    verbs = [click.Context(verb, info_name=name, parent=program) for name, verb in cli.mito.commands.items()]
+    sections = [f"## {verb.info_name}\n\n{fenced(verb.command.get_help(verb))}" for verb in verbs]
+    return "\n".join(["# The command line", "", fenced(cli.mito.get_help(program)), *sections])
+
+
+def fenced(text: str) -> str:
+    """Return text as it is, as Markdown."""
+    return f"```text\n{text.rstrip()}\n```\n"
+
+
 # --- notebooks --------------------------------------------------------------------------------------------
 
 
@@ -198,7 +211,7 @@ def run_cell(code: str, namespace: dict[str, Any], pictures: Path) -> str:
         else:
             exec(compile(ast.Module([last], []), "<cell>", "exec"), namespace)
     text = printed.getvalue() + ("" if value is None or plt.get_fignums() else repr(value))
-    blocks = [f"\n```text\n{text.rstrip()}\n```\n"] if text.strip() else []
+    blocks = ["\n" + fenced(text)] if text.strip() else []
     for number in plt.get_fignums():
         name = f"{len(list(pictures.glob('*.svg')))}.svg"
         plt.figure(number).savefig(pictures / name, bbox_inches="tight")

@@ -19,6 +19,7 @@ import matplotlib as mpl
 import pytest
 
 import mitoframe as mito
+from mitoframe.cli import main
 
 mpl.use("agg")
 
@@ -142,6 +143,12 @@ def test_every_public_name_has_its_place_in_the_reference(site: Path) -> None:
     wanted = {f"mitoframe.{name}" for name in [*mito.__all__, *methods]}
 
     assert wanted - reference.anchors == set()
+
+
+def test_every_verb_of_the_command_line_is_explained(site: Path) -> None:
+    page = Page((site / "docs" / "command_line.html").read_text(encoding="utf-8"))
+
+    assert set(main.mito.commands) - page.anchors == set()
 
 
 def test_every_page_and_notebook_is_on_the_site(site: Path) -> None:
