@@ -53,6 +53,17 @@ table = piled["flights"]
 print(table)
 
 # %% [markdown]
+# ## What the doctor says
+# `db.doctor()` goes by the same figures, and says what to do: join the many small files, which it can do by itself; and
+# think about the tail number, which makes nearly each flight a series of its own, which it cannot.
+
+# %%
+report = piled.doctor()
+print(report)
+assert [finding.kind for finding in report.findings] == ["tiny_files", "many_series"]
+assert [finding.can_fix for finding in report.findings] == [True, False]
+
+# %% [markdown]
 # ## What if
 # One replay for each choice. `written` is how often each byte was written, `files_max` how many files there were at
 # most: the two pull in opposite directions.
@@ -133,6 +144,13 @@ both = pl.concat(plan).select("merges", "files", "runs_max", pl.col("write_ampli
 print(both)
 assert both["write_amplification"].is_sorted(), "late rows cost"
 
+# %% [markdown]
+# ## And the other store
+# What piled up there goes when the doctor may mend it.
+
 # %%
+print(report.fix())
+print(table)
+assert table.files().height < 20
 piled.close()
 chosen.close()

@@ -90,6 +90,15 @@ assert cpu.files()["rows"].sum() == len(keys), "of each row one version"
 cpu.plot.timeline()
 
 # %% [markdown]
+# ## The film
+# The same as it came about: a picture for each version of the table, from the eighth file to what the first merge left.
+
+# %%
+film = cpu.plot.movie(first=8, last=15, interval_ms=400)
+film.save(STORE.parent / "compaction.gif", writer="pillow")
+print(f"{(STORE.parent / 'compaction.gif').stat().st_size:,} bytes")
+
+# %% [markdown]
 # ## What happened
 # `history` has every flush, merge and clean-up since the table was made. It is kept in the store.
 
