@@ -195,12 +195,15 @@ def run_cells(found: list[Cell], pictures: Path) -> list[str]:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     with contextlib.chdir(pictures):
         shown = [run_cell(cell.text, namespace, pictures) if cell.is_code else "" for cell in found]
+    for store in namespace.values():
+        if isinstance(store, mito.Database):
+            store.close()
     shutil.rmtree(pictures / "demo-out", ignore_errors=True)
     return shown
 
 
 def run_cell(code: str, namespace: dict[str, Any], pictures: Path) -> str:
-    """Run a cell; return what it printed, the value of its last line, and the pictures that it drew."""
+    """Run a cell; return what it printed, the value of its last line, as a picture if it is one, and what it drew."""
     *body, last = ast.parse(code).body
     printed = io.StringIO()
     value = None
@@ -210,8 +213,11 @@ def run_cell(code: str, namespace: dict[str, Any], pictures: Path) -> str:
             value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), namespace)
         else:
             exec(compile(ast.Module([last], []), "<cell>", "exec"), namespace)
-    text = printed.getvalue() + ("" if value is None or plt.get_fignums() else repr(value))
+    is_widget = hasattr(value, "to_html")
+    text = printed.getvalue() + ("" if value is None or is_widget or plt.get_fignums() else repr(value))
     blocks = ["\n" + fenced(text)] if text.strip() else []
+    if is_widget:
+        blocks.append(f"\n``````{{raw}} html\n{value.to_html()}\n``````\n")
     for number in plt.get_fignums():
         name = f"{len(list(pictures.glob('*.svg')))}.svg"
         plt.figure(number).savefig(pictures / name, bbox_inches="tight")
