@@ -192,6 +192,7 @@ def notebook(path: Path, source: Path, *, run: bool) -> str:
 def run_cells(found: list[Cell], pictures: Path) -> list[str]:
     """Run a notebook in a folder of its own, and return for each cell what it showed, as Markdown."""
     pictures.mkdir(parents=True)
+    plt.close("all")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     with contextlib.chdir(pictures):
         shown = [run_cell(cell.text, namespace, pictures) if cell.is_code else "" for cell in found]
