@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Each makes what it needs, once, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly bench clean chromium
+.PHONY: help demo docs test nightly bench clean chromium
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
@@ -16,6 +16,9 @@ help:  ## show this list
 
 demo: $(VENV)/demo.stamp  ## a year of flights into a store, compacted, queried, drawn
 	$(RUN) notebooks/demo.py
+
+docs: $(VENV)/docs.stamp  ## pages, notebooks and reference as a site, in site/
+	$(RUN) docs/build.py site --run
 
 test: $(VENV)/test.stamp $(PANDAS_2)/test.stamp chromium  ## everything: rules, types, units, properties, faults
 	$(RUN) -m pytest -n 2 --dist worksteal
@@ -42,7 +45,7 @@ chromium:
 		|| echo "the tests in a browser will be skipped: chromium is not installed, and could not be"
 
 clean:  ## remove environments and outputs
-	rm -rf $(VENV) $(PANDAS_2) $(PEERS) demo-out browser-out benchmarks/.data
+	rm -rf $(VENV) $(PANDAS_2) $(PEERS) demo-out site browser-out benchmarks/.data
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mitoframe needs Python 3.11 or newer; give one with make PYTHON=..."; exit 1; }
@@ -50,6 +53,10 @@ $(RUN):
 
 $(VENV)/demo.stamp: $(RUN) pyproject.toml
 	$(RUN) $(QUIET_PIP) --editable '.[notebook]'
+	touch $@
+
+$(VENV)/docs.stamp: $(RUN) pyproject.toml
+	$(RUN) $(QUIET_PIP) --editable '.[docs,notebook,duckdb]'
 	touch $@
 
 $(VENV)/test.stamp: $(RUN) pyproject.toml

@@ -215,7 +215,17 @@ class Database:
         return self._shared.connection.catalog.find(name) is not None
 
     def tables(self) -> pl.DataFrame:
-        """Return one row per table: name, time column, tags, and how many fields."""
+        """Return one row per table: name, time column, tags, and how many fields.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.tables().rows()
+            [('cpu', 'ts', ['host'], 1)]
+
+        """
         self._check_open()
         entries = self._shared.connection.catalog.tables()
         metadata = [RegionMetadata.from_json(entry.schema) for entry in entries]
@@ -249,6 +259,14 @@ class Database:
 
         Raises:
             TableExistsError: the name is taken.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl
+            >>> with mito.open("memory://") as db:
+            ...     schema = {"ts": pl.Datetime("ms"), "host": pl.String, "load": pl.Float64}
+            ...     cpu = db.create_table("cpu", schema, time="ts", tags=["host"])
+            ...     cpu.tags, cpu.schema.names
+            (('host',), ['host', 'ts', 'load'])
 
         """
         arrow_schema = schema if isinstance(schema, pa.Schema) else to_arrow_schema(schema)
@@ -284,7 +302,18 @@ class Database:
         reached("drop.unnamed")
 
     def maintain(self) -> None:
-        """Do now what the store does by itself now and then: flushes by age, compactions, deletions. Waits for it."""
+        """Do now what the store does by itself now and then: flushes by age, compactions, deletions. Waits for it.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.maintain()
+            ...     db.health()["failed"].sum()
+            0
+
+        """
         self._check_writable()
         self._shared.connection.engine.maintain()
 
@@ -292,6 +321,15 @@ class Database:
         """Return one row per lane of background work and per open table: what runs, what waits, what went wrong.
 
         Columns: kind ("lane" or "table"), name, ok, running, waiting, finished, failed (jobs), buffered_bytes, error.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.health().filter(pl.col("kind") == "table").select("name", "ok").rows()
+            [('cpu', True)]
+
         """
         self._check_open()
         names = {region: entry.name for entry in self._shared.connection.catalog.tables() for region in entry.regions}
@@ -302,6 +340,15 @@ class Database:
 
         Columns: kind, entries, size_bytes, hits, misses, hit_rate (null before the first question), evictions. All
         kinds share one budget, ``cache_size_bytes`` of the config.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     "footer" in " ".join(db.caches()["kind"])
+            True
+
         """
         self._check_open()
         return from_table(inspection.caches(self._shared.connection.engine.cache.use()))
@@ -422,6 +469,16 @@ class Database:
             InvalidInputError: a column or value does not fit, the table is new and ``time`` is missing, or the table
                 has another time or other tags than these. Nothing was written.
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.write(frame.with_columns(cpu=0.7), "cpu")
+            ...     db.scan("cpu").collect()["cpu"].to_list()
+            wrote 1 row to 'cpu'
+            [0.7]
+
         """
         self._check_writable()
         entry = self._shared.find(table)
@@ -464,7 +521,17 @@ class Database:
         as_of: AsOf | None = None,
         since: AsOf | None = None,
     ) -> Scan:
-        """Describe rows of a table to read; see `Table.scan`."""
+        """Describe rows of a table to read; see `Table.scan`.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.scan("cpu", columns=["cpu"], where=pl.col("host") == "a").collect().rows()
+            [(0.5,)]
+
+        """
         return self[table].scan(columns=columns, where=where, start=start, end=end, as_of=as_of, since=since)
 
     def sql(self, query: str, /, **frames: Any) -> DuckDBPyRelation:
@@ -499,7 +566,17 @@ class Database:
     # --- the end ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let the store go. The last handle flushes and ends background work. Closing twice is fine."""
+        """Let the store go. The last handle flushes and ends background work. Closing twice is fine.
+
+        Example:
+            >>> import mitoframe as mito
+            >>> db = mito.open("memory://")
+            >>> db.close()
+            >>> db.tables()
+            Traceback (most recent call last):
+            mitoframe.model.errors.ClosedError: ...
+
+        """
         with one_at_a_time():
             if self.closed:
                 return

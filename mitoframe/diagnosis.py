@@ -92,6 +92,18 @@ class Finding:
             InvalidInputError: there is no fix, or it is dangerous and nobody said that it may be.
             ReadOnlyError: the store was opened for reading.
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://", compaction_mode="manual") as db:
+            ...     for hour in range(20):
+            ...         frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1, hour)], "host": ["a"], "cpu": [0.5]})
+            ...         options = {"compaction_window": "1d"} if hour == 0 else None
+            ...         _ = db.write(frame, "cpu", time="ts", tags=["host"], options=options)
+            ...         _ = db["cpu"].flush()
+            ...     [finding] = db.doctor().findings
+            ...     finding.fix()
+            merged 20 files (...) into 1 file (...)
+
         """
         if self._fix is None:
             raise InvalidInputError(f"{self.kind} of {self.table!r} cannot be mended by itself. {self.advice}")

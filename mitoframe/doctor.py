@@ -122,6 +122,17 @@ class DoctorReport:
         Raises:
             ReadOnlyError: the store was opened for reading.
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://", compaction_mode="manual") as db:
+            ...     for hour in range(20):
+            ...         frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1, hour)], "host": ["a"], "cpu": [0.5]})
+            ...         options = {"compaction_window": "1d"} if hour == 0 else None
+            ...         _ = db.write(frame, "cpu", time="ts", tags=["host"], options=options)
+            ...         _ = db["cpu"].flush()
+            ...     db.doctor().fix().left
+            ()
+
         """
         done: list[tuple[Finding, object]] = []
         failed: list[tuple[Finding, MitoError]] = []
@@ -142,6 +153,15 @@ class DoctorReport:
         """Return one row per finding: table, kind, severity, what, advice, fix, evidence.
 
         ``fix`` is "yes", "dangerous" or null; ``evidence`` is JSON.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.doctor().to_polars().height
+            0
+
         """
         rows = [
             {

@@ -575,19 +575,21 @@ class RegionGcInfo:
 class RegionHook(Protocol):
     """Told what regions did. A hook has those of these methods that it needs; one that inherits them has all.
 
-    | what happened                         | on_sst_files_written | on_manifest_updated |
-    |---------------------------------------|----------------------|---------------------|
-    | flush                                 | yes                  | yes                 |
-    | compaction                            | yes                  | yes                 |
-    | backfill, replace, undo, restore      | if files were made   | yes                 |
-    | create, alter                         | no (no SST)          | yes                 |
-    | truncate                              | no (files go)        | yes                 |
-    | files go because they have expired    | no (files go)        | yes                 |
-    | an index built in the background      | no (no SST)          | yes                 |
-    | a snapshot made or dropped            | no (no SST)          | yes                 |
-    | a write, a delete                     | no (in the log)      | no                  |
-    | gc, checkpoint, drop                  | no                   | no                  |
-    | what another process did is noticed   | no                   | no                  |
+    ===================================  ====================  ===================
+    what happened                        on_sst_files_written  on_manifest_updated
+    ===================================  ====================  ===================
+    flush                                yes                   yes
+    compaction                           yes                   yes
+    backfill, replace, undo, restore     if files were made    yes
+    create, alter                        no (no SST)           yes
+    truncate                             no (files go)         yes
+    files go because they have expired   no (files go)         yes
+    an index built in the background     no (no SST)           yes
+    a snapshot made or dropped           no (no SST)           yes
+    a write, a delete                    no (in the log)       no
+    gc, checkpoint, drop                 no                    no
+    what another process did is noticed  no                    no
+    ===================================  ====================  ===================
 
     Methods are called on a thread of the engine, while nobody holds the lock of the region's versions, one at a time
     for each hook, in the order in which things were told. Of changes that were made at once by several threads the

@@ -84,7 +84,18 @@ class Scan:
     _runs: _Runs = field(default_factory=_Runs, repr=False, compare=False)
 
     def to_polars(self) -> pl.LazyFrame:
-        """Return a LazyFrame; filters, columns and limits set on it are pushed down into the store."""
+        """Return a LazyFrame; filters, columns and limits set on it are pushed down into the store.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     lazy = db.scan("cpu").to_polars()
+            ...     lazy.filter(pl.col("host") == "a").select(pl.col("cpu").max()).collect().item()
+            0.5
+
+        """
         self.check_open()
         return self._lazy(_Source(self))
 
@@ -105,7 +116,17 @@ class Scan:
             yield self.where
 
     def collect(self) -> pl.DataFrame:
-        """Read the rows as a Polars DataFrame."""
+        """Read the rows as a Polars DataFrame.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.scan("cpu").collect().height
+            1
+
+        """
         self.check_open()
         found = self._few()
         return self.to_polars().collect() if found is None else found
@@ -123,7 +144,17 @@ class Scan:
         return None if rows is None else from_batches(rows, columns, self.metadata.arrow_schema())
 
     def to_arrow(self) -> pa.Table:
-        """Read the rows as a pyarrow Table with the table's types: large strings, zones kept."""
+        """Read the rows as a pyarrow Table with the table's types: large strings, zones kept.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.scan("cpu").to_arrow().num_rows
+            1
+
+        """
         frame = self.collect()
         schema = self.metadata.arrow_schema()
         kept = pa.schema([schema.field(name) for name in frame.columns])
@@ -420,14 +451,35 @@ class Scan:
         return following.follow(self, n, interval=interval, wait=self.engine.wait)
 
     def count(self) -> int:
-        """Return the number of rows; from metadata alone where that is exact."""
+        """Return the number of rows; from metadata alone where that is exact.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.scan("cpu", end="2024-01-01").count(), db.scan("cpu").count()
+            (0, 1)
+
+        """
         plan = self._exact_plan()
         if plan is not None:
             return self.engine.reading.count(plan, self._runs.begin(plan))
         return int(self.to_polars().select(pl.len()).collect().item())
 
     def bounds(self) -> tuple[Any, Any]:
-        """Return the first and the last time, (None, None) without rows; from metadata alone where that is exact."""
+        """Return the first and the last time, (None, None) without rows; from metadata alone where that is exact.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     first, last = db.scan("cpu").bounds()
+            ...     first == last == dt.datetime(2024, 1, 1)
+            True
+
+        """
         time = self.metadata.time
         plan = self._exact_plan()
         if plan is None:
@@ -447,7 +499,18 @@ class Scan:
         return verbs.exact_plan(self)
 
     def explain(self) -> ScanReport:
-        """Say what would be read, how, and what each condition would let it skip. Reads footers, no rows of files."""
+        """Say what would be read, how, and what each condition would let it skip. Reads footers, no rows of files.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].flush()
+            ...     db.scan("cpu", end="2023-01-01").explain().rows
+            (0, 1)
+
+        """
         source = _Planned(self)
         self._lazy(source).explain()
         assert source.plan is not None, "Polars resolves the plan to explain it"
@@ -459,6 +522,16 @@ class Scan:
 
         Raises:
             InvalidInputError: it has not run.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     scan = db.scan("cpu")
+            ...     _ = scan.collect()
+            ...     scan.report.run.rows_read
+            1
 
         """
         plan = self._runs.plan

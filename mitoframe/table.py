@@ -178,6 +178,15 @@ class Table:
         Raises:
             InvalidInputError: a value or column does not fit, as in `write`.
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     told = db["cpu"].explain_write(frame)
+            ...     told.rows, told.replaced, told.late
+            (1, 1, 0)
+
         """
         self._check_open()
         return explaining.explain_write(self._engine, self.region_id, data, [self.time, *self.tags], table=self.name)
@@ -190,6 +199,16 @@ class Table:
 
         Raises:
             InvalidInputError: a row is there already; the message names the first. Nothing was written.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].append(frame.with_columns(host=pl.lit("b")))
+            ...     db["cpu"].append(frame)
+            Traceback (most recent call last):
+            mitoframe.model.errors.InvalidInputError: ...
 
         """
         self._check_writable()
@@ -298,6 +317,15 @@ class Table:
 
         Raises:
             InvalidInputError: a range was given together with ``unflushed``.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].truncate()
+            ...     db["cpu"].scan().count()
+            0
 
         """
         self._check_writable()
@@ -440,6 +468,15 @@ class Table:
             InvalidInputError: a column does not exist, or the range is reversed.
             SnapshotExpiredError: the moment is not kept any more.
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     scan = db["cpu"].scan(columns=["ts", "cpu"], where=pl.col("host") == "a", start="2024-01-01")
+            ...     scan.to_polars().select("cpu").collect().item()
+            0.5
+
         """
         self._check_open()
         engine, metadata = travelling.engine_at(self._engine, self.region_id, as_of, since)
@@ -497,6 +534,16 @@ class Table:
         Raises:
             InvalidInputError: there is no snapshot of that name.
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].snapshot("before")
+            ...     _ = db["cpu"].drop_snapshot("before")
+            ...     db["cpu"].versions()["snapshot"].drop_nulls().to_list()
+            []
+
         """
         self._check_writable()
         gone = self._engine.drop_snapshot(self.region_id, name)
@@ -508,6 +555,16 @@ class Table:
         Columns: version, sequence (the newest row's), at, what ("flush", "compact", "alter", ...), rows (in files,
         versions of one key counted each), snapshot (its name, if it has one). A write makes no version until it is
         flushed; ``as_of`` a time or ``AtSequence(n)`` reads what was between two versions.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].flush()
+            ...     db["cpu"].versions().select("version", "what", "rows").rows()[-1]
+            (1, 'flush', 1)
+
         """
         self._check_open()
         return from_table(travelling.versions(self._engine.newest(self.region_id).control.current().version))
@@ -525,6 +582,17 @@ class Table:
         Raises:
             SnapshotExpiredError: the moment is not kept any more.
             InvalidInputError: the table deduplicated otherwise then.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].snapshot("before")
+            ...     _ = db["cpu"].delete(tags={"host": "a"})
+            ...     _ = db["cpu"].restore("before")
+            ...     db["cpu"].scan().count()
+            1
 
         """
         self._check_writable()
@@ -601,7 +669,19 @@ class Table:
     # --- upkeep, done by itself in the background ---------------------------------------------------------
 
     def flush(self) -> FlushResult:
-        """Write every row that is still in memory to a Parquet file."""
+        """Write every row that is still in memory to a Parquet file.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db["cpu"].flush()
+            ...     db["cpu"].flush()
+            flushed 1 file (...)
+            nothing to flush
+
+        """
         self._check_writable()
         return self._engine.flush(self.region_id)
 
@@ -792,6 +872,18 @@ class Table:
             ...     cpu.vacuum(dry_run=True)
             would have deleted 0 files, 0 bytes; kept 2 within the grace period
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     for _ in range(2):
+            ...         _ = db.write(frame, "cpu")
+            ...         _ = db["cpu"].flush()
+            ...     _ = db["cpu"].compact()
+            ...     db["cpu"].vacuum(older_than="0s")
+            deleted ... files, ... bytes
+
         """
         self._check_writable()
         grace_ms = None if older_than is None else parse_duration_ms(older_than, "older_than")
@@ -801,7 +893,18 @@ class Table:
     # --- looking ----------------------------------------------------------------------------------------
 
     def files(self) -> pl.DataFrame:
-        """Return one row per Parquet file: level, time range (inclusive), rows, deletes, series, bytes, sequences."""
+        """Return one row per Parquet file: level, time range (inclusive), rows, deletes, series, bytes, sequences.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     _ = db["cpu"].flush()
+            ...     db["cpu"].files().select("level", "rows", "series").rows()
+            [(0, 1, 1)]
+
+        """
         return from_table(inspection.files(self._version()))
 
     def history(self) -> pl.DataFrame:

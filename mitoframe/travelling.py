@@ -384,6 +384,15 @@ class WhyResult:
 
         Columns: sequence, op, fate, by_sequence, by_version, by_what (what did it), written, file_id (null in memory),
         level, row_group, row, listed (whether scans of today read it), and the fields.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db["cpu"].why(host="a", time="2024-01-01").to_polars().select("sequence", "fate").rows()
+            [(1, 'visible')]
+
         """
         return from_table(self._to_arrow())
 

@@ -69,6 +69,13 @@ class VerifyReport:
         Raises:
             CorruptionError: some are; it names the first damaged object, and how many more there are.
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.verify().raise_if_damaged()
+
         """
         damaged = [flaw for flaw in self.flaws if flaw.grade == "damage"]
         if damaged:
@@ -76,7 +83,17 @@ class VerifyReport:
             raise CorruptionError(f"{damaged[0].what}{more}", path=damaged[0].path)
 
     def to_polars(self) -> pl.DataFrame:
-        """Return one row per flaw: table, kind, grade, path, what."""
+        """Return one row per flaw: table, kind, grade, path, what.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     db.verify().to_polars().columns
+            ['table', 'kind', 'grade', 'path', 'what']
+
+        """
         return from_table(inspection.flaws(self.flaws))
 
     def __repr__(self) -> str:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -14,7 +16,7 @@ def run_notebook(name: str, folder: Path) -> str:
     run = subprocess.run(
         [sys.executable, str(ROOT / "notebooks" / name)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
         check=False,
@@ -53,6 +55,31 @@ def test_the_widgets_notebook_leaves_its_picture(tmp_path: Path) -> None:
 
     assert "characters of HTML for 24 files" in printed
     assert (tmp_path / "demo-out" / "inspect.html").read_text().count("<rect") > 24
+
+
+STORIES = {
+    "first_rows.py": ["28,343 rows were written; the table has 26,115", "1 of 2 to read, 1 pruned by time"],
+    "late_rows.py": ["replace      164 rows", "come late    72 rows (100 %)", "into 1 file (979 rows"],
+    "inside_a_file.py": ["at most 15 of 27,004 looked at", "24,956 of 27,004 rows by flight == 1545, by its index"],
+    "watching_compaction.py": ["would have merged 12 files", "4 now for twice", "into 4 files (28,800 rows"],
+    "two_processes.py": ["is open for writing by process", "are there, each whole", "26,115 rows: the year"],
+    "from_parquet.py": ["26,115 rows of 28,342", "an earlier write of 2,227 rows had this key", "pl.scan_parquet("],
+    "tuning.py": ["25 merges, 25 were foretold", "10 files, 10 were foretold"],
+}
+"""What each story tells, beside what it asserts itself."""
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_story_is_true(name: str, tmp_path: Path) -> None:
+    printed = run_notebook(name, tmp_path)
+
+    assert [line for line in STORIES[name] if line not in printed] == []
+
+
+def test_every_notebook_is_run_by_a_test() -> None:
+    tests = Path(__file__).read_text(encoding="utf-8")
+
+    assert [path.name for path in (ROOT / "notebooks").glob("*.py") if f'"{path.name}"' not in tests] == []
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:

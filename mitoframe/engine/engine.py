@@ -130,6 +130,18 @@ class MitoEngine:
         pins: how processes that read tell the one that writes what they need; None if no other process can read.
         watch_recovery: entered when rows of a region are read from the log; what it gives is told how many so far.
 
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     put = mito.PutRequest(batch=cpu.to_batch(frame))
+        ...     db.engine.handle_requests([(cpu.region_id, put), (cpu.region_id, mito.FlushRequest())])
+        ...     [batch.num_rows for batch in db.engine.handle_query(cpu.region_id, mito.ScanRequest())]
+        [1, 1]
+        [1]
+
     """
 
     def __init__(

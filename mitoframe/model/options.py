@@ -204,6 +204,10 @@ class RegionOptions:
         compaction_input_files_max: see there.
         compaction_input_size_max_bytes: see there.
 
+    Example:
+        >>> RegionOptions(dedup="merge", ttl_ms=3_600_000).dedup
+        'merge'
+
     """
 
     compaction_window_ms: int | None = None

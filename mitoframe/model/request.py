@@ -34,6 +34,16 @@ class ScanRequest:
             has all rows of each of its series, unless these are very many.
         kept_from: rows with earlier times have expired.
 
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     batches = db.engine.handle_query(cpu.region_id, mito.ScanRequest(columns=("cpu",)))
+        ...     [batch.num_rows for batch in batches]
+        [1]
+
     """
 
     columns: tuple[str, ...] | None = None
@@ -48,7 +58,20 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRequest:
-    """Make a region; opening one that is there with the same metadata is fine."""
+    """Make a region; opening one that is there with the same metadata is fine.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     metadata = db.engine.region(cpu.region_id).metadata
+        ...     request = mito.CreateRequest(metadata=metadata, options=mito.RegionOptions())
+        ...     db.engine.handle_request(cpu.region_id, request)
+        0
+
+    """
 
     metadata: RegionMetadata
     options: RegionOptions
@@ -56,19 +79,52 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRequest:
-    """Open an existing region."""
+    """Open an existing region.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.OpenRequest())
+        0
+
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseRequest:
-    """Let a region go, flushing it first if asked. One whose rows are not in the log is always flushed."""
+    """Let a region go, flushing it first if asked. One whose rows are not in the log is always flushed.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.CloseRequest())
+        0
+
+    """
 
     flush: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropRequest:
-    """Give a region up for good. Its files go in the background, after the grace period."""
+    """Give a region up for good. Its files go in the background, after the grace period.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.DropRequest())
+        0
+
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +135,17 @@ class AlterRequest:
         alterations: changes of columns, applied in this order.
         options: options to set, by the names of `RegionOptions`.
         unset: options to put back to their defaults.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.AlterRequest(options={"ttl_ms": 3_600_000}))
+        ...     db.engine.region(cpu.region_id).options.ttl_ms
+        0
+        3600000
 
     """
 
@@ -92,6 +159,16 @@ class PutRequest:
     """Write rows; a row with the key of an older one replaces it.
 
     With a ``key`` that an earlier write had nothing is written.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.PutRequest(batch=cpu.to_batch(frame)))
+        1
+
     """
 
     batch: Batch
@@ -100,14 +177,41 @@ class PutRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteRequest:
-    """Delete the rows with these keys, whether or not they are there."""
+    """Delete the rows with these keys, whether or not they are there.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     keys = cpu.to_batch(frame.drop("cpu"), delete=True)
+        ...     db.engine.handle_request(cpu.region_id, mito.DeleteRequest(batch=keys))
+        ...     cpu.scan().count()
+        1
+        0
+
+    """
 
     batch: Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkInsertRequest:
-    """Write rows of any number straight into SSTs, all of them at once visible. With a ``key`` as in `PutRequest`."""
+    """Write rows of any number straight into SSTs, all of them at once visible. With a ``key`` as in `PutRequest`.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.BulkInsertRequest(batches=[cpu.to_batch(frame)]))
+        ...     cpu.files().height
+        1
+        1
+
+    """
 
     batches: Iterable[Batch]
     key: str = ""
@@ -115,7 +219,21 @@ class BulkInsertRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceRequest:
-    """Exchange all rows of a time range for others, which may be none. Every row must be in the range."""
+    """Exchange all rows of a time range for others, which may be none. Every row must be in the range.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> from mitoframe.model.timerange import EVERYTHING
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     request = mito.ReplaceRequest(time_range=EVERYTHING, batches=[])
+        ...     _ = db.engine.handle_request(cpu.region_id, request)
+        ...     cpu.scan().count()
+        0
+
+    """
 
     time_range: TimeRange
     batches: Iterable[Batch] = ()
@@ -126,6 +244,18 @@ class UndoRequest:
     """Take a write back: be as if its rows had never been written.
 
     ``first_sequence`` and ``row_count`` are those that the write was acknowledged with.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.UndoRequest(first_sequence=1, row_count=1))
+        ...     cpu.scan().count()
+        1
+        0
+
     """
 
     first_sequence: Sequence
@@ -134,7 +264,18 @@ class UndoRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlushRequest:
-    """Write the memtable to SSTs."""
+    """Write the memtable to SSTs.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.FlushRequest())
+        1
+
+    """
 
     reason: str = "manual"
 
@@ -150,6 +291,16 @@ class CompactRequest:
         window_ms: how long a window is, for this request; None is as always.
         dry_run: say what would be done, and do nothing.
         reason: for the journal.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     _ = cpu.flush()
+        ...     db.engine.handle_request(cpu.region_id, mito.CompactRequest(mode="strict"))
+        0
 
     """
 
@@ -173,6 +324,15 @@ class BuildIndexRequest:
         file_ids: of which files; None for all.
         kinds: of these kinds only; None for all.
 
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.BuildIndexRequest(kinds=("inverted",)))
+        0
+
     """
 
     file_ids: tuple[FileId, ...] | None = None
@@ -181,7 +341,18 @@ class BuildIndexRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRegionRequest:
-    """Be at a version of the manifest, or at a later one: for an engine that reads what another one writes."""
+    """Be at a version of the manifest, or at a later one: for an engine that reads what another one writes.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.SyncRegionRequest(manifest_version=0))
+        0
+
+    """
 
     manifest_version: ManifestVersion
 
@@ -194,6 +365,15 @@ class VacuumRequest:
         grace_ms: how long ago they must have been listed last, or stored if they never were; None is as configured,
             for each.
         dry_run: say what would be done, and do nothing.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.VacuumRequest(grace_ms=0))
+        0
 
     """
 
@@ -212,6 +392,17 @@ class TruncateRequest:
     Attributes:
         what: ``"all"`` rows; only those ``"unflushed"``, which no file has; or those in ``"time_ranges"``.
         time_ranges: half-open, in the time column's unit.
+
+    Example:
+        >>> import mitoframe as mito, polars as pl, datetime as dt
+        >>> with mito.open("memory://") as db:
+        ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+        ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+        ...     cpu = db["cpu"]
+        ...     db.engine.handle_request(cpu.region_id, mito.TruncateRequest())
+        ...     cpu.scan().count()
+        1
+        0
 
     """
 

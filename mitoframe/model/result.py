@@ -87,6 +87,17 @@ class WriteResult(_Shown):
             SnapshotExpiredError: the write is older than the time for which replaced rows are kept.
             InvalidInputError: this write wrote nothing.
 
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     result = db["cpu"].write(frame.with_columns(cpu=0.7))
+            ...     result.undo()
+            ...     db.scan("cpu").collect()["cpu"].to_list()
+            took back 1 row of 'cpu'
+            [0.5]
+
         """
         if self._undo is None:
             raise InvalidInputError(f"{self!r}: there is nothing to take back.")
@@ -131,6 +142,17 @@ class DeleteResult(_Shown):
         Raises:
             SnapshotExpiredError: the delete is older than the time for which deleted rows are kept.
             InvalidInputError: nothing was deleted, or the files the rows were in were removed whole.
+
+        Example:
+            >>> import mitoframe as mito, polars as pl, datetime as dt
+            >>> with mito.open("memory://") as db:
+            ...     frame = pl.DataFrame({"ts": [dt.datetime(2024, 1, 1)], "host": ["a"], "cpu": [0.5]})
+            ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
+            ...     result = db["cpu"].delete(tags={"host": "a"})
+            ...     result.undo()
+            ...     db.scan("cpu").count()
+            took back 1 row of 'cpu'
+            1
 
         """
         if self._undo is None:

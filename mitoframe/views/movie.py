@@ -80,7 +80,7 @@ def shoot_movie(
     set_time_limits(axes, float(left[stored].min()), float(right[stored].max()))
     span = axes.get_xlim()
     right = np.maximum(right, left + _POINTS_MIN * (span[1] - span[0]) / 600)
-    upper = np.array([tops[level] for level in strata.level.tolist()]) + strata.lane + (1 - _LANE_FILL) / 2
+    upper = np.array([tops.get(level, 0.0) for level in strata.level.tolist()]) + strata.lane + (1 - _LANE_FILL) / 2
     classes = SizeClasses(strata.size_bytes[stored].astype(np.int64))
     colours = np.array(classes.colours)[classes.of(strata.size_bytes.astype(np.int64))]
     axes.set_ylim(lanes + _LEVEL_GAP, -0.3)

@@ -285,6 +285,17 @@ def test_a_film_shows_the_files_of_each_version(database: mito.Database, tmp_pat
         film.save(tmp_path / "cpu.gif", writer="pillow", dpi=20)
 
 
+def test_a_film_leaves_rows_in_memory_out(database: mito.Database) -> None:
+    table = write(database, 0)
+    database.write(pl.DataFrame({"ts": [START + HOUR], "host": ["a"], "cpu": [0.5]}), "cpu")
+
+    movie = table.plot.movie()
+
+    [drawn] = movie._func(list(movie.new_saved_frame_seq())[-1])
+    assert len(drawn.get_paths()) == table.files().height
+    movie._draw_was_started = True
+
+
 def test_a_film_of_many_versions_shows_some_of_them_and_the_ends(database: mito.Database, tmp_path: Path) -> None:
     for number in range(12):
         table = write(database, number)
