@@ -138,6 +138,7 @@ class MitoConfig:
         check_at_least("compaction_memory_wait_ms", self.compaction_memory_wait_ms, 0)
         if self.compaction_threads is not None:
             check_at_least("compaction_threads", self.compaction_threads, 1)
+            check_at_most("compaction_threads", self.compaction_threads, COMPACTION_THREADS_MAX)
         for name in _AT_LEAST_ONE:
             check_at_least(name, getattr(self, name), 1)
         check_at_least("gc_grace_ms", self.gc_grace_ms, 0)
@@ -313,6 +314,7 @@ _COMPACTION_LEAST = {
     "output_size_max_bytes": 1,
     "ttl_ms": 1,
 }
+COMPACTION_THREADS_MAX = 256
 ROW_GROUP_ROWS_MAX = 10 * 1024 * 1024
 COMPACTION_FILES_MAX = 1_000_000
 _REGION_LEAST = {
