@@ -209,7 +209,7 @@ def test_after_the_process_that_has_the_store_was_killed_the_worker_ends_and_wha
 
     owner.kill()
     owner.wait()
-    with mito.open(folder, gc_grace_ms=0, compaction_mode="manual") as db:
+    with mito.open(folder, gc_grace_ms=0, gc_unknown_grace_ms=0, compaction_mode="manual") as db:
         cpu = db["cpu"]
         sst = folder / sst_folder(cpu.region_id)
         assert (len(list(sst.iterdir())), cpu.files().height) == (3, 2)
