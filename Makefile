@@ -27,6 +27,7 @@ test: $(VENV)/test.stamp $(PANDAS_2)/test.stamp chromium  ## everything: rules, 
 
 nightly: $(VENV)/test.stamp  ## the same tests with larger numbers, for hours
 	MITOFRAME_NIGHTLY=1 $(RUN) -m pytest --timeout=14400
+	for round in $$(seq 20); do MITOFRAME_OTHER_EXAMPLES=1 $(RUN) -m pytest -n 2 --ignore tests/faults --ignore tests/browser || exit 1; done
 
 bench: $(VENV)/bench.stamp $(PEERS)/peers.stamp  ## side by side with peers; writes benchmarks/RESULTS.md
 	$(RUN) benchmarks/queries.py --peers-python $(PEERS)/bin/python --write-results

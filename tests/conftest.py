@@ -1,6 +1,6 @@
 """Which examples property tests draw: the same ones each time, so that a red run is due to what was changed.
 
-The nightly run draws others each time, and prints how to repeat one that fails.
+The nightly run draws others each time, in many rounds, and prints how to repeat one that fails.
 """
 
 from __future__ import annotations
@@ -10,5 +10,6 @@ import os
 from hypothesis import settings
 
 settings.register_profile("usual", derandomize=True, deadline=None)
-settings.register_profile("nightly", print_blob=True, deadline=None)
-settings.load_profile("nightly" if os.environ.get("MITOFRAME_NIGHTLY") else "usual")
+settings.register_profile("others", print_blob=True, deadline=None)
+draws_others = {"MITOFRAME_NIGHTLY", "MITOFRAME_OTHER_EXAMPLES"} & os.environ.keys()
+settings.load_profile("others" if draws_others else "usual")

@@ -52,7 +52,7 @@ def left_of(asked: list[tuple[Any, ...]], on: str, unit: Any) -> pl.DataFrame:
     st.sampled_from([None, "0s", "3m", timedelta(minutes=7)]),
     st.sampled_from([None, pl.col("x") > 2, pl.col("x") > pl.col("x").mean()]),
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_a_join_finds_what_polars_finds_in_all_rows(writes, asked, by, strategy, tolerance, where):
     left = left_of(asked, "at", "ms")
     with mito.open("memory://") as database:

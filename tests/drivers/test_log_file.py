@@ -354,7 +354,7 @@ operations = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(operations=operations, segment_size_bytes=st.sampled_from([100, 300, 100_000]))
 def test_the_log_does_what_a_log_in_memory_does(operations, segment_size_bytes):
     vfs = MemoryVfs()

@@ -195,7 +195,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(steps=steps, seed=st.integers(0, 2**32))
 def test_a_torn_file_keeps_its_untouched_bytes_and_holds_only_what_was_there_or_zeros(steps, seed):
     vfs = MemoryVfs()

@@ -453,7 +453,7 @@ def test_a_bad_name_is_refused_with_its_fault(catalog: Catalog, name: object, fa
 
 
 @given(st.text(alphabet=st.characters(), max_size=300))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_every_accepted_name_comes_back_exactly(name: str) -> None:
     try:
         validate_table_name(name)

@@ -84,7 +84,7 @@ def tag_tables(draw: Callable[[Any], Any]) -> tuple[pa.Table, list[tuple[Any, ..
 
 
 @given(tag_tables())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_series_are_the_distinct_tag_tuples_in_order_of_appearance(
     drawn: tuple[pa.Table, list[tuple[Any, ...]]],
 ) -> None:

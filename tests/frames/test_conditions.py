@@ -431,7 +431,7 @@ def stats_of(batch: pa.RecordBatch) -> dict[str, ColumnStats]:
     return stats
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(conditions, row_lists)
 @example(~C("host").is_in(["a"], nulls_equal=True), [dict.fromkeys(VALUES) | {"ts": datetime(2024, 1, 1)}])
 @example(C("cpu") > 1, [dict.fromkeys(VALUES) | {"ts": datetime(2024, 1, 1), "cpu": math.nan}])
@@ -545,7 +545,7 @@ def predicate_of_time(kind: pl.DataType, condition: pl.Expr) -> tuple[Predicate,
     return And(tuple(to_predicate(item, schema.field) for item in heard)), schema
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(times_and_conditions())
 def test_no_time_that_matches_is_outside_the_range_that_a_part_of_it_implies(drawn):
     kind, column, condition = drawn
@@ -722,7 +722,7 @@ joined = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(joined, row_lists)
 def test_a_condition_that_is_read_as_the_user_wrote_it_is_as_true_as_polars_finds_it(condition, rows):
     frame = as_frame(rows)

@@ -92,7 +92,7 @@ class Builder:
 
 
 @pytest.mark.usefixtures("few_rows_fill_a_file")
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(pieces, modes, st.integers(1, 40), st.integers(1, 3000) | st.just(HUGE), st.integers(1, 400) | st.just(HUGE))
 def test_the_files_hold_together_what_brute_force_finds(batches, dedup, width, buffer_bytes, file_bytes):
     builder = Builder(dedup, width=width, buffer_bytes=buffer_bytes, file_bytes=file_bytes)
@@ -229,7 +229,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(steps, st.sampled_from(["last", "none"]))
 def test_backfills_and_ordinary_writes_are_seen_in_the_order_they_were_acknowledged(actions, dedup):
     table = Tracked(dedup, window_ms=HOUR_MS, backfill_buffer_bytes=500)
@@ -254,7 +254,7 @@ few_steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(few_steps)
 def test_they_fill_each_others_nulls_in_that_order(actions):
     table = Tracked("merge", window_ms=HOUR_MS, backfill_buffer_bytes=500)

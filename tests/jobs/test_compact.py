@@ -205,7 +205,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(["last", "merge", "none"]), steps, st.sampled_from([1000, HOUR_MS]), st.sampled_from([1, 10**8]))
 def test_no_compaction_changes_what_is_seen(dedup, actions, window_ms, sst_size_bytes):
     table = Tracked(dedup, window_ms=window_ms, sst_size_bytes=sst_size_bytes)

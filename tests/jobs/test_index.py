@@ -181,7 +181,7 @@ def test_while_somebody_reads_an_earlier_version_the_sidecars_of_remembered_file
     assert chosen(is_behind=False) == {item("a", 1).key, item("b", 1).key, *of_the_forgotten}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     st.dictionaries(st.sampled_from("abc"), st.integers(1, 3)),
     st.sets(st.tuples(st.sampled_from("abcd"), st.integers(1, 4))),

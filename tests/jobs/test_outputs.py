@@ -93,7 +93,7 @@ def listed(store: MemoryObjectStore) -> list[str]:
 # --- what is in them ------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 @given(
     drawn=files_of_facts,
     dedup=st.sampled_from(["last", "merge", "none"]),

@@ -60,7 +60,7 @@ def picked(groups: Groups, options: CompactionOptions, now: int = NOW) -> list[t
 # --- by count -------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(spans, st.integers(2, 4), st.integers(4, 6), st.integers(6, 30))
 def test_the_best_neighbours_are_those_that_trying_all_finds(drawn, trigger, inputs_max, output_max):
     groups = window_of(drawn)
@@ -119,7 +119,7 @@ def test_what_overlaps_and_is_too_much_for_one_merge_is_taken_as_it_was_written(
 # --- by runs --------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(spans)
 def test_sorted_runs_are_as_few_as_can_be_and_have_no_overlap(drawn):
     groups = window_of(drawn)
@@ -132,7 +132,7 @@ def test_sorted_runs_are_as_few_as_can_be_and_have_no_overlap(drawn):
         assert all(any(runs[m] == other and overlap(groups, k, m) for m in range(k)) for other in range(run))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(spans)
 def test_the_two_runs_that_cost_least_are_those_that_trying_all_finds(drawn):
     groups = window_of(drawn)

@@ -137,7 +137,7 @@ files_of_any_kind = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(files_of_any_kind, st.integers(1, 400), st.integers(-400, 600), st.integers(0, 300))
 def test_the_later_it_is_the_more_has_expired(files, ttl, now, later):
     earlier, after = expiry_of(files, ttl, now), expiry_of(files, ttl, now + later)
@@ -146,7 +146,7 @@ def test_the_later_it_is_the_more_has_expired(files, ttl, now, later):
     assert set(earlier.files) <= set(after.files)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(files_of_any_kind, st.integers(1, 400), st.integers(-400, 600), st.sampled_from(["last", "merge", "none"]))
 def test_expired_files_are_all_old_and_hide_nothing_that_stays(files, ttl, now, dedup):
     expiry = expiry_of(files, ttl, now, dedup=dedup)
@@ -169,7 +169,7 @@ def test_expired_files_are_all_old_and_hide_nothing_that_stays(files, ttl, now, 
     assert dedup == "none" or not hiding & set(expiry.files)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(files_of_any_kind, st.integers(1, 400))
 def test_no_row_expires_because_of_fewer_than_a_thousandth_of_all(files, ttl):
     expiry = expiry_of(files, ttl, 10**6)

@@ -151,7 +151,7 @@ def test_files_that_lose_all_rows_or_none_are_not_read():
     assert (result.removed, result.added, result.row_count) == ((files[0],), (), 2)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 @given(st.lists(st.lists(puts | deletes, min_size=1, max_size=7), min_size=1, max_size=3), st.sets(st.integers(1, 21)))
 def test_rows_that_stay_keep_their_values_and_sequences(parts, going):
     store, count, inputs = MemoryObjectStore(), itertools.count(1), []
@@ -227,7 +227,7 @@ def test_a_file_that_cannot_be_read_is_told():
 # --- time ranges ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(modes, steps, spans, st.lists(puts, max_size=6), st.lists(upkeep, max_size=2))
 def test_a_range_holds_what_came_and_the_rest_is_as_it_was(dedup, actions, span, drawn, later):
     table = Tracked(dedup, window_ms=HOUR_MS, row_group_rows=2)

@@ -262,7 +262,7 @@ def test_the_compiled_picker_merges_what_the_picker_does_at_the_same_moments(his
     assert plain(compiled) == plain(by_picker)
 
 
-@settings(deadline=None, max_examples=100 if NIGHTLY else 4)
+@settings(deadline=None, max_examples=60 if NIGHTLY else 4)
 @given(loads.map(lambda load: replace(load, delete_share=0.0)), st.sampled_from([None, HOUR_MS]))
 def test_the_compiled_picker_does_as_the_picker_with_the_defaults(load, window_ms):
     options = CompactionOptions(window_ms=window_ms)

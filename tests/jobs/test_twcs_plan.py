@@ -120,7 +120,7 @@ def test_the_order_of_files_does_not_matter(files, options, now, scope, random):
     assert plan_compaction(files, options, now, scope=scope) == plan_compaction(shuffled, options, now, scope=scope)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(file_lists(), options(), times, scopes, st.sets(st.integers(0, 13), max_size=3), st.integers(50, 4000))
 def test_no_file_is_in_two_tasks_nor_one_that_is_busy_or_expired(files, options, now, scope, numbers, ttl):
     busy = {file.file_id for file in files if int(file.file_id, 16) in numbers}
@@ -135,7 +135,7 @@ def test_no_file_is_in_two_tasks_nor_one_that_is_busy_or_expired(files, options,
     assert set(picked) <= {file.file_id for file in files} - busy - expired
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(file_lists(), options(), times, st.sampled_from([AUTOMATIC, WHOLE_TABLE]))
 def test_an_output_overlaps_no_file_of_another_window_that_none_of_its_inputs_did(files, options, now, scope):
     for task in plan_compaction(files, options, now, scope=scope).tasks:
@@ -146,7 +146,7 @@ def test_an_output_overlaps_no_file_of_another_window_that_none_of_its_inputs_di
                 assert begun == any(overlap(file, other) for file in task.inputs)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(file_lists(), options(), times, scopes)
 def test_a_merge_that_fills_values_leaves_out_no_version_between_two_it_takes(files, options, now, scope):
     for task in plan_compaction(files, replace(options, dedup="merge"), now, scope=scope).tasks:
@@ -156,7 +156,7 @@ def test_a_merge_that_fills_values_leaves_out_no_version_between_two_it_takes(fi
             assert not (lies_between and overlap(output, other))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(file_lists(), options(), times, scopes, st.none() | st.integers(1, 80), st.integers(-30, 60))
 def test_delete_markers_are_dropped_exactly_where_nobody_needs_them(files, options, now, scope, held, first):
     buffered = RangeStats(
@@ -243,7 +243,7 @@ def test_windows_to_which_nothing_comes_end_as_one_sorted_run(files, options, sc
     assert overlapping_in_a_window(left) == []
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(file_lists(), options())
 def test_where_all_rows_are_kept_picking_comes_to_an_end(files, options):
     settled(files, replace(options, dedup="none"), AUTOMATIC)
@@ -266,7 +266,7 @@ def test_what_was_asked_for_once_leaves_nothing_to_ask_for(files, options):
 # --- strict windows -------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(file_lists(), options(), st.integers(-30, 60), st.integers(0, 30))
 def test_strict_windows_take_everything_that_is_in_them_and_leave_nothing_that_reaches_into_two(
     files, options, first, length

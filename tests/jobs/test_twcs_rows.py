@@ -154,7 +154,7 @@ class Table:
 
 
 @pytest.mark.parametrize("dedup", ["last", "merge", "none"])
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 @given(
     writes=writes,
     scopes=scopes,

@@ -51,7 +51,7 @@ def carry_out(table: Tracked, actions) -> list:
     return results
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 @given(modes, steps, st.data(), st.lists(upkeep, max_size=3))
 def test_the_table_reads_as_if_the_write_had_never_been(dedup, actions, data, later):
     table = Tracked(dedup, window_ms=HOUR_MS)
@@ -115,7 +115,7 @@ def test_a_write_that_was_taken_back_is_not_there_to_be_taken_back_again(dedup, 
     assert table.found() == before
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(["last", "merge"]), steps, st.data())
 def test_files_of_nothing_else_lose_nothing_else(dedup, actions, data):
     table = Tracked(dedup, window_ms=HOUR_MS)

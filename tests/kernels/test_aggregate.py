@@ -73,7 +73,7 @@ def as_lists(arrays):
 
 
 @given(keys)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_a_piece_is_the_rows_of_a_code(keys):
     codes, _ = columns(keys)
 
@@ -84,7 +84,7 @@ def test_a_piece_is_the_rows_of_a_code(keys):
 
 
 @given(pieces(), st.integers(1, 30), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_runs_of_one_width_are_those_that_every_row_tells(drawn, width, data):
     times, starts, stops = drawn
     origin = data.draw(st.integers(0, width - 1))
@@ -95,7 +95,7 @@ def test_runs_of_one_width_are_those_that_every_row_tells(drawn, width, data):
 
 
 @given(pieces(), st.lists(far_times, unique=True).map(sorted))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_runs_between_edges_are_those_that_every_row_tells(drawn, edges):
     times, starts, stops = drawn
     edges = [INT64_MIN, *edges]
@@ -118,7 +118,7 @@ def test_runs_of_any_length_are_found_to_the_row(lengths):
 
 
 @given(pieces(), st.lists(far_times, min_size=2, max_size=2).map(sorted), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_of_pieces_those_rows_are_left_that_are_in_a_row_group_and_a_range_of_times(drawn, span, data):
     times, starts, stops = drawn
     first_row, end_row = data.draw(st.lists(st.integers(0, len(times)), min_size=2, max_size=2).map(sorted))
@@ -164,7 +164,7 @@ def bits(values):
 
 
 @given(runs(st.none() | floats) | runs(floats))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_floats_are_summed_and_compared_run_by_run(drawn):
     parts, flat, valid, starts, stops = drawn
 
@@ -178,7 +178,7 @@ def test_floats_are_summed_and_compared_run_by_run(drawn):
 
 
 @given(runs(st.none() | st.integers(-9, 9)) | runs(st.integers(-9, 9)))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_integers_are_counted_summed_and_compared_run_by_run(drawn):
     parts, flat, valid, starts, stops = drawn
     values = int64s([10**6 if value is None else value for value in flat])
@@ -193,7 +193,7 @@ def test_integers_are_counted_summed_and_compared_run_by_run(drawn):
 
 
 @given(runs(st.none() | st.integers(-9, 9)) | runs(st.integers(-9, 9)))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_squares_are_of_the_distance_from_the_mean(drawn):
     parts, flat, valid, starts, stops = drawn
     means = np.array([sum(part) / max(len(part), 1) for part in parts], np.float64)
@@ -219,7 +219,7 @@ lists_of_floats = (
 
 
 @given(lists_of_floats, st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_packed_floats_are_summed_as_they_are_unpacked(listed, data):
     parts, flat, _, starts, stops = data.draw(runs(st.integers(0, len(listed) - 1)))
 
@@ -237,7 +237,7 @@ def test_a_long_run_of_packed_floats_is_summed_to_the_end():
 
 
 @given(st.lists(st.integers(-9, 9) | st.just(INT64_MAX), min_size=1, max_size=9), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_packed_integers_are_summed_and_compared_as_they_are_unpacked(listed, data):
     listed.sort()
     parts, flat, _, starts, stops = data.draw(runs(st.integers(0, len(listed) - 1)))
@@ -253,7 +253,7 @@ def test_packed_integers_are_summed_and_compared_as_they_are_unpacked(listed, da
 
 
 @given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=8).map(sorted), max_size=6))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_of_rows_with_one_time_the_newest_comes_first(runs):
     times = int64s([time for run in runs for time in run])
     starts = int64s([0, *np.cumsum([len(run) for run in runs]).tolist()])
@@ -276,7 +276,7 @@ def spread(draw, values):
 
 
 @given(spread(floats))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_floats_are_put_together_by_place(drawn):
     values, places, count, parts = drawn
 
@@ -290,7 +290,7 @@ def test_floats_are_put_together_by_place(drawn):
 
 
 @given(spread(st.integers(-9, 9) | st.sampled_from([INT64_MIN // 4, INT64_MAX // 4])))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_integers_are_put_together_by_place(drawn):
     values, places, count, parts = drawn
 
@@ -303,7 +303,7 @@ def test_integers_are_put_together_by_place(drawn):
 
 
 @given(spread(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2**64 - 1))), st.booleans())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_of_what_goes_to_a_place_the_first_or_last_by_time_then_rank_then_sequence_is_chosen(drawn, latest):
     values, places, count, parts = drawn
     times, ranks, sequences = zip(*values, strict=True)
@@ -315,7 +315,7 @@ def test_of_what_goes_to_a_place_the_first_or_last_by_time_then_rank_then_sequen
 
 
 @given(keys, st.integers(1, 4))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_the_last_rows_of_each_series_are_found_from_its_end(keys, count):
     codes, times = columns(keys)
 

@@ -31,7 +31,7 @@ def spans_of(versions, ops):
 
 
 @given(rows())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_newest_row_of_each_key_is_kept_in_order(drawn):
     codes, times, sequences = to_columns(drawn)
     take = sorted_by_lexsort(codes, times, sequences)
@@ -50,7 +50,7 @@ def test_only_the_taken_rows_count():
 
 
 @given(rows(codes_max=1))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_all_rows_of_keys_that_have_several_are_repeated(drawn):
     codes, times, sequences = to_columns(drawn)
     take = sorted_by_lexsort(codes, times, sequences)
@@ -61,7 +61,7 @@ def test_all_rows_of_keys_that_have_several_are_repeated(drawn):
 
 
 @given(rows(codes_max=1), st.booleans(), st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_spans_go_down_to_the_newest_deletion_of_each_key(drawn, drop_deletes, data):
     codes, times, sequences = to_columns(drawn)
     take = sorted_by_lexsort(codes, times, sequences)
@@ -76,7 +76,7 @@ def test_spans_go_down_to_the_newest_deletion_of_each_key(drawn, drop_deletes, d
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=4), max_size=8), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_a_span_is_filled_by_its_first_row_that_is_not_null(spans, random):
     """The rows lie anywhere, and between the spans are some that belong to none."""
     stops = np.cumsum([len(span) + 1 for span in spans], dtype=np.int64)

@@ -22,7 +22,7 @@ def fnv1a(value: bytes) -> int:
 
 
 @given(st.lists(st.binary(max_size=20), max_size=20))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_each_value_has_its_fnv_hash(values):
     assert hashes(values) == [fnv1a(value) for value in values]
 

@@ -44,7 +44,7 @@ def tuples_of(size, columns):
 
 
 @given(tag_columns())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_codes_number_the_tuples_in_order_of_first_appearance(drawn):
     size, columns = drawn
 
@@ -126,7 +126,7 @@ text = st.one_of(
 
 
 @given(grouped(text), st.integers(0, 16), st.booleans())
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=160)
 def test_strings_follow_says_whether_the_column_splits_a_series(drawn, skipped, always_valid):
     values, codes, representatives = drawn
     # A sliced Arrow array starts anywhere in its bytes, and its last value may end with the buffer.
@@ -164,7 +164,7 @@ def test_strings_follow_looks_at_no_byte_beyond_the_value(size, room):
 
 
 @given(grouped(st.integers(NULL, 2)))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_codes_follow_says_whether_the_column_splits_a_series(drawn):
     values, codes, representatives = drawn
 
@@ -174,7 +174,7 @@ def test_codes_follow_says_whether_the_column_splits_a_series(drawn):
 
 
 @given(tag_columns())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_dense_ranks_are_places_among_the_sorted_distinct_tuples(drawn):
     size, columns = drawn
     tuples = tuples_of(size, columns)

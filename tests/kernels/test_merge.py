@@ -31,7 +31,7 @@ def laid_out(runs):
 
 
 @given(several_runs)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_merged_order_is_that_of_a_stable_lexsort(drawn):
     codes, times, sequences, run_starts = laid_out([to_columns(run) for run in drawn])
 
@@ -96,7 +96,7 @@ def test_newest_sequence_comes_first_whichever_run_it_is_in():
 
 
 @given(several_runs)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_of_each_key_the_newest_row_of_all_runs_is_kept(drawn):
     codes, times, sequences, run_starts = laid_out([to_columns(run) for run in drawn])
 
@@ -107,7 +107,7 @@ def test_of_each_key_the_newest_row_of_all_runs_is_kept(drawn):
 
 
 @given(several_runs, st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_keys_whose_newest_row_is_deleted_vanish(drawn, data):
     codes, times, sequences, run_starts = laid_out([to_columns(run) for run in drawn])
     deleted = np.array(data.draw(st.lists(st.booleans(), min_size=codes.size, max_size=codes.size)), np.bool_)
@@ -119,7 +119,7 @@ def test_keys_whose_newest_row_is_deleted_vanish(drawn, data):
 
 
 @given(several_runs, st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_runs_that_lie_newest_first_need_no_sequences(drawn, some_deleted):
     falling = count(2**64 - 1, -1)
     numbered = [[(code, time, next(falling)) for code, time, _ in sorted(run)] for run in drawn]
@@ -149,7 +149,7 @@ def measured(draw):
 
 
 @given(measured(), st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_of_series_at_even_times_the_newest_rows_are_kept(runs, some_deleted):
     codes, times, sequences, run_starts = laid_out(runs)
     deleted = sequences % np.uint64(3) == 0 if some_deleted else NOTHING_DELETED
@@ -161,7 +161,7 @@ def test_of_series_at_even_times_the_newest_rows_are_kept(runs, some_deleted):
 
 
 @given(measured())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_of_series_at_even_times_rows_of_lower_runs_are_newer_than_their_like(runs):
     alike = [(codes, times, np.zeros(codes.size, np.uint64)) for codes, times, _ in runs]
     codes, times, sequences, run_starts = laid_out(alike)
@@ -181,7 +181,7 @@ def test_times_that_are_as_far_apart_as_can_be_are_merged(ends):
 
 
 @given(several_runs | measured().map(lambda runs: [list(zip(*run, strict=True)) for run in runs]), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_pieces_keep_the_rows_whose_key_no_newer_run_has(drawn, data):
     codes, times, _, run_starts = laid_out([sort_by_key(run) for run in drawn])
     cuts = data.draw(st.sets(st.integers(0, max(codes.size - 1, 0)), max_size=5))

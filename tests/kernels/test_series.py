@@ -11,7 +11,7 @@ sorted_codes = st.lists(st.integers(0, 9), max_size=50).map(sorted)
 
 
 @given(sorted_codes)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_offsets_say_where_each_series_starts_and_stops(codes):
     offsets = series_offsets(int32s(codes), 10)
 
@@ -20,7 +20,7 @@ def test_offsets_say_where_each_series_starts_and_stops(codes):
 
 
 @given(sorted_codes, st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_any_slice_of_rows_gets_its_codes_back(codes, data):
     offsets = series_offsets(int32s(codes), 10)
     start = data.draw(st.integers(0, len(codes)))

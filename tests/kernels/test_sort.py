@@ -11,7 +11,7 @@ from mitoframe.kernels.sort import is_sorted, sort_and_keep_last, sort_rows
 
 
 @given(rows())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_order_is_that_of_a_stable_lexsort(drawn):
     codes, times, sequences = to_columns(drawn)
 
@@ -89,7 +89,7 @@ def test_rows_in_order_are_taken_as_they_are():
 
 
 @given(rows())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_is_sorted_knows_its_own_order(drawn):
     columns = to_columns(drawn)
     take = sorted_by_lexsort(*columns)
@@ -99,7 +99,7 @@ def test_is_sorted_knows_its_own_order(drawn):
 
 
 @given(rows())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_sorting_and_keeping_the_last_is_the_one_after_the_other(drawn):
     codes, times, sequences = to_columns(drawn)
 

@@ -10,7 +10,7 @@ times = st.integers(-100, 100)
 
 
 @given(st.integers(1, 30), st.data(), times, times)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_even_buckets_are_listed_from_the_first_that_is_touched_to_the_last(width, data, one, other):
     first, last = sorted([one, other])
     buckets = EvenBuckets(width=width, origin=data.draw(st.integers(0, width - 1)))
@@ -23,7 +23,7 @@ def test_even_buckets_are_listed_from_the_first_that_is_touched_to_the_last(widt
 
 
 @given(st.lists(times, min_size=1, unique=True).map(sorted), times, times)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_listed_buckets_are_those_whose_stretches_are_touched(edges, one, other):
     first, last = sorted([max(one, edges[0]), max(other, edges[0])])
     labels = [edge // 7 * 7 for edge in edges]

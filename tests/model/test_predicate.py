@@ -209,7 +209,7 @@ def stats_of(rows: list[dict[str, Any]], *, knows_nan: bool = False) -> dict[str
 # --- rows ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(predicates, row_lists, st.booleans())
 @example(Not(IsIn("host", ("a",))), [NO_ROW], False)
 @example(IsIn("host", ("a", None)), [NO_ROW], False)
@@ -268,7 +268,7 @@ def test_a_set_larger_than_what_is_asked_about_is_not_handed_to_arrow_again():
 # --- times, series, and what is left ---------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(predicates, row_lists)
 @example(Or((Compare("ts", "<", 0), Compare("ts", ">", 3))), [NO_ROW | {"ts": 5}])
 @example(IsIn("ts", (2, None)), [NO_ROW | {"ts": 2}])
@@ -281,7 +281,7 @@ def test_no_row_outside_the_time_range_matches(predicate, rows):
             assert wanted.touches(row["ts"], row["ts"])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(predicates, row_lists)
 @example(Not(And((IsNull("host"), Compare("cpu", ">", 1)))), [NO_ROW])
 @example(Not(Compare("host", "==", "a")), [NO_ROW, NO_ROW | {"host": "b"}])
@@ -293,7 +293,7 @@ def test_no_row_of_a_series_that_is_masked_matches(predicate, rows):
         assert all(mask[number] or not holds(predicate, row) for number, row in enumerate(rows))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(trees(leaves.filter(lambda leaf: leaf.column in TAGS)), row_lists)
 @example(Not(IsIn("host", ("a",))), [NO_ROW])
 def test_a_condition_on_tags_is_decided_exactly_by_the_series(predicate, rows):
@@ -304,7 +304,7 @@ def test_a_condition_on_tags_is_decided_exactly_by_the_series(predicate, rows):
     assert residual(predicate, frozenset(TAGS), "ts") == ALWAYS
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(predicates, row_lists)
 @example(Compare("ts", "<", TIME_MAX), [NO_ROW | {"ts": TIME_MAX}])
 @example(Compare("ts", ">", TIME_MAX), [NO_ROW | {"ts": TIME_MAX}])
@@ -369,7 +369,7 @@ def test_an_opaque_condition_says_nothing_of_series_but_what_it_implies():
 # --- statistics ------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(predicates, st.lists(records, min_size=1, max_size=4), st.booleans())
 @example(Compare("cpu", ">", 1), [NO_ROW | {"cpu": -2.0}, NO_ROW | {"cpu": math.nan}], False)
 @example(Compare("cpu", ">", 1.5), [NO_ROW | {"cpu": math.nan}], False)
@@ -542,7 +542,7 @@ def test_a_row_that_matches_matches_the_key_part_too(predicate, row):
         assert holds(part, row)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(predicates, records)
 @example(Not(And((Compare("cpu", "<", math.nan), IsIn("host", ("a",))))), NO_ROW | {"cpu": math.nan})
 def test_conjuncts_are_the_same_condition(predicate, row):

@@ -22,7 +22,7 @@ def members(pairs: list[tuple[int, int]]) -> set[int]:
     return {row for start, stop in pairs for row in range(start, stop)}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(any_ranges)
 def test_of_any_ranges_are_the_rows_in_one_of_them(pairs: list[tuple[int, int]]) -> None:
     found = ranges(pairs)
@@ -33,7 +33,7 @@ def test_of_any_ranges_are_the_rows_in_one_of_them(pairs: list[tuple[int, int]])
     assert all(stop < start for (_, stop), (start, _) in zip(list(found), list(found)[1:], strict=False))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(any_ranges, any_ranges)
 def test_intersection_and_union_are_those_of_sets(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
     left, right = ranges(one), ranges(other)
@@ -42,7 +42,7 @@ def test_intersection_and_union_are_those_of_sets(one: list[tuple[int, int]], ot
     assert left.union(right).rows().tolist() == sorted(members(one) | members(other))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(any_ranges, st.integers(0, 45), st.integers(0, 45))
 def test_clip_keeps_the_rows_in_between_and_their_numbers(pairs: list[tuple[int, int]], start: int, stop: int) -> None:
     found = ranges(pairs).clip(start, stop)
@@ -50,7 +50,7 @@ def test_clip_keeps_the_rows_in_between_and_their_numbers(pairs: list[tuple[int,
     assert found.rows().tolist() == sorted(members(pairs) & set(range(start, stop)))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(masks, st.integers(1, 7))
 def test_a_mask_stands_for_whole_segments(mask: list[bool], granularity: int) -> None:
     found = RowRanges.from_mask(np.array(mask, dtype=bool), granularity)
@@ -58,7 +58,7 @@ def test_a_mask_stands_for_whole_segments(mask: list[bool], granularity: int) ->
     assert found.rows().tolist() == [row for row in range(len(mask) * granularity) if mask[row // granularity]]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(any_ranges, st.integers(0, 45), st.integers(1, 7))
 def test_to_mask_sets_each_segment_with_a_row(pairs: list[tuple[int, int]], row_count: int, granularity: int) -> None:
     mask = ranges(pairs).to_mask(row_count, granularity)

@@ -71,7 +71,7 @@ def rows_of_part(share, part):
     return rows_in(share.series, codes, found, part.fields.take(pa.array(rows)))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     steps,
     st.sampled_from(["last", "last", "last", "merge", "none"]),

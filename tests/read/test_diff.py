@@ -67,7 +67,7 @@ def shown(row: Row) -> tuple[Any, ...]:
     return *row.tags, row.time, *row.fields
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(modes, steps, st.data())
 def test_changes_are_those_that_are_found_by_comparing_all_rows(dedup, actions, data):
     table = Remembered(dedup, window_ms=HOUR_MS)

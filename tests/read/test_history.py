@@ -25,7 +25,7 @@ from mitoframe.region.region import MARKS_PER_FLUSH
 from mitoframe.storage.paths import sst_folder
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(modes, steps)
 def test_every_moment_reads_as_it_was(dedup, actions):
     table = Remembered(dedup, window_ms=HOUR_MS)
@@ -55,7 +55,7 @@ class Named(Remembered):
             super().drop_snapshot(name)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(modes, kept_steps, st.sampled_from([0, 3, 3_600_000]))
 def test_a_snapshot_stays_and_no_other_moment_is_ever_wrong(dedup, actions, grace_ms):
     table = Named(dedup, window_ms=HOUR_MS, gc_grace_ms=grace_ms)

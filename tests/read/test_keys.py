@@ -83,7 +83,7 @@ def file_with(name: str, series: pa.RecordBatch, *, is_known: bool = True):
     return file_of(name, 0, 100, series_count=len(series), leading_tags=known)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=160)
 @given(st.lists(st.tuples(tables, st.booleans()), min_size=1, max_size=4), conditions)
 @example([([("ab", None, None, None)], True)], Not(Text("site", "starts_with", "a")))
 @example([([(None, 1, None, None), ("a", 1, None, None)], True)], IsNull("site"))
@@ -104,7 +104,7 @@ def test_a_file_that_holds_a_series_asked_for_is_never_skipped(written, conditio
     assert plan.off_keys <= len(plan.pruned)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.lists(st.tuples(tables, st.booleans()), min_size=2, max_size=5))
 def test_files_of_one_time_that_hold_a_series_in_common_are_merged(written):
     tables = [series_of(rows) for rows, _ in written]

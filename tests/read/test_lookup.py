@@ -33,7 +33,7 @@ def deletes_of(some: list[tuple[int, str | None]]) -> list[Row]:
     return [Row(0, time, (host,), (None, None), DELETE) for time, host in some]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(["last", "merge"]), steps, st.lists(keys, min_size=1, max_size=8))
 def test_a_key_is_present_if_a_scan_would_show_it(dedup, actions, asked):
     table = Tracked(dedup, window_ms=HOUR_MS)
@@ -56,7 +56,7 @@ def test_a_key_is_present_if_a_scan_would_show_it(dedup, actions, asked):
     assert found.tolist() == [key in there for key in asked]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(keys, min_size=1, max_size=5), min_size=1, max_size=3))
 def test_a_row_is_repeated_if_one_before_it_has_its_key(pieces):
     """Also where the batch lists a series more than once, as one that was joined of several does."""

@@ -62,7 +62,7 @@ def whole(reader: SstReader, files: list[FileMeta], dedup: Dedup, *, drop_delete
     return rows_of(merge_rows_of(runs, dedup, drop_deletes=drop_deletes).gather())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     rows=files_of_rows,
     row_group_rows=st.integers(1, 6),
@@ -151,7 +151,7 @@ def test_nothing_is_left_of_files_whose_rows_are_all_deleted() -> None:
     assert not MergedFiles(inputs, "last", drop_deletes=False).is_empty()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     rows=files_of_rows,
     cut=st.integers(0, 4),

@@ -122,7 +122,7 @@ def test_only_the_rows_of_ranges_are_left(source, drawn, data):
     assert rows_of(found) == [(code, row) for code, row in rows_of(pieces) if row in wanted]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(sources | wide_sources, ranges, ranges, st.data())
 def test_what_is_between_two_times_is_found_of_few_pieces_and_of_many(source, wanted, then, data):
     chosen = data.draw(chosen_of(source))

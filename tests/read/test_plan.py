@@ -95,7 +95,7 @@ def overlap(left, right) -> bool:
     return a <= d and c <= b
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(snapshots(), ranges, st.none() | st.integers(0, 130))
 def test_sources_with_a_common_time_are_merged_and_what_is_read_directly_overlaps_nothing(snapshot, wanted, sequence):
     plan = plan_scan(snapshot, ScanRequest(time_range=wanted, sequence=sequence))
@@ -109,7 +109,7 @@ def test_sources_with_a_common_time_are_merged_and_what_is_read_directly_overlap
         assert file.max_sequence <= visible
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(snapshots(), ranges, st.none() | st.integers(0, 130))
 def test_what_is_not_read_holds_no_row_that_could_be_wanted(snapshot, wanted, sequence):
     plan = plan_scan(snapshot, ScanRequest(time_range=wanted, sequence=sequence))

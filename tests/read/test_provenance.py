@@ -32,7 +32,7 @@ def gone(time: int) -> Row:
     return Row(0, time, ("a",), (None, None), DELETE)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 @given(modes, steps, st.sampled_from([None, "a"]))
 def test_what_is_told_to_be_visible_is_what_a_scan_shows(dedup, actions, host):
     table = Remembered(dedup, window_ms=HOUR_MS)

@@ -148,7 +148,7 @@ def test_it_is_what_polars_makes_of_the_same_rows(by, region, width):
     st.integers(1, 30),
     st.sampled_from([("count", "sum", "mean"), ("count", "min", "max", "first", "last"), FUNCTIONS]),
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_packed_rows_that_are_counted_where_they_lie_make_the_same(by, region, width, wanted):
     metadata, parts = region
     functions = [function for function in supported(metadata, parts) if function in wanted]
@@ -180,7 +180,7 @@ def test_the_greatest_of_packed_numbers_is_a_number():
 
 
 @given(regions(("double", "int64")), st.integers(1, 9), st.integers(1, 4), st.integers(0, 5))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_neither_the_size_of_the_parts_nor_when_they_are_combined_matters(region, width, rows_at_once, cells_max):
     metadata, parts = region
     batches, buckets, functions = (
@@ -200,7 +200,7 @@ def test_neither_the_size_of_the_parts_nor_when_they_are_combined_matters(region
 
 
 @given(regions(("double",)), st.lists(st.integers(-20, 30), unique=True).map(sorted))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_listed_buckets_reach_from_edge_to_edge(region, later_edges):
     metadata, parts = region
     edges = np.array([-25, *later_edges], np.int64) if -25 not in later_edges else np.array(later_edges, np.int64)

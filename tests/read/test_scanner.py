@@ -186,7 +186,7 @@ requests = st.builds(
 modes: st.SearchStrategy[Dedup] = st.sampled_from(["last", "merge", "none"])
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 @given(modes, steps, st.lists(requests, min_size=1, max_size=4), st.integers(1, 4))
 def test_a_scan_finds_what_brute_force_finds(dedup, actions, wanted, row_group_rows):
     region = new_region(dedup, row_group_rows=row_group_rows)
@@ -250,7 +250,7 @@ def test_what_a_scan_holds_of_a_file_does_not_grow_with_the_file_nor_with_their_
     assert max(held.values()) == held_max
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     modes,
     steps | long_steps,
@@ -289,7 +289,7 @@ def test_shares_are_read_in_any_order_and_hold_every_row_once(
     assert set(kept) >= set(region.expected_rows(request)), "only what cannot match is left out"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(modes, steps | long_steps, requests, st.sampled_from([1, 3, 8]), st.randoms(use_true_random=False))
 def test_jobs_may_be_done_in_any_order_and_need_no_sequences(dedup, actions, request, share_rows, random):
     region = new_region(dedup)
@@ -304,7 +304,7 @@ def test_jobs_may_be_done_in_any_order_and_need_no_sequences(dedup, actions, req
     assert Counter((row.key, row.fields) for row in found) == Counter((row.key, row.fields) for row in expected)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(modes, steps | long_steps, requests, st.sampled_from([1, 3, 8]))
 def test_batches_come_sorted_each_with_series_of_its_own(dedup, actions, request, share_rows):
     region = new_region(dedup)

@@ -21,7 +21,7 @@ def put(time: int, cpu: int | None = 0, note: str | None = None) -> Row:
 only_rows = steps.filter(lambda actions: not {"undo", "restore"} & {action[0] for action in actions})
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 @given(modes, only_rows, st.data())
 def test_of_the_rows_that_are_seen_those_are_found_that_came_later(dedup, actions, data):
     table = Remembered(dedup, window_ms=HOUR_MS)

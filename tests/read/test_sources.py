@@ -106,7 +106,7 @@ def by_pages(rows_each: int) -> Iterator[None]:
         yield
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=100)
 @given(
     written,
     st.integers(1, 7),

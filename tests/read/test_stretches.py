@@ -79,7 +79,7 @@ def looked_at(engine: MitoEngine, predicate: Predicate, span: TimeRange) -> tupl
 
 
 @given(writes, st.booleans(), conditions, spans, st.integers(1, 3))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_the_rows_looked_at_are_those_that_are_read(drawn, is_compacted, predicate, span, at_once):
     engine = region()
     for rows in drawn:

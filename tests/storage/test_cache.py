@@ -71,7 +71,7 @@ class Model:
         )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(steps, st.sampled_from([0, _ENTRY_BYTES, BUDGET_BYTES]))
 def test_a_cache_does_what_its_model_does(actions, budget_bytes):
     cache, model = Cache(budget_bytes), Model(budget_bytes)

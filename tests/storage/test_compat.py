@@ -495,7 +495,7 @@ class History:
         assert {row // 2 for row in found} <= set(self.reader.matching_row_groups(self.metadata, file, predicate))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.data())
 def test_rows_of_any_schema_read_as_the_newest_says(data):
     history = History(data)

@@ -39,7 +39,7 @@ def int64s(values: list[int]) -> np.ndarray:
 # --- segments --------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 50), st.integers(1, 50), st.integers(1, 12))
 def test_rows_are_cut_where_segments_begin(first_row, length, granularity):
     found = cut(first_row, length, granularity)
@@ -50,7 +50,7 @@ def test_rows_are_cut_where_segments_begin(first_row, length, granularity):
     assert found.lengths.sum() == length
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from([None, 1.5, float("nan")]), min_size=1, max_size=40), st.integers(1, 9), st.data())
 def test_each_segment_is_known_by_what_it_holds(values, granularity, data):
     collector, start = SegmentsCollector(granularity), 0
@@ -81,7 +81,7 @@ def collected(batches: list[list[tuple[str, int]]]) -> TermsCollector:
     return collector
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(pairs_of)
 def test_each_term_is_there_once_with_the_segments_that_hold_it(batches):
     found = collected(batches).finish()
@@ -203,7 +203,7 @@ def holds_in_zone(low: float, high: float, leaf: Predicate, negated: bool) -> bo
 numbers = st.integers(-3, 3)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     st.lists(st.lists(numbers, min_size=1, max_size=4), min_size=1, max_size=6),
     st.one_of(
@@ -255,7 +255,7 @@ def test_one_in_a_hundred_values_is_taken_for_one_that_is_there():
     assert len(blooms.data) < 20 * 10_240 * 9.7 / 8
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=40), st.integers(0, 3))
 def test_a_filter_never_denies_a_value_that_was_given_to_it(pairs, empty):
     pairs = sorted(pairs)
@@ -287,7 +287,7 @@ def test_hashes_do_not_change():
 # --- terms of texts --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.text("aBß _-1Σİ\n", max_size=12), st.integers(0, 12), st.integers(0, 12))
 def test_a_text_has_terms_like_the_parts_of_whatever_it_contains(text, start, stop):
     terms = terms_of(text)
@@ -304,7 +304,7 @@ def test_a_text_has_terms_like_the_parts_of_whatever_it_contains(text, start, st
         assert all(like[how](part) for how, part in parts_of(one)), one
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.text("aBßΣ -\n1", max_size=8), max_size=6))
 def test_joined_texts_have_the_terms_of_each(texts):
     assert terms_of("\n".join(texts)) == frozenset().union(*map(terms_of, texts))

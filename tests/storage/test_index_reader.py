@@ -127,7 +127,7 @@ def pairs_up_to(limit: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("pairs_max", [index_inverted.PAIRS_MAX, 0], ids=["with terms", "without"])
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 @given(trees(), kinds_of, st.integers(0, 50))
 def test_no_index_ever_leaves_out_a_row_that_matches(pairs_max, predicate, kinds, seed):
     columns = pa.RecordBatch.from_pydict(
@@ -141,7 +141,7 @@ def test_no_index_ever_leaves_out_a_row_that_matches(pairs_max, predicate, kinds
     assert covers(selected, matches(rows, predicate))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.data(), st.sampled_from(list(POOLS)), st.integers(0, 50))
 def test_an_inverted_index_names_exactly_the_segments_with_a_match(data, name, seed):
     data_type, pool = POOLS[name]

@@ -121,7 +121,7 @@ def versions_in_steps(draw: st.DrawFn) -> list[list[Row]]:
     return [draw(st.permutations(rows[start:stop])) for start, stop in parts]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(batches())
 def test_sorting_keeps_the_newest_row_of_each_key_in_order(parts):
     run = sort_batches([batch_of(METADATA, part) for part in parts])
@@ -129,7 +129,7 @@ def test_sorting_keeps_the_newest_row_of_each_key_in_order(parts):
     assert rows_of(run) == newest(row for part in parts for row in part)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(batches(), st.booleans())
 def test_merging_keeps_the_newest_row_of_each_key_in_order(parts, drop_deletes):
     runs = [sort_batches([batch_of(METADATA, part)]) for part in parts]
@@ -195,7 +195,7 @@ def test_rows_gathered_in_slices_are_the_rows_gathered_at_once(parts, dedup, row
     assert all(part.series is rows.series for part in slices)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(shuffled_versions(), modes)
 def test_sorting_leaves_what_the_mode_of_dedup_says(parts, dedup):
     run = sort_batches([batch_of(FILLED, part) for part in parts], dedup)
@@ -203,7 +203,7 @@ def test_sorting_leaves_what_the_mode_of_dedup_says(parts, dedup):
     assert rows_of(run) == survivors((row for part in parts for row in part), dedup)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(shuffled_versions(), modes, st.booleans())
 def test_merging_leaves_what_the_mode_of_dedup_says_of_runs_with_all_versions(parts, dedup, drop_deletes):
     runs = [sort_batches([batch_of(FILLED, part)], "none") for part in parts]
@@ -227,7 +227,7 @@ def as_kept(batch: Batch, is_packed: list[bool]) -> Batch:
 
 @pytest.mark.usefixtures("nothing_is_too_small_to_stay_packed")
 @given(shuffled_versions(), modes, st.booleans(), st.data())
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_runs_with_packed_fields_are_merged_as_if_unpacked(parts, dedup, drop_deletes, data):
     plain = coded_runs(parts)
     kept = [as_kept(run, data.draw(st.tuples(st.booleans(), st.just(False), st.booleans()))) for run in plain]
@@ -352,7 +352,7 @@ def test_without_versions_rows_say_only_that_they_are_there(parts, dedup):
     assert (bare.sequences.dtype, bare.op_types.dtype) == (np.uint64, np.uint8)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(versions_in_steps(), steps, st.booleans(), st.data())
 def test_merging_neighbours_in_steps_leaves_what_merging_at_once_leaves(parts, dedup, drop_deletes, data):
     runs = [sort_batches([batch_of(FILLED, part)], dedup) for part in parts]
@@ -367,7 +367,7 @@ def test_merging_neighbours_in_steps_leaves_what_merging_at_once_leaves(parts, d
     assert rows_of(left) == survivors((row for part in parts for row in part), dedup, drop_deletes=drop_deletes)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(shuffled_versions(), modes, st.booleans())
 def test_newest_and_superseded_rows_hold_every_earlier_moment(parts, dedup, drop_deletes):
     rows = [row for part in parts for row in part]
@@ -381,7 +381,7 @@ def test_newest_and_superseded_rows_hold_every_earlier_moment(parts, dedup, drop
         assert rows_of(left) == survivors(earlier, dedup, drop_deletes=drop_deletes)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(shuffled_versions(), modes)
 def test_superseded_are_the_rows_that_the_newest_do_not_tell(parts, dedup):
     rows = survivors((row for part in parts for row in part), "none")

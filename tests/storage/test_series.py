@@ -46,7 +46,7 @@ def in_order(values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     return [(value is not None, value.encode() if isinstance(value, str) else value) for value in values]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(tables())
 def test_series_of_several_tables_get_one_order_nulls_first(drawn):
     names, parts = drawn

@@ -77,7 +77,7 @@ def clipped(data: bytes, wanted: list[tuple[int, int]]) -> list[tuple[int, int]]
     return [(start, min(length, len(data) - start)) for start, length in starts]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(datas, reads, sizes, st.booleans())
 def test_any_bytes_are_read_as_they_were_written(data, wanted, block_bytes, has_blocks):
     with blocks_of(block_bytes):
@@ -89,7 +89,7 @@ def test_any_bytes_are_read_as_they_were_written(data, wanted, block_bytes, has_
         reader.compare(REGION, file)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(datas, reads, sizes, st.integers(0, 59))
 def test_damage_is_found_by_whoever_reads_of_its_block_and_by_nobody_else(data, wanted, block_bytes, place):
     place = min(place, len(data) - 1)
@@ -108,7 +108,7 @@ def test_damage_is_found_by_whoever_reads_of_its_block_and_by_nobody_else(data, 
             reader.compare(REGION, file)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(datas, reads, sizes, st.integers(0, 59))
 def test_damage_anywhere_in_a_file_without_blocks_is_found_before_its_first_byte_is_handed_out(
     data, wanted, block_bytes, place

@@ -132,7 +132,7 @@ def stored(rows: list[Row], row_group_rows: int) -> tuple[MemoryObjectStore, Fil
     return store, write_sst(store, METADATA, batch, row_group_rows=row_group_rows, **NAMED)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     keys=st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.integers(-3, 6)), min_size=1, max_size=30),
     row_group_rows=st.integers(1, 8),

@@ -401,7 +401,7 @@ long_texts = st.builds(
 tag_tuples = st.tuples(st.sampled_from(["a", "b"]) | long_texts | st.none(), st.integers(-2, 2) | st.none())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.lists(tag_tuples, min_size=1, max_size=4))
 def test_bounds_of_tags_hold_all_of_them_and_are_short(tuples):
     columns = [pa.array(values, kind) for values, kind in zip(zip(*tuples, strict=True), TAG_TYPES, strict=True)]
@@ -425,7 +425,7 @@ FLOATS = {"half": pa.float16(), "single": pa.float32(), "double": pa.float64()}
 numbers = st.sampled_from([0.0, -1.5, float("inf"), -float("inf"), float("nan"), None])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=8), st.integers(1, 4))
 def test_the_columns_with_nan_are_named_whatever_lies_under_nulls(values, row_group_rows):
     metadata = metadata_of(fields=FLOATS)

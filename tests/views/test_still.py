@@ -96,7 +96,7 @@ def test_many_files_are_a_skyline_below_two_megabytes() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)).map(lambda each: (each[0], sum(each))), min_size=1),
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_a_column_of_the_skyline_counts_every_file_with_a_time_in_it(intervals: list[tuple[int, int]]) -> None:
     starts, ends = (np.array(side, dtype=float) for side in zip(*intervals, strict=True))
     edges = np.arange(-1.0, 62.0, 7.0)

@@ -120,7 +120,7 @@ LIVES = st.lists(
 
 
 @given(LIVES)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_no_two_of_a_lane_are_there_at_one_step_over_one_time(given_lives: list[tuple[int, int, int, int]]) -> None:
     columns = list(map(list, zip(*given_lives, strict=True))) or [[], [], [], []]
 
@@ -133,7 +133,7 @@ def test_no_two_of_a_lane_are_there_at_one_step_over_one_time(given_lives: list[
 
 
 @given(LIVES)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_what_is_there_now_takes_as_few_lanes_as_can_be(given_lives: list[tuple[int, int, int, int]]) -> None:
     newest = max((died for *_, died in given_lives), default=0)
     columns = list(map(list, zip(*given_lives, strict=True))) or [[], [], [], []]
@@ -157,7 +157,7 @@ def test_what_is_deeper_than_can_be_told_apart_shares_the_last_lane() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda each: (each[0], sum(each))), min_size=1))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_overlaps_are_counted_as_by_hand(intervals: list[tuple[int, int]]) -> None:
     starts, ends = (np.array(side) for side in zip(*intervals, strict=True))
 

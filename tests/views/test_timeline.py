@@ -70,7 +70,7 @@ def labels(axes: Axes) -> list[str]:
 
 
 @given(INTERVALS)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_no_two_files_of_a_lane_overlap_and_lanes_are_as_few_as_can_be(intervals: list[tuple[int, int]]) -> None:
     starts, ends = [start for start, _ in intervals], [end for _, end in intervals]
 
