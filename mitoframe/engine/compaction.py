@@ -350,6 +350,9 @@ class Compactions:
 
     def _carry_out(self, region: Region, cycle: _Cycle) -> CompactResult:
         done, desk = _Done(), self._desk_of(region)
+        if cycle.is_automatic:
+            with self._lock:
+                desk.is_triggered = False  # Before it looks: what comes while it does has to be looked at again.
         with self._remembering(region, "compaction"):
             with desk.merging:
                 done.expired += self._retention.drop_expired(region)
@@ -392,7 +395,7 @@ class Compactions:
     def _tasks(self, region: Region, cycle: _Cycle, desk: _Desk) -> tuple[CompactionTask, ...]:
         if cycle.is_automatic:
             with self._lock:
-                desk.is_triggered = False  # Before it looks: what comes while it does has to be looked at again.
+                desk.is_triggered = False
         skipped = frozenset(cycle.skipped)
         return self.plan(region, cycle.request, skipped=skipped, tasks_max=TASKS_AT_ONCE, is_explained=False).tasks
 

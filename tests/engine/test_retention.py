@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from mitoframe.drivers.object_memory import MemoryObjectStore
 from mitoframe.drivers.scheduler import InlineScheduler
 from mitoframe.engine.engine import MitoEngine
 from mitoframe.engine.parts import COMPACT_LANE
-from mitoframe.model.edit import RegionState
+from mitoframe.model.edit import FileEdit, RegionState
 from mitoframe.model.errors import ConfigError, InvalidInputError
 from mitoframe.model.request import AlterRequest, CompactRequest, ScanRequest, TruncateRequest
 from mitoframe.model.timerange import TimeRange
@@ -771,3 +772,33 @@ def test_a_write_into_files_counts_those_that_hold_nothing_but_expired_rows():
 def test_a_table_without_a_time_to_live_has_no_rows_that_expire():
     with mito.open("memory://") as db:
         assert db.write(rows_of(range(48)), "cpu", time="ts", tags=["host"]).expired == 0
+
+
+class _AsksWhenFilesGo(mito.RegionHook):
+    """Says once, while a cycle lets files go, that more may have become due, as a flush does."""
+
+    def __init__(self) -> None:
+        self.engine: mito.MitoEngine | None = None
+
+    def on_manifest_updated(self, region_id, actions, version):
+        if self.engine is not None and any(isinstance(edit, FileEdit) and edit.removed for edit in actions):
+            engine, self.engine = self.engine, None
+            engine._background.compact_if_due(engine.region(region_id))
+
+
+def test_cycles_that_only_let_go_what_has_expired_come_to_an_end():
+    hook = _AsksWhenFilesGo()
+    with mito.open("memory://", compaction_mode="manual", hooks=[hook]) as db:
+        options = {"ttl": "10h", "compaction_window": "1h"}
+        db.write(rows_of(range(4)), "cpu", time="ts", tags=["host"], options=options)
+        db["cpu"].flush()
+        hook.engine = db.engine
+        waiting = threading.Thread(target=db.engine.drain, daemon=True)
+
+        db.write(rows_of(range(100, 104)), "cpu")
+        db["cpu"].flush()
+        waiting.start()
+        waiting.join(timeout=20)
+
+        assert not waiting.is_alive(), "one cycle followed another though nothing was left to do"
+        assert hook.engine is None
