@@ -371,7 +371,7 @@ def test_where_nulls_are_filled_a_delete_ends_the_filling() -> None:
         assert loads(table) == [("a", 0, 1.0), ("b", 0, None)]
 
 
-def test_a_notebook_is_shown_columns_files_and_options_and_nothing_is_read(cpu: mito.Table) -> None:
+def test_a_notebook_is_shown_columns_and_files(cpu: mito.Table) -> None:
     cpu.write(rows({("a", 0): 1.0}))
     cpu.flush()
 

@@ -350,9 +350,7 @@ class Compactions:
 
     def _carry_out(self, region: Region, cycle: _Cycle) -> CompactResult:
         done, desk = _Done(), self._desk_of(region)
-        if cycle.is_automatic:
-            with self._lock:
-                desk.is_triggered = False  # Before it looks: what comes while it does has to be looked at again.
+        self._begin_to_look(cycle, desk)
         with self._remembering(region, "compaction"):
             with desk.merging:
                 done.expired += self._retention.drop_expired(region)
@@ -393,11 +391,15 @@ class Compactions:
             raise refusal
 
     def _tasks(self, region: Region, cycle: _Cycle, desk: _Desk) -> tuple[CompactionTask, ...]:
+        self._begin_to_look(cycle, desk)
+        skipped = frozenset(cycle.skipped)
+        return self.plan(region, cycle.request, skipped=skipped, tasks_max=TASKS_AT_ONCE, is_explained=False).tasks
+
+    def _begin_to_look(self, cycle: _Cycle, desk: _Desk) -> None:
+        """Note that an automatic cycle looks what is due: what comes from now on has to be looked at again."""
         if cycle.is_automatic:
             with self._lock:
                 desk.is_triggered = False
-        skipped = frozenset(cycle.skipped)
-        return self.plan(region, cycle.request, skipped=skipped, tasks_max=TASKS_AT_ONCE, is_explained=False).tasks
 
     def _is_over(self, region: Region, cycle: _Cycle) -> bool:
         return cycle.is_cancelled or region.is_closed() or region.is_poisoned()
