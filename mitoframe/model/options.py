@@ -96,7 +96,7 @@ class MitoConfig:
     wal_segment_size_bytes: int = 64 * MIB
     wal_recovery: WalRecovery = "tolerate_torn_tail"
     write_buffer_size_bytes: int = 64 * MIB
-    write_buffer_limit_bytes: int = 128 * MIB
+    write_buffer_limit_bytes: int = 256 * MIB
     global_write_buffer_size_bytes: int = 512 * MIB
     global_write_buffer_reject_bytes: int = 1024 * MIB
     write_stall_ms: int = 60_000
