@@ -250,6 +250,7 @@ class Background:
                 with self._indexing.with_files(region, edit) as indexed:
                     self._parts.hooks.sst_files_written(region.metadata, indexed.added)
                     with region.editing():
+                        indexed = self.compactions.with_window(region, indexed)
                         region.commit_edit(self._retention.noted(region, indexed), memtables)
             except ConflictError:
                 self._end_writes(lanes, _ids(memtables), discard=True)

@@ -125,6 +125,7 @@ class _Desk:
         waiting: the request that is next.
         is_triggered: something may have become due since the cycle has looked.
         damaged: files that could not be read.
+        window_ms: how long the windows were when something was due for the first time; the manifest does not say yet.
 
     """
 
@@ -133,6 +134,7 @@ class _Desk:
     waiting: _Cycle | None = None
     is_triggered: bool = False
     damaged: dict[FileId, CorruptionError] = field(default_factory=dict)
+    window_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -231,7 +233,7 @@ class Compactions:
             options,
             self._parts.clock.now_ms(),
             unit=state.metadata.time_unit,
-            known_window_ms=state.compaction_window_ms,
+            known_window_ms=state.compaction_window_ms or self._desk_of(region).window_ms,
             scope=CompactionScope(mode=request.mode, times=request.time_range),
             buffered=_buffered(region),
             busy=skipped | self._desk_of(region).damaged.keys(),
@@ -297,7 +299,18 @@ class Compactions:
         if not self._merges_by_itself(region):
             found = self._retention.expiry(region)
             return found is not None and bool(found.files)
-        return not self.plan(region, AUTOMATIC, tasks_max=1, is_explained=False).is_empty()
+        plan = self.plan(region, AUTOMATIC, tasks_max=1, is_explained=False)
+        if plan.tasks and not _knows_window(region.state):
+            self._desk_of(region).window_ms = plan.window_ms
+        return not plan.is_empty()
+
+    def with_window(self, region: Region, edit: FileEdit) -> FileEdit:
+        """Have a flush say how long the windows are, where they are settled and no edit said so: rows that are flushed
+        from then on are divided by windows, however long the first merge takes.
+        """
+        if not edit.is_flush or _knows_window(region.state):
+            return edit
+        return replace(edit, compaction_window_ms=self._desk_of(region).window_ms)
 
     def _merges_by_itself(self, region: Region) -> bool:
         return (region.options.compaction_mode or self._parts.config.compaction_mode) == "automatic"
@@ -433,7 +446,7 @@ class Compactions:
             edit = FileEdit(
                 added=added,
                 removed=tuple(file.file_id for file in task.inputs),
-                compaction_window_ms=window_ms(state),
+                compaction_window_ms=self._window_ms(region, state),
                 at_ms=merging.now_ms,
                 reason=cycle.request.reason,
             )
@@ -444,6 +457,10 @@ class Compactions:
                     self._check(region, task, cycle)
                     draft.commit(self._retention.noted(region, indexed))
         return added
+
+    def _window_ms(self, region: Region, state: RegionState) -> int:
+        settled = None if _knows_window(state) else self._desk_of(region).window_ms
+        return settled or window_ms(state)
 
     def _merge_here(self, merging: _Merging, state: RegionState, draft: Draft) -> tuple[FileMeta, ...]:
         is_over = partial(self._is_over, merging.region, merging.cycle)
@@ -542,6 +559,10 @@ def _set_aside(region: Region, desk: _Desk, task: CompactionTask, error: Corrupt
         raise error
     _log.error("damaged file left out of compactions region=%d file=%s error=%r", region.region_id, file_id, error)
     desk.damaged[file_id] = error
+
+
+def _knows_window(state: RegionState) -> bool:
+    return bool(state.options.compaction_window_ms or state.compaction_window_ms)
 
 
 def _buffered(region: Region) -> list[RangeStats]:

@@ -87,6 +87,27 @@ def test_beside_an_automatic_merge_that_sticks_everything_is_written_flushed_rea
     engine.close()
 
 
+def test_rows_are_divided_by_windows_as_soon_as_a_merge_is_due_however_long_it_takes():
+    engine = started()
+    metadata = metadata_of(region=region_id(5, 0))
+    create(engine, metadata)
+    with first_merge_sticks() as gate:
+        for cpu in range(TRIGGER):
+            engine.write(metadata.region_id, batch_of(metadata, [put(0, 1, cpu=cpu)]))
+            engine.flush(metadata.region_id)
+        gate.reached()
+        assert engine.region(metadata.region_id).state.compaction_window_ms is None
+
+        engine.write(metadata.region_id, batch_of(metadata, [put(0, 1, cpu=7)]))
+        engine.flush(metadata.region_id)
+
+        assert levels(engine, metadata.region_id) == [0] * (TRIGGER + 1)
+        assert engine.region(metadata.region_id).state.compaction_window_ms == HOUR
+    engine.drain()
+    assert engine.region(metadata.region_id).state.compaction_window_ms == HOUR
+    engine.close()
+
+
 def test_what_is_asked_for_goes_before_automatic_merges_that_wait_of_the_same_table_too():
     engine = started()
     with first_merge_sticks() as gate:
