@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mitoframe.model.card import card
 
 START = datetime(2024, 1, 1)
 GOLDEN_STORES = Path(__file__).parent / "golden" / "stores"
+CPU = "regions/1_0000000000"
 
 
 def frame(first: int = 0, hosts: str = "ab", load: float = 0.5) -> pl.DataFrame:
@@ -65,6 +65,11 @@ def verify(path: Path, *tables: str) -> mito.VerifyReport:
 
 def only(path: Path, pattern: str) -> Path:
     return min(path.glob(pattern))
+
+
+def newest_sst(path: Path) -> Path:
+    """Return a file that a table lists; among the older ones are some that nothing needs any more."""
+    return max(path.glob(f"{CPU}/sst/*.parquet"), key=lambda file: file.stat().st_mtime_ns)
 
 
 def flip(path: Path, place: int = -20) -> None:
@@ -130,18 +135,13 @@ def test_a_table_that_is_not_there_is_an_error(store: Path) -> None:
         db.verify("cpu", "disk")
 
 
-def damaged(kind: str, pattern: str, place: int = -20) -> tuple[str, Callable[[Path], None]]:
-    return kind, lambda path: flip(only(path, pattern), place)
-
-
-CPU = "regions/1_0000000000"
 DAMAGE = {
-    "a file's footer": damaged("file", f"{CPU}/sst/*.parquet"),
-    "a file's rows": damaged("file", f"{CPU}/sst/*.parquet", 50),
+    "a file's footer": ("file", lambda path: flip(newest_sst(path))),
+    "a file's rows": ("file", lambda path: flip(newest_sst(path), 50)),
     "the newest checkpoint": ("manifest", lambda path: flip(max(path.glob(f"{CPU}/manifest/*.checkpoint")))),
     "an older checkpoint": ("manifest", lambda path: flip(only(path, f"{CPU}/manifest/*.checkpoint"))),
     "the newest delta": ("manifest", lambda path: flip(max(path.glob(f"{CPU}/manifest/*.json")))),
-    "a missing file": ("file", lambda path: only(path, f"{CPU}/sst/*.parquet").unlink()),
+    "a missing file": ("file", lambda path: newest_sst(path).unlink()),
 }
 
 
@@ -166,7 +166,7 @@ def test_damage_that_came_after_the_bytes_were_compared_is_found(store: Path) ->
         db["cpu"].scan().collect()
         assert not db.verify().is_damaged
 
-        flip(only(store, f"{CPU}/sst/*.parquet"))
+        flip(newest_sst(store))
 
         assert db.verify().is_damaged
 
@@ -254,7 +254,7 @@ def test_a_table_whose_manifest_is_gone_keeps_no_other_from_being_looked_at(stor
 
 
 def test_a_report_is_a_frame_and_a_text(store: Path) -> None:
-    flip(only(store, f"{CPU}/sst/*.parquet"))
+    flip(newest_sst(store))
 
     report = verify(store)
 

@@ -63,15 +63,16 @@ def compact(store: str, table: str, dry_run: bool, as_json: bool, **how: Any) ->
 @the_store
 @click.argument("tables", metavar="[TABLE]...", nargs=-1)
 @click.option("--older-than", metavar="DURATION", help="How long ago a file must have been replaced, such as 1h.")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted and why the rest stays, and do nothing.")
 @as_json
-def vacuum(store: str, tables: tuple[str, ...], older_than: str | None, as_json: bool) -> None:
+def vacuum(store: str, tables: tuple[str, ...], older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete files that nobody needs any more.
 
     Of all tables, if none is named.
     """
     with opened(store, "rw") as database:
         names = tables or database.tables()["name"].to_list()
-        results = {name: database[name].vacuum(older_than) for name in names}
+        results = {name: database[name].vacuum(older_than, dry_run=dry_run) for name in names}
     if as_json:
         show_rows({"table": name} | facts_of(result) for name, result in results.items())
     else:

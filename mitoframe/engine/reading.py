@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -125,25 +126,22 @@ class Reading:
             yield from batches
 
     def in_order(self, todo: Iterable[Callable[[], Result]]) -> Iterator[Result]:
-        """Do jobs on the scan lane and yield what they return, in their order. A single one is done right here."""
+        """Do jobs and yield what they return, in their order: those ahead on the scan lane, and the next one right here
+        if nobody has begun it. Small jobs are done before another thread is awake, and none is waited for idly.
+        """
         left = iter(todo)
-        first, second = next(left, None), next(left, None)
-        if first is None:
-            return
-        if second is None:
-            yield first()
-            return
-        waiting: deque[Errand[Result]] = deque()
+        sent: deque[tuple[Callable[[], Result], Errand[Result]]] = deque()
+        here = next(left, None)
         try:
-            waiting += (self._send(first), self._send(second))
-            for job in left:
-                if len(waiting) >= _AHEAD:
-                    yield waiting.popleft().result()
-                waiting.append(self._send(job))
-            while waiting:
-                yield waiting.popleft().result()
+            while here is not None or sent:
+                if here is None:
+                    job, errand = sent.popleft()
+                    here = job if errand.withdraw() else errand.result
+                sent.extend((job, self._send(job)) for job in islice(left, _AHEAD - 1 - len(sent)))
+                yield here()
+                here = None
         finally:
-            for errand in waiting:
+            for _, errand in sent:
                 errand.withdraw()
 
     def _send(self, job: Callable[[], Result]) -> Errand[Result]:

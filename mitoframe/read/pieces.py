@@ -92,8 +92,8 @@ class Pieces:
 
     def within(self, start: int, stop: int) -> Pieces:
         """Return what lies in the rows from ``start`` up to ``stop``, counted from ``start``."""
-        first = int(np.searchsorted(self.stops, start, side="right"))
-        last = int(np.searchsorted(self.starts, stop, side="left"))
+        first = int(self.stops.searchsorted(start, side="right"))
+        last = int(self.starts.searchsorted(stop, side="left"))
         some = self.part(first, last)
         return Pieces(
             codes=some.codes,
@@ -138,8 +138,10 @@ class Pieces:
         """Return the row groups that hold a row of the pieces; ``starts`` says where they begin."""
         if not len(self):
             return []
-        first = np.searchsorted(starts, self.starts, side="right") - 1
-        last = np.searchsorted(starts, self.stops - 1, side="right") - 1
+        first = starts.searchsorted(self.starts, side="right") - 1
+        last = starts.searchsorted(self.stops - 1, side="right") - 1
+        if len(self) == 1:
+            return list(range(int(first[0]), int(last[0]) + 1))
         if (first == last).all():
             return [int(number) for number in first[np.flatnonzero(np.diff(first, prepend=-1))]]
         steps = np.bincount(first, minlength=len(starts) + 1) - np.bincount(last + 1, minlength=len(starts) + 1)

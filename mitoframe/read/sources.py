@@ -257,6 +257,8 @@ class FileSource:
 
 def _by_row_group(numbers: Take, pieces: Pieces) -> list[SomeRows]:
     """Say of pieces in several row groups, counted from the first row of each, which rows of which they are."""
+    if len(numbers) == 1:
+        return [SomeRows(int(numbers[0]), pieces.starts, pieces.stops)]
     edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
     return [
         SomeRows(int(numbers[first]), pieces.starts[first:last], pieces.stops[first:last])

@@ -249,6 +249,8 @@ def test_vacuum_deletes_files_of_all_tables(store: str) -> None:
     run("compact", store, "cpu")
 
     assert run("vacuum", store).stdout.startswith("cpu: deleted 0 files, 0 bytes; kept 20 for a snapshot")
+    would = run("vacuum", store, "cpu", "--dry-run").stdout
+    assert would.startswith("cpu: would have deleted 0 files, 0 bytes; kept 20 for a snapshot")
     assert [row["table"] for row in parsed("vacuum", store, "--older-than", "0s")] == ["cpu", "disk"]
 
 

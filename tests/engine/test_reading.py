@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import partial
 from threading import Event, Lock, Thread, current_thread
 from typing import Any
 
@@ -87,14 +88,45 @@ def test_jobs_are_drawn_in_order_until_one_fails(count, threads, fail_at, inline
     assert jobs.begun <= min(count, len(found) + 1 + reading._AHEAD)
 
 
-def test_several_are_done_on_the_scan_lane_and_a_single_one_right_here(engine):
-    single, several = Jobs(1), Jobs(2)
+def test_one_is_done_right_here_and_those_ahead_on_the_scan_lane_meanwhile(engine):
+    has_begun, threads = Event(), []
 
-    assert list(engine.reading.in_order(single)) == [0]
-    assert list(engine.reading.in_order(several)) == [0, 1]
+    def first() -> int:
+        threads.append(current_thread().name)
+        assert has_begun.wait(PATIENCE_SECONDS)
+        return 0
 
-    assert single.threads == {current_thread().name}
-    assert current_thread().name not in several.threads
+    def second() -> int:
+        threads.append(current_thread().name)
+        has_begun.set()
+        return 1
+
+    assert list(engine.reading.in_order([first, second])) == [0, 1]
+
+    assert threads[0] == current_thread().name
+    assert threads[1] != current_thread().name
+
+
+def test_what_nobody_has_begun_when_its_turn_comes_is_done_right_here(engine):
+    with lane_is_busy(engine):
+        jobs = Jobs(10)
+
+        assert list(engine.reading.in_order(jobs)) == list(range(10))
+
+    assert jobs.threads == {current_thread().name}
+    assert jobs.begun == 10
+
+
+@contextmanager
+def lane_is_busy(engine: MitoEngine) -> Iterator[None]:
+    may_go_on = Event()
+    waiting = [engine._parts.scheduler.submit(SCAN_LANE, partial(may_go_on.wait, PATIENCE_SECONDS)) for _ in range(3)]
+    try:
+        yield
+    finally:
+        may_go_on.set()
+        for job in waiting:
+            job.result(PATIENCE_SECONDS)
 
 
 def test_none_is_begun_before_somebody_draws(engine):
