@@ -55,6 +55,7 @@ def test_the_widgets_notebook_leaves_its_picture(tmp_path: Path) -> None:
 
     assert "characters of HTML for 24 files" in printed
     assert (tmp_path / "demo-out" / "inspect.html").read_text().count("<rect") > 24
+    assert (tmp_path / "demo-out" / "inspect.gif").read_bytes().startswith(b"GIF8")
 
 
 STORIES = {
@@ -66,7 +67,7 @@ STORIES = {
         "is open for writing by process",
         "are there, each whole",
         "26,115 rows: the year",
-        "kept 2 read by process",
+        "being read here, 1 read by process",
     ],
     "from_parquet.py": ["26,115 rows of 28,342", "an earlier write of 2,227 rows had this key", "pl.scan_parquet("],
     "tuning.py": ["25 merges, 25 were foretold", "10 files, 10 were foretold"],
