@@ -1,4 +1,4 @@
-"""What `table.inspect()` costs on a table of 10,000 SSTs, and what it costs to have it open.
+"""What looking costs: `table.inspect()` on a table of 10,000 SSTs, and each picture of `table.plot` on one of 30,000.
 
     python benchmarks/inspecting.py [--write-results]
 
@@ -6,16 +6,28 @@ The files are listed and not there: what is shown comes from the manifest. First
 until the two traits are ready to be sent, the best of several calls; a browser adds some tens of milliseconds (a canvas
 of 10,000 rectangles). Slider: from the page's question to the answer, both as Python has them. Live: processor time of
 an answer to the page's question what is new, which it asks once a second.
+
+Picture: from the call of ``table.plot`` until there is a PNG, the best of several. ``coverage(by=tag)`` reads the
+footers of all files, which the listed ones do not have: it is drawn of a frame as ``table.coverage`` would give it, and
+what the footers cost is measured on a few files that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+import matplotlib as mpl
 import polars as pl
 import report
+from matplotlib import pyplot
 
 import mitoframe as mito
 from mitoframe.inspecting import TableSource
@@ -23,32 +35,50 @@ from mitoframe.model.edit import FileEdit
 from mitoframe.model.errors import MitoError
 from mitoframe.model.file import FileMeta
 from mitoframe.model.ids import FileId, Sequence
+from mitoframe.model.predicate import ColumnStats
+from mitoframe.views.coverage import draw_coverage
 from mitoframe.views.panel import LIVE_MS, Panel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mitoframe.plotting import Plot
 
 FILES = 10_000
 FLUSHES = 250
+MERGED_FLUSHES = 10
+"""Of so many flushes, one is followed by a merge of what it brought."""
+PICTURED_FILES = 30_000
+PICTURED_FLUSHES = 1_000
+HOSTS = 20
+OPENED_FILES = 500
 REPEATS = 5
 ANSWERS = 200
 HOUR_MS = 3_600_000
+WINDOW_MS = 7 * 24 * HOUR_MS
 DRAWING_SECONDS_MAX = 1.0
 SLIDER_SECONDS_MAX = 0.1
 PAYLOAD_BYTES_MAX = 2_000_000
 LIVE_SHARE_MAX = 0.01
+PICTURE_SECONDS_MAX = 2.0
+START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The cost of looking.")
     parser.add_argument("--write-results", action="store_true", help="put the outcome into RESULTS.md")
     arguments = parser.parse_args()
-    section = measured()
-    print(f"{report.markdown(section.table)}\n{report.targets_markdown(section.targets)}")
-    if arguments.write_results:
-        report.record(section)
+    mpl.use("Agg")
+    for section in (widget(), pictures()):
+        print(f"{report.markdown(section.table)}\n{report.targets_markdown(section.targets)}")
+        if arguments.write_results:
+            report.record(section)
 
 
-def measured() -> report.Section:
+def widget() -> report.Section:
     with mito.open("memory://", compaction_mode="manual") as db:
-        source = _source(db)
+        table = _table(db, FILES, FLUSHES)
+        source = TableSource("cpu", db.engine, table.region_id, lambda: None)
         drawing = _best(lambda: Panel(source, MitoError).payload())
         panel = Panel(source, MitoError)
         sizes = [len(part) for part in panel.payload()]
@@ -94,34 +124,128 @@ def measured() -> report.Section:
     )
 
 
-def _source(db: mito.Database) -> TableSource:
-    """A table whose files come an hour apart, some of which last longer, in `FLUSHES` flushes."""
+def pictures() -> report.Section:
+    with mito.open("memory://", compaction_mode="manual") as db:
+        table = _table(db, PICTURED_FILES, PICTURED_FLUSHES)
+        plot, covered = table.plot, _covered()
+        seconds = {
+            "timeline": _drawn(plot.timeline),
+            "windows": _drawn(plot.windows),
+            "compactions": _drawn(plot.compactions),
+            "amplification": _drawn(plot.amplification),
+            "coverage": _drawn(plot.coverage),
+            "coverage(by=tag), of its frame": _drawn(lambda: draw_coverage(covered)),
+            "keys": _drawn(plot.keys),
+            "movie, one picture of it as a GIF": _filmed(plot, int(table.versions()["version"].max())),
+        }
+    first, again = _footers_seconds()
+    return report.Section(
+        name="pictures",
+        title="Pictures of 30,000 SSTs",
+        command="python benchmarks/inspecting.py --write-results",
+        table=report.Table(
+            head=["until there is a PNG", "found"],
+            rows=[
+                *([name, f"{found * 1e3:.0f} ms"] for name, found in seconds.items()),
+                ["what coverage(by=tag) reads before, for each file", f"{first * 1e3:.2f} ms"],
+                ["the same where the footers are in memory", f"{again * 1e3:.2f} ms"],
+            ],
+        ),
+        targets=[_target(name, found, PICTURE_SECONDS_MAX) for name, found in seconds.items()],
+        raw={"picture_seconds": seconds, "footer_seconds": [first, again]},
+    )
+
+
+def _drawn(draw: Callable[[], Axes]) -> float:
+    def whole() -> None:
+        draw().figure.savefig(BytesIO(), format="png")
+        pyplot.close("all")
+
+    return _best(whole)
+
+
+def _filmed(plot: Plot, version: int) -> float:
+    def whole() -> None:
+        with TemporaryDirectory() as folder:
+            plot.movie(first=version, last=version).save(Path(folder, "still.gif"), writer="pillow")
+        pyplot.close("all")
+
+    return _best(whole)
+
+
+def _covered() -> pl.DataFrame:
+    """What ``table.coverage(by="host")`` gives of files of `HOSTS` values each."""
+    number = pl.arange(PICTURED_FILES * HOSTS, eager=True)
+    file, host = number // HOSTS, number % HOSTS
+    start = START + pl.Series(file * HOUR_MS).cast(pl.Duration("ms"))
+    return pl.DataFrame(
+        {
+            "value": ("host_" + host.cast(pl.String)).alias("value"),
+            "file_id": file.cast(pl.String),
+            "min_time": start,
+            "max_time": start + dt.timedelta(hours=1),
+            "rows": 50,
+            "is_late": file % 7 == 0,
+        }
+    )
+
+
+def _footers_seconds() -> tuple[float, float]:
+    """What ``table.coverage(by=tag)`` takes for a file: the first time, and once its footer is in memory."""
+    with mito.open("memory://", compaction_mode="manual") as db:
+        for number in range(OPENED_FILES):
+            times = [START + dt.timedelta(hours=number, minutes=host) for host in range(HOSTS)]
+            hosts = [f"host_{host}" for host in range(HOSTS)]
+            db.write(pl.DataFrame({"ts": times, "host": hosts, "load": 0.5}), "cpu", time="ts", tags=["host"])
+            db["cpu"].flush()
+        seconds = []
+        for _ in range(2):
+            began = time.perf_counter()
+            db["cpu"].coverage(by="host")
+            seconds.append((time.perf_counter() - began) / OPENED_FILES)
+    return seconds[0], seconds[1]
+
+
+def _table(db: mito.Database, file_count: int, flush_count: int) -> mito.Table:
+    """A table whose files come an hour apart, some of which last longer; what one flush of ten brought was merged."""
     table = db.create_table("cpu", {"ts": pl.Datetime("ms"), "host": pl.String}, time="ts", tags=["host"])
     region = db.engine.region(table.region_id)
-    files = [
-        FileMeta(
-            file_id=FileId(f"{number:032x}"),
-            level=0,
-            size_bytes=100_000 + 37 * number,
-            checksum=0,
-            row_count=1_000,
-            delete_count=0,
-            series_count=10,
-            row_group_count=1,
-            min_time=number * HOUR_MS,
-            max_time=(number + 1 + number % 3) * HOUR_MS,
-            min_sequence=Sequence(number * 1_000 + 1),
-            max_sequence=Sequence(number * 1_000 + 1_000),
-            schema_version=1,
-            created_ms=number * HOUR_MS,
-        )
-        for number in range(FILES)
-    ]
-    for first in range(0, FILES, FILES // FLUSHES):
-        flushed = tuple(files[first : first + FILES // FLUSHES])
-        newest = flushed[-1].max_sequence
-        region.commit_edit(FileEdit(added=flushed, flushed_sequence=newest, at_ms=flushed[-1].created_ms))
-    return TableSource("cpu", db.engine, table.region_id, lambda: None)
+    each = file_count // flush_count
+    for flush in range(flush_count):
+        at_ms = int(time.time() * 1000)
+        files = tuple(_file(number, at_ms) for number in range(flush * each, (flush + 1) * each))
+        region.commit_edit(FileEdit(added=files, flushed_sequence=files[-1].max_sequence, at_ms=at_ms))
+        if flush % MERGED_FLUSHES == 0:
+            merged = tuple(replace(file, file_id=_other_id(file.file_id), level=1) for file in files)
+            gone = tuple(file.file_id for file in files)
+            merge = FileEdit(added=merged, removed=gone, compaction_window_ms=WINDOW_MS, reason="runs", at_ms=at_ms)
+            region.commit_edit(merge)
+    return table
+
+
+def _file(number: int, created_ms: int) -> FileMeta:
+    first, last = sorted((f"host_{number % HOSTS:02}", f"host_{number * 7 % HOSTS:02}"))
+    return FileMeta(
+        file_id=FileId(f"{number:032x}"),
+        level=0,
+        size_bytes=100_000 + 37 * number,
+        checksum=0,
+        row_count=1_000,
+        delete_count=0,
+        series_count=10,
+        row_group_count=1,
+        min_time=number * HOUR_MS,
+        max_time=(number + 1 + number % 3) * HOUR_MS,
+        min_sequence=Sequence(number * 1_000 + 1),
+        max_sequence=Sequence(number * 1_000 + 1_000),
+        schema_version=1,
+        created_ms=created_ms,
+        leading_tags=(ColumnStats(minimum=first, maximum=last, null_count=0, row_count=10),),
+    )
+
+
+def _other_id(file_id: FileId) -> FileId:
+    return FileId(f"f{file_id[1:]}")
 
 
 def _slide(panel: Panel, what: str, trigger: int) -> None:

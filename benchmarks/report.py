@@ -37,6 +37,7 @@ ORDER = (
     "files",
     "startup",
     "inspecting",
+    "pictures",
     "kernels",
 )
 PACKAGES = ("mitoframe", "numba", "numpy", "pandas", "polars", "pyarrow")

@@ -3,8 +3,8 @@
 #
 # Three months of flights arrive day by day, each day with the corrections of the day before. `table.inspect()` shows
 # what the store made of them: which files there are, how they came to be, and what other options would have done. Run
-# it cell by cell: VS Code opens it as it is, JupyterLab with jupytext. `python notebooks/inspecting.py` does all but
-# show the widget, and leaves its picture in `demo-out/inspect.html`.
+# it cell by cell: VS Code opens it as it is, for JupyterLab jupytext makes a notebook of it (README says how).
+# `python notebooks/inspecting.py` does all but show the widget, and leaves its picture in `demo-out/inspect.html`.
 
 # %%
 import shutil
@@ -77,3 +77,12 @@ assert plan["merges"].sum() > 0, "the last weeks are due"
 picture = widget.to_html()
 (STORE.parent / "inspect.html").write_text(picture, encoding="utf-8")
 print(f"{len(picture):,} characters of HTML for {table.files().height} files")
+
+# %% [markdown]
+# ## The same as a film
+# What the slider shows, as a file to send to somebody: here the last two weeks. `film.to_jshtml()` plays it in a page.
+
+# %%
+film = table.plot.movie(first=94, interval_ms=250)
+film.save(STORE.parent / "inspect.gif", writer="pillow")
+print(f"{(STORE.parent / 'inspect.gif').stat().st_size:,} bytes of film")

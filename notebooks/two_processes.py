@@ -128,4 +128,66 @@ db.write(weather, "weather")
 rows = db.scan("weather").collect()
 assert rows.sort("time_hour", "origin").equals(weather.select(rows.columns).sort("time_hour", "origin"))
 print(f"{rows.height:,} rows: the year")
+
+# %% [markdown]
+# ## Who holds what
+# A correction is merged with what it corrects, and nobody needs the files of before any more. But a lazy frame here has
+# not been collected yet, and another process has one too: each of the version that there is now, and holds it.
+
+# %%
+READER = """
+import sys
+import mitoframe as mito
+
+frame = mito.open(sys.argv[1], mode="r")["weather"].scan(as_of=int(sys.argv[2])).to_polars()
+print("holds", flush=True)
+sys.stdin.readline()
+print(frame.collect()["temp"].sum())
+"""
+table = db["weather"]
+table.flush()
+table.compact()
+table.vacuum("0s")
+before = table.versions()["version"][-1]
+held = table.scan(as_of=before).to_polars()
+pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+holder = subprocess.Popen([sys.executable, "-c", READER, str(STORE), str(before)], **pipes, text=True)
+assert holder.stdout.readline() == "holds\n"
+table.write(weather.with_columns(temp=(pl.col("temp") - 32) / 1.8))
+table.flush()
+table.compact()
+
+# %% [markdown]
+# `vacuum` deletes what nobody needs; with `dry_run` it says what it would do, and for whom the rest stays.
+
+# %%
+told = table.vacuum("0s", dry_run=True)
+print(told)
+assert told.readers == (holder.pid,)
+assert {file.why for file in told.kept} == {"scan", "reader"}
+
+# %% [markdown]
+# The other process collects its frame and ends. Our own is held still, and can be read after a vacuum.
+
+# %%
+theirs, _ = holder.communicate("\n")
+told = table.vacuum("0s")
+print(told)
+assert {file.why for file in told.kept} == {"scan"}
+assert held.collect()["temp"].sum() == float(theirs) > table.scan().collect()["temp"].sum()
+
+# %% [markdown]
+# Let go, and the files can go. Whoever asks for that moment from now on is told, and not given something else.
+
+# %%
+del held
+print(table.vacuum("0s"))
+assert table.vacuum(dry_run=True).kept == ()
+try:
+    table.scan(as_of=before)
+    expired = None
+except mito.SnapshotExpiredError as error:
+    expired = error
+print(expired)
+assert expired is not None
 db.close()

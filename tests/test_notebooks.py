@@ -55,6 +55,7 @@ def test_the_widgets_notebook_leaves_its_picture(tmp_path: Path) -> None:
 
     assert "characters of HTML for 24 files" in printed
     assert (tmp_path / "demo-out" / "inspect.html").read_text().count("<rect") > 24
+    assert (tmp_path / "demo-out" / "inspect.gif").read_bytes().startswith(b"GIF8")
 
 
 STORIES = {
@@ -62,7 +63,13 @@ STORIES = {
     "late_rows.py": ["replace      164 rows", "come late    72 rows (100 %)", "into 1 file (979 rows"],
     "inside_a_file.py": ["at most 15 of 27,004 looked at", "24,956 of 27,004 rows by flight == 1545, by its index"],
     "watching_compaction.py": ["would have merged 12 files", "4 now for twice", "into 4 files (28,800 rows"],
-    "two_processes.py": ["is open for writing by process", "are there, each whole", "26,115 rows: the year"],
+    "two_processes.py": [
+        "is open for writing by process",
+        "are there, each whole",
+        "26,115 rows: the year",
+        "being read here",
+        "read by process",
+    ],
     "from_parquet.py": ["26,115 rows of 28,342", "an earlier write of 2,227 rows had this key", "pl.scan_parquet("],
     "tuning.py": ["25 merges, 25 were foretold", "10 files, 10 were foretold"],
 }

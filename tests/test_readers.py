@@ -84,7 +84,8 @@ def test_what_a_process_reads_stays_until_it_is_killed(db: mito.Database, tmp_pa
         cpu.compact()
         kept = cpu.vacuum(older_than="0s")
         assert (kept.removed, {file.name for file in kept.kept}) == ((), inputs)
-        assert repr(kept).endswith("kept 2 read by another process")
+        assert kept.readers == (process.pid,)
+        assert repr(kept).endswith(f"kept 2 read by process {process.pid}")
         assert len(parquet_files(folder)) == 3
 
         go_on(process)
@@ -95,6 +96,7 @@ def test_what_a_process_reads_stays_until_it_is_killed(db: mito.Database, tmp_pa
         gone = cpu.vacuum(older_than="0s")
 
     assert {f"{file_id}.parquet" for file_id in gone.removed} == inputs
+    assert gone.readers == ()
     assert len(parquet_files(folder)) == 1
     assert list((folder / "readers").iterdir()) == []
     assert cpu.scan().collect()["load"].to_list() == [2.0]

@@ -460,7 +460,7 @@ class Background:
             state = region.state
             found = self._survey(region, state, stored, being_written, grace)
             if dry_run:
-                return _vacuumed(found, dry_run=True)
+                return self._vacuumed(region, found, dry_run=True)
             # Forgotten first: a file that is gone and still listed would pass for history that can be read.
             gone = forgettable(state, found.chosen, stored)
             version: ManifestVersion | None = None
@@ -480,7 +480,7 @@ class Background:
             for file_id in deleted:
                 self._parts.reader.forget(file_id)
                 self._parts.indexes.forget(file_id)
-        result = _vacuumed(found, dry_run=False)
+        result = self._vacuumed(region, found, dry_run=False)
         info = RegionGcInfo(
             removed_files=deleted,
             size_bytes=result.size_bytes,
@@ -509,6 +509,21 @@ class Background:
         )
         return survey(state, stored, holders, now_ms=self._parts.clock.now_ms(), grace=grace)
 
+    def _vacuumed(self, region: Region, found: Survey, *, dry_run: bool) -> VacuumResult:
+        file_ids = [file_id for item in found.chosen if (file_id := parse_sst_key(item.key)) is not None]
+        return VacuumResult(
+            removed=tuple(file_ids),
+            size_bytes=sum(item.size_bytes for item in found.chosen),
+            kept=found.kept,
+            readers=self._readers_of(region) if any(file.why == "reader" for file in found.kept) else (),
+            dry_run=dry_run,
+        )
+
+    def _readers_of(self, region: Region) -> tuple[int, ...]:
+        """Return the processes that say that they read a region, as far as they can be understood."""
+        reading = [each for each in self._parts.pins.readers() if each.held.of(region.region_id) is not None]
+        return tuple(sorted({each.process_id for each in reading if each.process_id is not None}))
+
     # --- pieces -----------------------------------------------------------------------------------------
 
     @contextmanager
@@ -532,16 +547,6 @@ class Background:
 
 def configured_grace(config: MitoConfig) -> Grace:
     return Grace(known_ms=config.gc_grace_ms, unknown_ms=config.gc_unknown_grace_ms)
-
-
-def _vacuumed(found: Survey, *, dry_run: bool) -> VacuumResult:
-    file_ids = [file_id for item in found.chosen if (file_id := parse_sst_key(item.key)) is not None]
-    return VacuumResult(
-        removed=tuple(file_ids),
-        size_bytes=sum(item.size_bytes for item in found.chosen),
-        kept=found.kept,
-        dry_run=dry_run,
-    )
 
 
 def _ids(memtables: Iterable[Memtable]) -> set[int]:

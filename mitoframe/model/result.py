@@ -401,6 +401,7 @@ class VacuumResult(_Shown):
         removed: identifiers of the deleted files. Their indexes go with them.
         size_bytes: the space given back.
         kept: files that are not listed any more and stay for now, and why.
+        readers: the numbers of other processes that files stay for, as far as they are known.
         dry_run: nothing was done.
 
     Example:
@@ -414,12 +415,16 @@ class VacuumResult(_Shown):
     removed: tuple[str, ...] = ()
     size_bytes: int = 0
     kept: tuple[KeptFile, ...] = ()
+    readers: tuple[int, ...] = ()
     dry_run: bool = False
 
     def __repr__(self) -> str:
         count, would = len(self.removed), "would have " if self.dry_run else ""
         counts = Counter(file.why for file in self.kept)
-        kept = ", ".join(f"{counts[why]:,} {text}" for why, text in _KEPT_TEXT.items() if counts[why])
+        texts = dict(_KEPT_TEXT)
+        if self.readers:
+            texts["reader"] = f"read by process {' and '.join(map(str, self.readers))}"
+        kept = ", ".join(f"{counts[why]:,} {text}" for why, text in texts.items() if counts[why])
         told = f"{would}deleted {count:,} {_plural(count, 'file')}, {self.size_bytes:,} bytes"
         return f"{told}; kept {kept}" if kept else told
 

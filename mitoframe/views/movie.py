@@ -39,6 +39,10 @@ _DAY_MS = 86_400_000
 _LANE_FILL = 0.84
 _LEVEL_GAP = 0.6
 _POINTS_MIN = 1.5
+_LIVES_MAX = 100_000
+"""More than the widget sends to a page: here the older ones cost time alone."""
+_OUTLINED_FILES_MAX = 400
+"""Of more files than that a dark outline would hide the colours."""
 
 
 def shoot_movie(
@@ -64,8 +68,9 @@ def shoot_movie(
 
     """
     from matplotlib.animation import FuncAnimation
+    from matplotlib.colors import to_rgba_array
 
-    strata = strata_of(files, history)
+    strata = strata_of(files, history, lives_max=_LIVES_MAX)
     shown = _shown_steps(strata, first, last, pictures_max)
     stored = strata.level != MEMTABLE_LEVEL
     tops, lanes = _tops(strata)
@@ -82,7 +87,9 @@ def shoot_movie(
     right = np.maximum(right, left + _POINTS_MIN * (span[1] - span[0]) / 600)
     upper = np.array([tops.get(level, 0.0) for level in strata.level.tolist()]) + strata.lane + (1 - _LANE_FILL) / 2
     classes = SizeClasses(strata.size_bytes[stored].astype(np.int64))
-    colours = np.array(classes.colours)[classes.of(strata.size_bytes.astype(np.int64))]
+    # As numbers: matplotlib takes names one by one, for every picture again.
+    colours = to_rgba_array(classes.colours)[classes.of(strata.size_bytes.astype(np.int64))]
+    accent, ink = to_rgba_array([ACCENT, INK])
     axes.set_ylim(lanes + _LEVEL_GAP, -0.3)
     axes.set_yticks([tops[level] + 0.5 for level in tops], labels=[f"L{level}" for level in tops])
     for level in list(tops)[1:]:
@@ -96,7 +103,9 @@ def shoot_movie(
         there = there[stored[there]]
         new = strata.born[there] == step
         drawn.set_verts(corners(left[there], right[there], upper[there], upper[there] + _LANE_FILL))
-        drawn.set(facecolor=colours[there], edgecolor=np.where(new, ACCENT, INK), linewidth=np.where(new, 1.6, 0.4))
+        outline = ink if len(there) <= _OUTLINED_FILES_MAX else colours[there]
+        edges = np.where(new[:, None], accent, outline)
+        drawn.set(facecolor=colours[there], edgecolor=edges, linewidth=np.where(new, 1.6, 0.4))
         axes.set_title(_title(strata, step), loc="left", fontsize=11, color=INK)
         return [drawn]
 
@@ -127,4 +136,5 @@ def _title(strata: Strata, step: int) -> str:
     steps = strata.steps
     at = datetime.fromtimestamp(float(steps.at_ms[step]) / 1000, UTC)
     there = f"{format_files(int(steps.files[step]))}, {format_bytes(int(steps.size_bytes[step]))}"
-    return f"version {int(steps.version[step])}, {at:%Y-%m-%d %H:%M:%S}: {steps.what[step]}; {there}"
+    hidden = f" ({format_files(strata.left_out)} of before left out)" if strata.left_out else ""
+    return f"version {int(steps.version[step])}, {at:%Y-%m-%d %H:%M:%S}: {steps.what[step]}; {there}{hidden}"

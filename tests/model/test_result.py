@@ -36,6 +36,10 @@ TWO = file_of("b", 0, 9, row_count=300, size_bytes=1000)
             VacuumResult(kept=tuple(KeptFile(name="x", size_bytes=1, why=why) for why in ("grace", "reader", "grace"))),
             "deleted 0 files, 0 bytes; kept 1 read by another process, 2 within the grace period",
         ),
+        (
+            VacuumResult(kept=(KeptFile(name="x", size_bytes=1, why="reader"),), readers=(7, 12)),
+            "deleted 0 files, 0 bytes; kept 1 read by process 7 and 12",
+        ),
         (VacuumResult(removed=("a",), size_bytes=5, dry_run=True), "would have deleted 1 file, 5 bytes"),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,

@@ -310,6 +310,25 @@ def test_a_film_of_many_versions_shows_some_of_them_and_the_ends(database: mito.
     assert (tmp_path / "cpu.gif").stat().st_size > 1_000
 
 
+def test_a_film_of_many_files_shows_their_colours(database: mito.Database, tmp_path: Path) -> None:
+    table = write(database, 0)
+    files, history = (pl.DataFrame(frame) for frame in table._past())
+    start = pl.Series("min_time", [START + number * HOUR for number in range(MANY)])
+    names = pl.int_range(MANY, eager=True).cast(pl.String)
+    many = pl.concat([files] * MANY).with_columns(
+        start, max_time=start + HOUR, file_id=names, created=files["created"][0]
+    )
+
+    movie = shoot_movie(many, history, first=history["version"].max())
+
+    movie.save(tmp_path / "cpu.gif", writer="pillow", dpi=40)
+    axes = pyplot.gcf().axes[0]
+    assert "30,000 files" in axes.get_title(loc="left")
+    assert "left out" not in axes.get_title(loc="left")
+    [drawn] = axes.collections
+    assert (drawn.get_edgecolor() == drawn.get_facecolor()).all(), "none of them is new, and an outline would hide it"
+
+
 def test_a_film_of_an_empty_table_says_so(database: mito.Database, tmp_path: Path) -> None:
     table = database.create_table("cpu", {"ts": pl.Datetime("ms"), "host": pl.String}, time="ts", tags=["host"])
 
