@@ -19,7 +19,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from mitoframe.kernels.jit import BoolArray, Int32Array, Int64Array, Uint8Array, Uint64Array, device, kernel
+from mitoframe.kernels.jit import (
+    BoolArray,
+    Int32Array,
+    Int64Array,
+    Uint8Array,
+    Uint64Array,
+    device,
+    kernel,
+    kernel_passing,
+)
 
 Float64s = np.ndarray[tuple[int], np.dtype[np.float64]]
 Runs = tuple[Int64Array, Int64Array, Int64Array, Int64Array]
@@ -32,7 +41,7 @@ _SHORT_RUN = 32
 """Where a run has fewer rows, to compare many at once is slower than one by one."""
 
 
-@kernel
+@kernel_passing("codes")
 def pieces_of_codes(codes: Int32Array) -> Int64Array:
     """Return where each stretch of rows with one code starts, and last the number of rows. Requires: codes in order."""
     starts = np.empty(codes.size + 1, np.int64)
@@ -57,7 +66,7 @@ def pieces_of_codes(codes: Int32Array) -> Int64Array:
     return starts[: count + 1].copy()
 
 
-@kernel
+@kernel_passing("times")
 def pieces_within(
     starts: Int64Array, stops: Int64Array, first_row: int, end_row: int, times: Int64Array, first: int, last: int
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
@@ -85,7 +94,7 @@ def pieces_within(
     return which[:found].copy(), from_rows[:found].copy(), to_rows[:found].copy()
 
 
-@kernel
+@kernel_passing("times")
 def runs_of_width(starts: Int64Array, stops: Int64Array, times: Int64Array, width: int, origin: int) -> Runs:
     """Return where the runs of some pieces start and stop, the number of each run's bucket, and of its piece.
 
@@ -122,7 +131,7 @@ def runs_of_width(starts: Int64Array, stops: Int64Array, times: Int64Array, widt
     return run_starts[:count].copy(), run_stops[:count].copy(), buckets[:count].copy(), pieces[:count].copy()
 
 
-@kernel
+@kernel_passing("times")
 def runs_between(starts: Int64Array, stops: Int64Array, times: Int64Array, edges: Int64Array) -> Runs:
     """Return where the runs of some pieces start and stop, the number of each run's bucket, and of its piece.
 
@@ -151,7 +160,7 @@ def runs_between(starts: Int64Array, stops: Int64Array, times: Int64Array, edges
     return run_starts[:count].copy(), run_stops[:count].copy(), buckets[:count].copy(), pieces[:count].copy()
 
 
-@kernel
+@kernel_passing("valid")
 def count_valid(valid: BoolArray, starts: Int64Array, stops: Int64Array) -> Int64Array:
     """Return how many values of each run are not null."""
     counts = np.empty(starts.size, np.int64)
@@ -163,7 +172,7 @@ def count_valid(valid: BoolArray, starts: Int64Array, stops: Int64Array) -> Int6
     return counts
 
 
-@kernel
+@kernel_passing("bits", "valid")
 def sum_floats(bits: Int64Array, valid: BoolArray, starts: Int64Array, stops: Int64Array) -> Float64s:
     """Return the sum of each run's floats; 0 where there is none."""
     values = bits.view(np.float64)
@@ -196,7 +205,7 @@ def sum_floats(bits: Int64Array, valid: BoolArray, starts: Int64Array, stops: In
     return sums
 
 
-@kernel
+@kernel_passing("values", "valid")
 def sum_integers(values: Int64Array, valid: BoolArray, starts: Int64Array, stops: Int64Array) -> Int64Array:
     """Return the sum of each run's integers; 0 where there is none. It wraps around."""
     sums = np.empty(starts.size, np.int64)
@@ -213,7 +222,7 @@ def sum_integers(values: Int64Array, valid: BoolArray, starts: Int64Array, stops
     return sums
 
 
-@kernel
+@kernel_passing("bits", "valid")
 def range_of_floats(
     bits: Int64Array, valid: BoolArray, starts: Int64Array, stops: Int64Array
 ) -> tuple[Float64s, Float64s]:
@@ -243,7 +252,7 @@ def range_of_floats(
     return least, greatest
 
 
-@kernel
+@kernel_passing("values", "valid")
 def range_of_integers(
     values: Int64Array, valid: BoolArray, starts: Int64Array, stops: Int64Array
 ) -> tuple[Int64Array, Int64Array]:
@@ -289,7 +298,7 @@ def squares_of_floats(
     return sums
 
 
-@kernel
+@kernel_passing("times")
 def first_of_runs(times: Int64Array, starts: Int64Array, stops: Int64Array) -> Int64Array:
     """Return the first row of each run; of rows with its time the oldest, which comes last.
 
@@ -304,7 +313,7 @@ def first_of_runs(times: Int64Array, starts: Int64Array, stops: Int64Array) -> I
     return rows
 
 
-@kernel
+@kernel_passing("times")
 def last_of_runs(times: Int64Array, starts: Int64Array, stops: Int64Array) -> Int64Array:
     """Return the last row of each run; of rows with its time the newest, which comes first.
 

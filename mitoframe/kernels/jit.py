@@ -30,8 +30,9 @@ empties the cache.
 
 To import Numba takes a fifth of a second, to load a kernel then milliseconds. So a process begins with kernels that run
 as they are written, in Python, until that has been done to so many values that it would have been time to load them.
-Bytes are left out of that: NumPy computes with them in eight bits, and compiled code in 64. `are_ready` tells whether
-Numba is there, so that who has a way around kernels for little work may go it, and `prepare` loads them beforehand.
+Values that a kernel only passes over count less (`kernel_passing`). Bytes are left out of that: NumPy computes with
+them in eight bits, and compiled code in 64. `are_ready` tells whether Numba is there, so that who has a way around
+kernels for little work may go it, and `prepare` loads them beforehand.
 
 Promises: two threads may make the first call at once; a cache that cannot be read or written makes the process slower
 and never fails it; one line tells the user when compiling is about to take its time.
@@ -40,7 +41,7 @@ and never fails it; one line tells the user when compiling is about to take its 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import update_wrapper
 from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar
 
@@ -70,6 +71,8 @@ _AS_WRITTEN = {"Int32Array": np.int32, "Int64Array": np.int64, "Uint64Array": np
 _NUMBERS = (int, bool, np.int64, np.bool_)
 AS_WRITTEN_VALUES_MAX = 1 << 14
 """To go through so many values in Python takes less than a third of the time that it takes to load Numba."""
+PASSED_AS_ONE = 32
+"""So many values that a kernel only adds up, compares or jumps over take Python no longer than one of the others."""
 _COMPILING = "mitoframe: compiling its kernels for this machine; this happens once and takes about 10 s in all"
 _CACHE_FAILED = (
     "mitoframe: numba's cache of compiled kernels cannot be used ({error!r}), so every process compiles anew; "
@@ -86,9 +89,12 @@ class Kernel(Generic[P, R]):
     are_ready: ClassVar[bool] = False
     values_as_written: ClassVar[int] = 0
 
-    def __init__(self, function: Callable[P, R]) -> None:
+    def __init__(self, function: Callable[P, R], *, passing: Collection[str] = ()) -> None:
         self.python = function
-        self._takes = tuple(kind for name, kind in function.__annotations__.items() if name != "return")
+        taken = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
+        assert taken.keys() >= set(passing), f"{function.__name__} has no parameters {sorted(passing)}"
+        self._takes = tuple(taken.values())
+        self._counted_times = tuple(1 if name in passing else PASSED_AS_ONE for name in taken)
         self._compiled: Callable[P, R] | None = None
         update_wrapper(self, function)
 
@@ -103,14 +109,15 @@ class Kernel(Generic[P, R]):
 
     def _is_little(self, args: tuple[Any, ...]) -> bool:
         """Tell whether all calls that ran as written, this one with them, take less time than to load Numba."""
-        value_count = Kernel.values_as_written
-        for kind, arg in zip(self._takes, args, strict=False):
+        passed_count = 0
+        for kind, times, arg in zip(self._takes, self._counted_times, args, strict=False):
             if type(arg) is np.ndarray:
                 if arg.dtype != _AS_WRITTEN.get(kind) or arg.ndim != 1 or not arg.flags.c_contiguous:
                     return False  # Compiled, it is refused.
-                value_count += arg.size
+                passed_count += times * arg.size
             elif kind not in _SCALARS or type(arg) not in _NUMBERS:
                 return False
+        value_count = Kernel.values_as_written + -(-passed_count // PASSED_AS_ONE)
         if len(args) != len(self._takes) or value_count > AS_WRITTEN_VALUES_MAX:
             return False
         Kernel.values_as_written = value_count  # Of two threads one may be forgotten: it is a measure, no limit.
@@ -145,6 +152,20 @@ def kernel(function: Callable[P, R]) -> Kernel[P, R]:
     made = Kernel(function)
     _kernels.append(made)
     return made
+
+
+def kernel_passing(*names: str) -> Callable[[Callable[P, R]], Kernel[P, R]]:
+    """Turn a function into a kernel that passes over the values of some arrays: adds them up, or looks at a few.
+
+    As it is written it goes through so many more of them in the time that Numba takes to load.
+    """
+
+    def make(function: Callable[P, R]) -> Kernel[P, R]:
+        made = Kernel(function, passing=names)
+        _kernels.append(made)
+        return made
+
+    return make
 
 
 def device(function: Function) -> Function:

@@ -310,6 +310,34 @@ def test_a_process_begins_with_kernels_as_they_are_written():
     assert [each.stdout for each in (little, much, again)] == ["False False\n", "True True\n", "True True\n"]
 
 
+PASSING = """
+import numpy as np
+from mitoframe.kernels import aggregate, jit
+one = np.ones(1, np.int64)
+aggregate.last_of_runs(np.arange({size}), one - 1, one)
+print(jit.are_ready(), jit.Kernel.values_as_written)
+"""
+
+
+def test_values_that_a_kernel_only_passes_over_count_less():
+    most = jit.PASSED_AS_ONE * (jit.AS_WRITTEN_VALUES_MAX - 2)
+
+    little = run(PASSING.format(size=most))
+    much = run(PASSING.format(size=most + 1))
+    few = run(PASSING.format(size=1))
+
+    assert [each.stdout for each in (little, much)] == [f"False {jit.AS_WRITTEN_VALUES_MAX}\n", "True 0\n"]
+    assert few.stdout == "False 3\n"
+
+
+def test_a_kernel_passes_over_what_it_is_given():
+    with pytest.raises(AssertionError, match="no parameters"):
+
+        @jit.kernel_passing("rows")
+        def nothing(times: jit.Int64Array) -> int:
+            return times.size
+
+
 def test_bytes_are_not_computed_with_as_written():
     ran = run(LITTLE.format(size=1, more="hashing.hash_bytes(np.zeros(2, np.int64), np.zeros(0, np.uint8))"))
 
