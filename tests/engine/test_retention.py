@@ -639,12 +639,15 @@ STEPS = st.one_of(
 )
 
 
+APART = [("write", [0]), ("flush", None), ("write", [3])]
+
+
 @settings(deadline=None, max_examples=1000 if os.environ.get("MITOFRAME_NIGHTLY") else 40)
 @given(steps=st.lists(STEPS, min_size=3, max_size=12), ttl_hours=st.integers(1, 30))
-@example(steps=[("write", [0, 3]), ("flush", None), ("clock", 40), ("clock", 0), ("alter", None)], ttl_hours=1)
-@example(steps=[("clock", 40), ("write", [0, 5]), ("late", (0, 1500)), ("close", None)], ttl_hours=1)
-@example(steps=[("clock", 40), ("write", [0, 5]), ("backfill", (0, 1500))], ttl_hours=1)
-@example(steps=[("write", [0, 3]), ("flush", None), ("clock", 40), ("clock", 0), ("close", None)], ttl_hours=1)
+@example(steps=[*APART, ("clock", 40), ("clock", 0), ("alter", None)], ttl_hours=1)
+@example(steps=[*APART, ("clock", 40), ("clock", 0), ("close", None)], ttl_hours=1)
+@example(steps=[("clock", 40), *APART, ("late", (0, 1500)), ("close", None)], ttl_hours=1)
+@example(steps=[("clock", 40), *APART, ("backfill", (0, 1500))], ttl_hours=1)
 def test_no_row_that_was_not_seen_for_its_age_is_seen_again_unless_it_is_written_again(steps, ttl_hours):
     store, log, clock = MemoryObjectStore(), MemoryLog(), ManualClock(now_ms=0)
     engine = started(store, log=log, clock=clock, options={"ttl_ms": ttl_hours * HOUR})
