@@ -151,7 +151,7 @@ class Table:
         """Return data as what `PutRequest` and `BulkInsertRequest` take, or with ``delete`` what `DeleteRequest` takes.
 
         Args:
-            data: as in `write`; to delete, the tags and the time are enough.
+            data: as in `write`; to delete, the tags and the time are enough, and values of fields do not matter.
             delete: whether to delete the rows with these keys.
 
         Raises:

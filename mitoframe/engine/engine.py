@@ -9,6 +9,7 @@ sorting of what the caller hands over: an interrupted caller has only stopped wa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
@@ -326,11 +327,20 @@ class MitoEngine:
 
     def close_region(self, region_id: RegionId, *, flush: bool) -> None:
         """Let a region go. Closing one that is not open is fine."""
-        self._change(lambda: self._regions.close(region_id, flush=flush))
+        self._change(partial(self._close_region, region_id, flush=flush))
+
+    def _close_region(self, region_id: RegionId, *, flush: bool) -> None:
+        region = next((region for region in self._regions.opened() if region.region_id == region_id), None)
+        if region is not None and not self.read_only:
+            # A store that cannot be written any more is closed all the same.
+            with suppress(MitoError):
+                self._retention.remember(region)
+        self._regions.close(region_id, flush=flush)
 
     def alter(self, region_id: RegionId, request: AlterRequest) -> bool:
         """Change a region's schema and options; tell whether anything changed. See `Regions.alter`."""
         self._check_writable()
+        self._retention.remember(self.region(region_id))
         changed = self._change(lambda: self._regions.alter(region_id, request))
         if changed:
             self._background.index_if_due(self.region(region_id), Urgency.SCHEMA_CHANGED)
@@ -427,6 +437,7 @@ class MitoEngine:
         """Sort rows straight into SSTs and make them visible all at once; see `Changes.backfill`."""
         self._check_writable()
         region = self.region(region_id)
+        self._retention.remember(region)
         written = self._changes.backfill(region, batches, metadata=metadata, key=key, told=told)
         if written is not None and not written.repeated:
             written = replace(written, expired=self._retention.expired_in_files(region.control.current(), written))
@@ -779,7 +790,7 @@ class MitoEngine:
         errors: list[MitoError] = []
         for region in self._regions.opened():
             try:
-                self._change(partial(self._regions.close, region.region_id, flush=flush))
+                self._change(partial(self._close_region, region.region_id, flush=flush))
             except MitoError as error:
                 errors.append(error)
         if errors:

@@ -1,7 +1,8 @@
 """What has expired: left out of every scan from the moment on at which it has, and listed no more soon after.
 
 A time to live is measured as `mitoframe.jobs.retention` says. What it was measured against is noted with every edit of
-the manifest after which files tell less (`noted`), so that it counts when the store is opened again. An earlier moment
+the manifest after which files tell less (`noted`), and before a bulk write, a change of the table and its closing
+(`remember`), so that it counts when the store is opened again. An earlier moment
 is measured by the options and by the newest rows of its own: it shows what it showed then, as long as its files are
 there.
 """
@@ -115,6 +116,18 @@ class Retention:
         measured = self._measured_now(snapshot)
         return edit if measured == TIME_MIN else replace(edit, measured_at=measured)
 
+    def remember(self, region: Region) -> None:
+        """Write down what a time to live was measured against, before something after which nobody could tell."""
+        with region.editing():
+            snapshot = region.control.current()
+            state = snapshot.version.state
+            if state.options.ttl_ms is None or region.is_closed() or region.is_poisoned():
+                return
+            measured = self._measured_now(snapshot)
+            if measured > (TIME_MIN if state.measured_at is None else state.measured_at):
+                now_ms = self._clock.now_ms()
+                region.commit_edit(FileEdit(measured_at=measured, at_ms=now_ms, reason=EXPIRE))
+
     def _table(self, version: Version) -> FileTable:
         known = self._tables.get(version)
         if known is None:
@@ -170,9 +183,9 @@ def _without_older(request: ScanRequest, kept_from: int) -> ScanRequest:
 
 
 def _only_goes_on(version: Version, since: ManifestVersion) -> bool:
-    """Tell whether nothing happened since a version but flushes, merges, and that expired files went."""
+    """Tell whether nothing happened since a version but flushes, merges, bulk writes, and that expired files went."""
     later = takewhile(lambda entry: entry.version > since, reversed(version.state.past.entries))
-    return all(entry.is_neutral or entry.what == EXPIRE for entry in later)
+    return all(entry.is_neutral or entry.what in (EXPIRE, "backfill") for entry in later)
 
 
 def _buffered(snapshot: Snapshot) -> list[RangeStats]:

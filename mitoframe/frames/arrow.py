@@ -159,8 +159,8 @@ class _RowError(InvalidInputError):
 def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType.PUT, *, first_row: int = 0) -> Batch:
     """Fit a table to a region.
 
-    A delete needs the key columns only; its fields are null. ``first_row`` is the number, in what the user gave, of the
-    table's first row.
+    A delete needs the key columns only; its fields are null, whatever the table has in them. ``first_row`` is the
+    number, in what the user gave, of the table's first row.
 
     Raises:
         SchemaMismatchError: a column is missing, unknown or of another kind.
@@ -168,9 +168,10 @@ def to_batch(metadata: RegionMetadata, table: pa.Table, op_type: OpType = OpType
 
     """
     names = table.schema.names
-    _check_columns(metadata, names, op_type)
+    _check_columns(metadata, names)
+    present = metadata.key_names if op_type is OpType.DELETE else frozenset(names)
     try:
-        return _fit(metadata, table, frozenset(names), op_type)
+        return _fit(metadata, table, present, op_type)
     except _RowError as error:
         raise error.counted_from(first_row) from error.__cause__
 
@@ -191,7 +192,7 @@ def _fit(metadata: RegionMetadata, table: pa.Table, present: frozenset[str], op_
     )
 
 
-def _check_columns(metadata: RegionMetadata, given: Sequence[str], op_type: OpType) -> None:
+def _check_columns(metadata: RegionMetadata, given: Sequence[str]) -> None:
     unknown = frozenset(given).difference(metadata.names)
     if unknown:
         name = next(name for name in given if name in unknown)
@@ -204,7 +205,6 @@ def _check_columns(metadata: RegionMetadata, given: Sequence[str], op_type: OpTy
         raise SchemaMismatchError(
             f"the {column.semantic} column {column.name!r} is missing; it is part of the table's key."
         )
-    assert op_type is OpType.PUT or metadata.key_names.issuperset(given)
 
 
 def _check_series(series: pa.RecordBatch, codes: Codes) -> None:

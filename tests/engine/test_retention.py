@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
@@ -10,7 +11,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 from builders import REGION, batch_of, create, metadata_of, open_engine, put, read
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -628,6 +629,63 @@ def test_no_row_that_had_expired_is_seen_again_whatever_happens_to_files_clock_a
             engine = opened_again(store, log, now_ms=0, seed=number + 1)
 
         assert gone.isdisjoint(times(engine))
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("write"), st.lists(st.integers(0, 80), min_size=1, max_size=6)),
+    st.tuples(st.sampled_from(["late", "backfill"]), st.tuples(st.integers(0, 60), st.integers(500, 1500))),
+    st.tuples(st.just("clock"), st.integers(0, 90)),
+    st.tuples(st.sampled_from(["flush", "compact", "expire", "close", "alter"]), st.none()),
+)
+
+
+APART = [("write", [0]), ("flush", None), ("write", [3])]
+
+
+@settings(deadline=None, max_examples=1000 if os.environ.get("MITOFRAME_NIGHTLY") else 40)
+@given(steps=st.lists(STEPS, min_size=3, max_size=12), ttl_hours=st.integers(1, 30))
+@example(steps=[*APART, ("clock", 40), ("clock", 0), ("alter", None)], ttl_hours=1)
+@example(steps=[*APART, ("clock", 40), ("clock", 0), ("close", None)], ttl_hours=1)
+@example(steps=[("clock", 40), *APART, ("late", (0, 1500)), ("close", None)], ttl_hours=1)
+@example(steps=[("clock", 40), *APART, ("backfill", (0, 1500))], ttl_hours=1)
+def test_no_row_that_was_not_seen_for_its_age_is_seen_again_unless_it_is_written_again(steps, ttl_hours):
+    store, log, clock = MemoryObjectStore(), MemoryLog(), ManualClock(now_ms=0)
+    engine = started(store, log=log, clock=clock, options={"ttl_ms": ttl_hours * HOUR})
+    written: set[int] = set()
+    gone: set[int] = set()
+    for number, (what, given_) in enumerate(steps):
+        new: set[int] = set()
+        if what == "write":
+            new = {hour * HOUR for hour in given_}
+            write(engine, *new)
+        elif what in ("late", "backfill"):
+            first, count = given_
+            new = {first * HOUR + step for step in range(count)}
+            rows = batch_of(METADATA, [put(0, time, host=host, cpu=time) for time in new for host in HOSTS])
+            if what == "late":
+                engine.write(REGION, rows)
+            else:
+                engine.bulk_insert(REGION, [rows])
+        elif what == "clock":
+            clock.set(given_ * HOUR)
+        elif what == "alter":
+            alter(engine, sst_size_bytes=50_000_000 + number)
+        elif what == "close":
+            engine.close_region(REGION, flush=False)
+            engine = open_engine(store, log, clock=clock, compaction_mode="manual", seed=number + 1)
+        elif what == "expire":
+            engine.expire(REGION)
+        else:
+            engine.flush(REGION)
+            if what == "compact":
+                engine.compact(REGION)
+        written |= new
+        gone -= new
+        seen = set(times(engine))
+
+        assert gone.isdisjoint(seen), what
+
+        gone |= written - seen
 
 
 def kept_from(engine: MitoEngine) -> int:

@@ -466,3 +466,12 @@ def test_a_delete_needs_the_key_only() -> None:
 
     assert batch.op_types.tolist() == [OpType.DELETE]
     assert batch.fields.to_pylist() == [{"x": None}]
+
+
+def test_a_delete_takes_no_notice_of_fields_that_are_given():
+    table = pa.table({"ts": pa.array([1], pa.timestamp("ms")), "host": ["a"], "x": [7]})
+
+    batch = arrow.to_batch(metadata_of({"host": pa.string(), "x": pa.int64()}, ("host",)), table, OpType.DELETE)
+
+    assert batch.op_types.tolist() == [OpType.DELETE]
+    assert batch.fields.to_pylist() == [{"x": None}]
