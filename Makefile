@@ -1,5 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Each makes what it needs, once, in .venv.
 .DEFAULT_GOAL := help
+# Environments are made side by side.
+MAKEFLAGS += --jobs=3
 .PHONY: help demo docs test nightly bench clean chromium
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)

@@ -2,9 +2,8 @@
 
 A time to live is measured as `mitoframe.jobs.retention` says. What it was measured against is noted with every edit of
 the manifest after which files tell less (`noted`), and before a bulk write, a change of the table and its closing
-(`remember`), so that it counts when the store is opened again. An earlier moment
-is measured by the options and by the newest rows of its own: it shows what it showed then, as long as its files are
-there.
+(`remember`), so that it counts when the store is opened again. An earlier moment is measured by the options and by the
+newest rows of its own: it shows what it showed then, as long as its files are there.
 """
 
 from __future__ import annotations
