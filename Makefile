@@ -33,6 +33,7 @@ nightly: $(VENV)/test.stamp  ## the same tests with larger numbers, for hours
 
 bench: $(VENV)/bench.stamp $(PEERS)/peers.stamp  ## side by side with peers; writes benchmarks/RESULTS.md
 	$(RUN) benchmarks/queries.py --peers-python $(PEERS)/bin/python --write-results
+	$(RUN) benchmarks/stages.py --write-results
 	$(RUN) benchmarks/ingest.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/scale.py --peers-python $(PEERS)/bin/python --write-results
 	$(RUN) benchmarks/maintenance.py --write-results

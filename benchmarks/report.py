@@ -28,6 +28,7 @@ ORDER = (
     "overlapping",
     "first",
     "points",
+    "stages",
     "ingest",
     "scale",
     "writers",
