@@ -29,7 +29,7 @@ def test_the_demo_prunes_and_draws(tmp_path: Path) -> None:
     printed = run_notebook("demo.py", tmp_path)
 
     assert "1 of 53 to read, 52 pruned by time" in printed
-    assert "2 of 7 to read, 5 pruned" in printed
+    assert "2 of 8 to read, 6 pruned" in printed
     assert (tmp_path / "demo-out" / "timeline.png").stat().st_size > 10_000
 
 
@@ -62,7 +62,7 @@ STORIES = {
     "first_rows.py": ["28,343 rows were written; the table has 26,115", "1 of 2 to read, 1 pruned by time"],
     "late_rows.py": ["replace      164 rows", "come late    72 rows (100 %)", "into 1 file (979 rows"],
     "inside_a_file.py": ["at most 15 of 27,004 looked at", "24,956 of 27,004 rows by flight == 1545, by its index"],
-    "watching_compaction.py": ["would have merged 12 files", "4 now for twice", "nothing to compact: no files overlap"],
+    "watching_compaction.py": ["would have merged 12 files", "4 now for twice", "into 4 files (28,800 rows"],
     "two_processes.py": [
         "is open for writing by process",
         "are there, each whole",
