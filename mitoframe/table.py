@@ -694,17 +694,15 @@ class Table:
         strict: bool = False,
         dry_run: bool = False,
     ) -> CompactResult:
-        """Merge the files that overlap, and small ones beside each other in a time window, now and not when due.
+        """Merge the files that overlap within a time window, and small ones beside each other, now and not when due.
 
-        Afterwards no file holds times of another, so that a scan has nothing to merge: where files of several windows
-        overlap, because rows came late, they are divided at the windows' edges. Files in which all rows have expired go
-        (see ``ttl`` in `alter`).
+        Files in which all rows have expired go (see ``ttl`` in `alter`).
 
         Args:
             start: the first time to look at: windows are merged whole that have a time from here on.
             end: the first time not to look at any more.
             window: how long a window is, for this once: ``"1d"``; else as ever.
-            strict: rewrite all files that reach into several windows, so that afterwards none does.
+            strict: rewrite files that reach into several windows too, so that afterwards none does.
             dry_run: say what would be merged first, and do nothing.
 
         Raises:

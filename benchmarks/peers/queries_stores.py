@@ -75,7 +75,7 @@ def _make_compacted(deliveries: Path, folder: Path) -> None:
             database.write(batch, "cpu", time=TIME, tags=TAGS)
         database["cpu"].flush()
         database.engine.drain()
-        database["cpu"].compact()
+        database["cpu"].compact(strict=True)
 
 
 def _make_overlapping(deliveries: Path, folder: Path) -> None:
@@ -125,7 +125,7 @@ def _make_fourfold(rows: Path, folder: Path) -> None:
             later = final.with_columns(pl.col(TIME) + span * number)
             database.write(later, "cpu", time=TIME, tags=TAGS)
         database.engine.drain()
-        database["cpu"].compact()
+        database["cpu"].compact(strict=True)
 
 
 def _batches(deliveries: Path) -> Iterator[pa.Table]:

@@ -9,8 +9,7 @@
     all        For whoever asks: what overlaps is merged, and neighbours are joined while they fit into one file.
 
 A choice always has at least two groups and leaves one, so that picking comes to an end. Its groups are of one window,
-so that their hull overlaps nothing of another window that none of them did; or they overlap across windows, and leave
-one group for each window, so that fewer overlap.
+so that their hull overlaps nothing of another window that none of them did.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from mitoframe.jobs.strict import OUTPUT_WINDOWS_MAX, overlaps_across
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,20 +40,14 @@ DOMINANCE = 2
 PATIENCE_MAX = 24
 """A window in which a large file would be rewritten for a little waits up to so many times longer."""
 _NEVER_MS = -(2**62)
-_ASKED = "asked for"
-_ASKED_ACROSS = "asked for; files of several windows overlap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Groups to merge, by their numbers, and why.
-
-    With ``is_strict`` no output reaches into two windows.
-    """
+    """Groups to merge, by their numbers, and why."""
 
     groups: tuple[int, ...]
     reason: str
-    is_strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,21 +321,7 @@ def pick_all(groups: Groups, windows: Ints, options: CompactionOptions) -> dict[
     for window in windows.tolist():
         joined = [one for one in _packed(groups, _stretches(groups, edges, window, options), options) if len(one) > 1]
         if joined:
-            picked[window] = [Choice(groups=one, reason=_ASKED) for one in joined]
-    return picked
-
-
-def pick_across(groups: Groups, options: CompactionOptions, width: int) -> list[Choice]:
-    """Pick what overlaps across windows of a width. Of a chain that is too much for one merge the beginning is picked,
-    and what follows when that is merged; one over more windows than may be written at once is left as it is.
-    """
-    picked = []
-    for chain in overlaps_across(groups):
-        fits = _fits(np.arange(1, len(chain) + 1), np.cumsum(groups.size_bytes[chain]), options)
-        windows = np.maximum.accumulate(groups.last[chain]) // width - groups.first[chain[0]] // width + 1
-        chosen = chain[fits & (windows <= OUTPUT_WINDOWS_MAX)]
-        if len(chosen) > 1:
-            picked.append(Choice(groups=tuple(sorted(chosen.tolist())), reason=_ASKED_ACROSS, is_strict=True))
+            picked[window] = [Choice(groups=one, reason="asked for") for one in joined]
     return picked
 
 

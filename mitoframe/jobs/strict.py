@@ -1,8 +1,5 @@
 """Strict windows: files rewritten so that none reaches into two windows, for whoever asks.
 
-Whoever asks for a merge without that gets it for files of different windows that overlap: rows that came late, or
-before the length of a window was settled, would be merged at each scan for ever.
-
 A file that reaches into several windows is rewritten with everything that is in any of them, because it goes as a
 whole: windows and the files between them form chains, and a chain is one task. Each window gets outputs of its own, and
 one that is as large as it may be is followed by another at the next series. A window that holds one merge's outputs and
@@ -20,7 +17,7 @@ from mitoframe.model.timerange import TIME_MAX, TIME_MIN, TimeRange
 
 if TYPE_CHECKING:
     from mitoframe.jobs.tasks import CompactionTask
-    from mitoframe.jobs.windows import Groups, Ints
+    from mitoframe.jobs.windows import Groups
     from mitoframe.model.file import FileMeta
 
 OUTPUT_WINDOWS_MAX = 10_000
@@ -34,16 +31,6 @@ def chains(groups: Groups, width: int) -> list[list[int]]:
     cuts = np.flatnonzero(reach < first[order][1:]) + 1
     found = np.split(order, cuts)
     return [sorted(chain.tolist()) for chain in found if len(chain) > 1 or first[chain[0]] != last[chain[0]]]
-
-
-def overlaps_across(groups: Groups) -> list[Ints]:
-    """Return the groups that overlap, chain by chain in the order of time, where they are of more than one window."""
-    window = np.repeat(np.arange(len(groups.bounds) - 1), np.diff(groups.bounds))
-    order = np.lexsort((-groups.last, groups.first))
-    first, last = groups.first[order], groups.last[order]
-    end = np.where(last > first, last, np.minimum(first, TIME_MAX - 1) + 1)
-    cuts = np.flatnonzero(np.maximum.accumulate(end)[:-1] <= first[1:]) + 1
-    return [chain for chain in np.split(order, cuts) if window[chain].min() != window[chain].max()]
 
 
 def output_windows(first: int, last: int, width: int) -> tuple[TimeRange, ...]:

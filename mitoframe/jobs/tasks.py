@@ -24,7 +24,7 @@ class CompactionScope:
     """What to compact: windows that have a time in ``times``.
 
     ``"due"``: what the policy finds due. ``"all"``: every window that is not one sorted run of files as large as they
-    may be, and files that overlap across windows. ``"strict"``: no file reaches into two windows afterwards.
+    may be. ``"strict"``: the same, and no file reaches into two windows afterwards.
     """
 
     mode: Mode = "due"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mitoframe.jobs.picking import Choice, WindowFacts, facts_of, pick_across, pick_all, pick_by_count, pick_by_runs
+from mitoframe.jobs.picking import Choice, WindowFacts, facts_of, pick_all, pick_by_count, pick_by_runs
 from mitoframe.jobs.retention import expiry_in
 from mitoframe.jobs.strict import chains, output_windows
 from mitoframe.jobs.tasks import AUTOMATIC, CompactionPlan, CompactionScope, CompactionTask, WindowPlan
@@ -109,7 +109,7 @@ def plan_compaction(
         for choice in choices:
             if tasks_max is not None and len(builder.tasks) >= tasks_max:
                 break
-            builder.add(window, choice)
+            builder.add(window, choice, is_strict=scope.mode == "strict")
         if len(builder.tasks) == tasks_max:
             builder.stopped_at = window
             break
@@ -152,12 +152,8 @@ def _choices(
 ) -> Iterator[tuple[int, list[Choice]]]:
     """Yield the choices of each window that has any, the newest first."""
     if scope.mode == "strict":
-        reason = "asked for, in strict windows"
-        rewritten = (Choice(groups=tuple(chain), reason=reason, is_strict=True) for chain in chains(groups, width))
-        yield from _across_windows(groups, rewritten, scope.times, width)
+        yield from _strict_choices(groups, scope.times, width)
         return
-    if scope.mode == "all":
-        yield from _across_windows(groups, pick_across(groups, options, width), scope.times, width)
     at_once = 1 if scope.mode == "due" and options.policy == "runs" else WINDOWS_AT_ONCE
     for start in range(0, len(windows), at_once):
         some = windows[start : start + at_once]
@@ -175,16 +171,13 @@ def _picked(
     return pick_by_runs(groups, facts, windows, options)
 
 
-def _across_windows(
-    groups: Groups, choices: Iterable[Choice], times: TimeRange, width: int
-) -> Iterator[tuple[int, list[Choice]]]:
-    """Yield those of some choices that have a time in the windows of a range, the newest first."""
+def _strict_choices(groups: Groups, times: TimeRange, width: int) -> Iterator[tuple[int, list[Choice]]]:
     wanted = _window_numbers(times, width)
-    for choice in reversed(list(choices)):
-        chain = np.array(choice.groups)
+    for chain in reversed(chains(groups, width)):
         first, last = int(groups.first[chain].min()) // width, int(groups.last[chain].max()) // width
         if first < wanted.stop and last >= wanted.start:
-            yield int(np.searchsorted(groups.bounds, chain[-1], side="right")) - 1, [choice]
+            newest = int(np.searchsorted(groups.bounds, chain[-1], side="right")) - 1
+            yield newest, [Choice(groups=tuple(chain), reason="asked for, in strict windows")]
 
 
 # --- choices become tasks -------------------------------------------------------------------------------
@@ -213,7 +206,7 @@ class _Builder:
         self.reasons: dict[int, str] = {}
         self.stopped_at = 0
 
-    def add(self, window: int, choice: Choice) -> None:
+    def add(self, window: int, choice: Choice, *, is_strict: bool) -> None:
         """Make a task of a choice, unless it may not be one."""
         chosen = set(choice.groups)
         if self._options.dedup == "merge":
@@ -228,7 +221,7 @@ class _Builder:
         self.reasons |= dict.fromkeys(windows.tolist(), choice.reason)
         self._taken |= chosen
         self.counts[window] = self.counts.get(window, 0) + 1
-        self.tasks.append(self._task(sorted(chosen), choice.reason, is_strict=choice.is_strict))
+        self.tasks.append(self._task(sorted(chosen), choice.reason, is_strict=is_strict))
 
     def reason(self, window: int) -> str | None:
         """Say why there is a task of a window, or was none; None if nothing came up."""

@@ -111,14 +111,13 @@ def test_deleting_everything_leaves_no_row_and_what_markers_stay_do_no_harm():
 def test_a_merge_of_some_files_keeps_the_markers_that_hide_rows_of_the_others():
     """The long file ends in a later window and is not merged with those of the first."""
     store, log = MemoryObjectStore(), MemoryLog()
-    options = {"compaction_window_ms": HOUR, "compaction_policy": "runs", "compaction_mode": "manual"}
-    engine = started(store, log, options=options, **HISTORY_OFF)
+    engine = started(store, log, options={"compaction_window_ms": HOUR}, **QUIET)
     flushed(engine, 1, 2, 3 * HOUR)
     flush_removed(engine, 1)
     flushed(engine, 1000, 1)
     flush_removed(engine, 1)
 
-    assert engine.compact(REGION, CompactRequest(mode="due")).merges > 0
+    assert compact(engine) > 0
 
     assert len(files(engine)) == 2
     assert sum(deletes(engine)) == 1

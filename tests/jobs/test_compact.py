@@ -30,7 +30,6 @@ from mitoframe.model.errors import CorruptionError
 from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
 from mitoframe.model.ids import FileId
 from mitoframe.model.options import Dedup
-from mitoframe.model.request import CompactRequest
 from mitoframe.storage.paths import sst_folder, sst_key
 from mitoframe.storage.runs import sort_batches
 from mitoframe.storage.sst_reader import SstReader
@@ -151,7 +150,7 @@ def test_what_is_visible_is_the_same_before_and_after(drawn, flushes):
 def test_a_delete_marker_stays_while_another_file_may_hold_what_it_hides():
     """The old row lies in a file of the window after: it reaches into this one but is not in its merge."""
     engine = open_engine()
-    create(engine, METADATA, compaction_window_ms=1000, compaction_policy="runs", compaction_mode="manual")
+    create(engine, METADATA, compaction_window_ms=1000)
     for rows in ([put(0, 500), put(0, 1500)], [delete(0, 500), delete(0, 400)], [put(0, 450), put(0, 510)]):
         engine.write(REGION, batch_of(METADATA, rows[:1] if rows[0].op_type else rows))
         if rows[0].op_type:
@@ -159,7 +158,7 @@ def test_a_delete_marker_stays_while_another_file_may_hold_what_it_hides():
         engine.flush(REGION)
     before = read(engine, columns=("ts",))
 
-    [merged] = engine.compact(REGION, CompactRequest(mode="due")).added
+    [merged] = engine.compact(REGION).added
 
     assert merged.delete_count == 2
     assert read(engine, columns=("ts",)) == before

@@ -136,9 +136,9 @@ def test_no_file_is_in_two_tasks_nor_one_that_is_busy_or_expired(files, options,
 
 
 @settings(deadline=None, max_examples=60)
-@given(file_lists(), options(), times)
-def test_an_output_overlaps_no_file_of_another_window_that_none_of_its_inputs_did(files, options, now):
-    for task in plan_compaction(files, options, now).tasks:
+@given(file_lists(), options(), times, st.sampled_from([AUTOMATIC, WHOLE_TABLE]))
+def test_an_output_overlaps_no_file_of_another_window_that_none_of_its_inputs_did(files, options, now, scope):
+    for task in plan_compaction(files, options, now, scope=scope).tasks:
         windows = {file.max_time // WINDOW for file in task.inputs}
         for other in others_of(task, files):
             if other.max_time // WINDOW not in windows:
@@ -184,23 +184,18 @@ def test_delete_markers_are_dropped_exactly_where_nobody_needs_them(files, optio
 
 
 def merged(task: CompactionTask, number: int, now: int) -> list[FileMeta]:
-    """Return the outputs of a task, divided by series if they are too large, and by windows if that is asked for."""
+    """Return the outputs of a task, divided by series if they are too large."""
     assert task.output_size_max_bytes is not None
     parts = -(-task.output_size_bytes // task.output_size_max_bytes)
-    whole = hull(task.inputs)
-    places = [window for window in task.output_windows if inputs_of(task, window)] or [TimeRange(TIME_MIN, TIME_MAX)]
     return [
         replace(
-            whole,
-            file_id=file_id_of(f"{number:08x}{place:04x}{part:04x}"),
-            min_time=max(whole.min_time, times.start),
-            max_time=min(whole.max_time, times.end - 1),
+            hull(task.inputs),
+            file_id=file_id_of(f"{number:08x}{part:08x}"),
             level=LEVEL_COMPACTED,
-            size_bytes=task.output_size_bytes // parts // len(places),
+            size_bytes=task.output_size_bytes // parts,
             created_ms=now,
             derived_version=ManifestVersion(100 + number),
         )
-        for place, times in enumerate(places)
         for part in range(parts)
     ]
 
@@ -209,7 +204,7 @@ def settled(files: list[FileMeta], options: CompactionOptions, scope: Compaction
     """Return the files that are left when nothing more is picked, however late it is."""
     numbers = count(1)
     now = 0
-    for _ in range(2 * len(files) + 2):
+    for _ in range(len(files) + 2):
         now += (PATIENCE_MAX + 1) * (options.settle_ms + 200)
         tasks = plan_compaction(files, options, now, scope=scope).tasks
         if not tasks:
@@ -219,8 +214,8 @@ def settled(files: list[FileMeta], options: CompactionOptions, scope: Compaction
     raise AssertionError("picking does not come to an end")
 
 
-def overlapping(files: list[FileMeta]) -> list[tuple[FileMeta, FileMeta]]:
-    """Return pairs that have more than an end in common, and are not of one merge."""
+def overlapping_in_a_window(files: list[FileMeta]) -> list[tuple[FileMeta, FileMeta]]:
+    """Return pairs of one window that have more than an end in common, and are not of one merge."""
 
     def end(file: FileMeta) -> int:
         return max(file.max_time, file.min_time + 1)
@@ -229,33 +224,23 @@ def overlapping(files: list[FileMeta]) -> list[tuple[FileMeta, FileMeta]]:
         (one, other)
         for place, one in enumerate(files)
         for other in files[:place]
-        if (not one.derived_version or one.derived_version != other.derived_version)
+        if one.max_time // WINDOW == other.max_time // WINDOW
+        and (not one.derived_version or one.derived_version != other.derived_version)
         and one.min_time < end(other)
         and other.min_time < end(one)
     ]
 
 
 @settings(deadline=None, max_examples=70)
-@given(file_lists(), options())
-def test_windows_to_which_nothing_comes_end_as_one_sorted_run(files, options):
+@given(file_lists(), options(), st.sampled_from([AUTOMATIC, WHOLE_TABLE]))
+def test_windows_to_which_nothing_comes_end_as_one_sorted_run(files, options, scope):
     if options.dedup == "none":
         options = replace(options, dedup="last")
     files = [replace(file, derived_version=ManifestVersion(0)) for file in files]
 
-    left = settled(files, options, AUTOMATIC)
+    left = settled(files, options, scope)
 
-    pairs = [(one.max_time // WINDOW, other.max_time // WINDOW) for one, other in overlapping(left)]
-    assert not any(one == other for one, other in pairs)
-
-
-@settings(deadline=None, max_examples=70)
-@given(file_lists(), options())
-def test_after_a_merge_of_the_whole_table_no_files_overlap_in_any_window(files, options):
-    files = [replace(file, derived_version=ManifestVersion(0)) for file in files]
-
-    left = settled(files, replace(options, dedup="last"), WHOLE_TABLE)
-
-    assert overlapping(left) == []
+    assert overlapping_in_a_window(left) == []
 
 
 @settings(deadline=None, max_examples=60)
@@ -274,10 +259,8 @@ def test_what_was_asked_for_once_leaves_nothing_to_ask_for(files, options):
     for number, task in enumerate(plan.tasks):
         files = others_of(task, files) + merged(task, number, 0)
 
-    left = settled(files, roomy, WHOLE_TABLE)
-    assert len({file.max_time // WINDOW for file in left}) == len(left)
-    if not any(task.output_windows for task in plan.tasks):
-        assert left == files
+    assert len({file.max_time // WINDOW for file in files}) == len(files)
+    assert plan_compaction(files, roomy, 0, scope=WHOLE_TABLE).is_empty()
 
 
 # --- strict windows -------------------------------------------------------------------------------------
@@ -321,20 +304,6 @@ def test_only_files_that_reach_into_a_window_have_to_be_read_for_it():
     read = [[file.file_id[0] for file in inputs_of(task, window)] for window in task.output_windows]
 
     assert read == [["a"], ["a", "b", "c"], ["b"], ["b"]]
-
-
-def test_files_that_overlap_across_windows_are_merged_by_windows():
-    files = [file_of("a", 0, WINDOW), file_of("b", WINDOW - 1, WINDOW - 1), file_of("c", 5 * WINDOW, 5 * WINDOW)]
-    (task,) = plan_compaction(files, CompactionOptions(window_ms=WINDOW), 0, scope=WHOLE_TABLE).tasks
-
-    assert [file.file_id[0] for file in task.inputs] == ["a", "b"]
-    assert task.output_windows == (TimeRange(0, WINDOW), TimeRange(WINDOW, 2 * WINDOW))
-
-
-def test_files_that_overlap_over_too_many_windows_are_left_as_they_are():
-    files = [file_of("a", 0, 10_001 * WINDOW), file_of("b", 5, 5)]
-
-    assert plan_compaction(files, CompactionOptions(window_ms=WINDOW), 0, scope=WHOLE_TABLE).is_empty()
 
 
 def test_strict_windows_that_are_too_many_are_refused():
