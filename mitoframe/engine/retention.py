@@ -117,6 +117,8 @@ class Retention:
 
     def remember(self, region: Region) -> None:
         """Write down what a time to live was measured against, before something after which nobody could tell."""
+        if region.options.ttl_ms is None:
+            return
         with region.editing():
             snapshot = region.control.current()
             state = snapshot.version.state
