@@ -1,6 +1,6 @@
 """The rows of the query benchmark in one Parquet file, and the stores that mitoframe is asked on, by their state:
 
-* ``compacted``: all deliveries, late, double and corrected ones included, written, flushed, compacted in strict windows;
+* ``compacted``: all deliveries, late, double and corrected ones included, written, flushed, compacted strictly;
 * ``overlapping``: the same rows dealt over four flushes, so that each window has four runs that hold the same hosts and
   times, and a last piece of two percent that is in log and memtable only. A row that is corrected later lies in an
   earlier piece. Automatic flushes and compactions are kept from running, here and when the store is opened to be read;
