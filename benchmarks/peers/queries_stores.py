@@ -39,6 +39,8 @@ AT_REST = {
     "compaction_mode": "manual",
     "flush_on_close": False,
 }
+OPTIONS = {"compaction_window": "12h"}
+"""As long as most questions look back: the fewer files hold a host's rows, the faster they are found."""
 ROW_GROUP_ROWS = 102_400
 ROWS_AT_A_TIME = 20 * ROW_GROUP_ROWS
 TICK_NS = 10 * 10**9
@@ -72,7 +74,7 @@ def write_final(deliveries: Path, path: Path) -> None:
 def _make_compacted(deliveries: Path, folder: Path) -> None:
     with mitoframe.open(folder, sync="never") as database:
         for batch in _batches(deliveries):
-            database.write(batch, "cpu", time=TIME, tags=TAGS)
+            database.write(batch, "cpu", time=TIME, tags=TAGS, options=OPTIONS)
         database["cpu"].flush()
         database.engine.drain()
         database["cpu"].compact(strict=True)
@@ -123,7 +125,7 @@ def _make_fourfold(rows: Path, folder: Path) -> None:
     with mitoframe.open(folder, sync="never", backfill_size_bytes=1) as database:
         for number in range(FOURFOLD):
             later = final.with_columns(pl.col(TIME) + span * number)
-            database.write(later, "cpu", time=TIME, tags=TAGS)
+            database.write(later, "cpu", time=TIME, tags=TAGS, options=OPTIONS)
         database.engine.drain()
         database["cpu"].compact(strict=True)
 
