@@ -340,8 +340,13 @@ class MitoEngine:
     def alter(self, region_id: RegionId, request: AlterRequest) -> bool:
         """Change a region's schema and options; tell whether anything changed. See `Regions.alter`."""
         self._check_writable()
-        self._retention.remember(self.region(region_id))
-        changed = self._change(lambda: self._regions.alter(region_id, request))
+        region = self.region(region_id)
+
+        def job() -> bool:
+            self._retention.remember(region)
+            return self._regions.alter(region_id, request)
+
+        changed = self._change(job)
         if changed:
             self._background.index_if_due(self.region(region_id), Urgency.SCHEMA_CHANGED)
         return changed
@@ -437,7 +442,8 @@ class MitoEngine:
         """Sort rows straight into SSTs and make them visible all at once; see `Changes.backfill`."""
         self._check_writable()
         region = self.region(region_id)
-        self._retention.remember(region)
+        if region.options.ttl_ms is not None:
+            self._change(partial(self._retention.remember, region))
         written = self._changes.backfill(region, batches, metadata=metadata, key=key, told=told)
         if written is not None and not written.repeated:
             written = replace(written, expired=self._retention.expired_in_files(region.control.current(), written))
