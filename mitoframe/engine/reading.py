@@ -11,6 +11,7 @@ import os
 from collections import deque
 from functools import partial
 from itertools import islice
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 _AHEAD = 1 + (os.cpu_count() or 1)
 """How many shares are under way or wait to be drawn."""
+_LONG_SECONDS = 0.001
+"""A job that takes less is done before another thread is awake, and two threads would take turns at Python's lock."""
 
 
 def _nobody(_: Counts) -> None:
@@ -125,21 +128,26 @@ class Reading:
             told(counts)
             yield from batches
 
-    def in_order(self, todo: Iterable[Callable[[], Result]]) -> Iterator[Result]:
-        """Do jobs and yield what they return, in their order: those ahead on the scan lane, and the next one right here
-        if nobody has begun it. Small jobs are done before another thread is awake, and none is waited for idly.
+    def in_order(self, todo: Iterable[Callable[[], Result]], *, at_once: bool = False) -> Iterator[Result]:
+        """Do jobs and yield what they return, in their order: the next one right here if nobody has begun it, and those
+        ahead of it on the scan lane; ``at_once``, or as soon as one took long enough to be worth another thread.
         """
         left = iter(todo)
         sent: deque[tuple[Callable[[], Result], Errand[Result]]] = deque()
         here = next(left, None)
+        ahead = _AHEAD - 1 if at_once else 0
         try:
             while here is not None or sent:
                 if here is None:
                     job, errand = sent.popleft()
                     here = job if errand.withdraw() else errand.result
-                sent.extend((job, self._send(job)) for job in islice(left, _AHEAD - 1 - len(sent)))
-                yield here()
-                here = None
+                sent.extend((job, self._send(job)) for job in islice(left, max(ahead - len(sent), 0)))
+                began = perf_counter()
+                result = here()
+                if perf_counter() - began >= _LONG_SECONDS:
+                    ahead = _AHEAD - 1
+                yield result
+                here = None if sent else next(left, None)
         finally:
             for _, errand in sent:
                 errand.withdraw()

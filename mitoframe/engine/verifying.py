@@ -67,7 +67,7 @@ class Verifying:
     def _parts_of(self, region_id: RegionId, told: Told) -> Iterator[Checked]:
         version = self._newest(region_id).control.current().version
         yield check_state(version.state)
-        for checked in self._reading.in_order(self._file_checks(version.state)):
+        for checked in self._reading.in_order(self._file_checks(version.state), at_once=True):
             told(checked.size_bytes)
             yield self._still_counting(region_id, checked)
         yield self._of_log(region_id)

@@ -62,8 +62,8 @@ class Jobs:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 30), st.integers(1, 4), st.none() | st.integers(0, 30), st.booleans(), st.data())
-def test_jobs_are_drawn_in_order_until_one_fails(count, threads, fail_at, inline, data):
+@given(st.integers(0, 30), st.integers(1, 4), st.none() | st.integers(0, 30), st.booleans(), st.booleans(), st.data())
+def test_jobs_are_drawn_in_order_until_one_fails(count, threads, fail_at, inline, at_once, data):
     scheduler = InlineScheduler() if inline else ThreadScheduler(dict.fromkeys(LANES, threads))
     with closing(open_engine(scheduler=scheduler)) as engine:
         jobs = Jobs(count, fail_at)
@@ -71,7 +71,7 @@ def test_jobs_are_drawn_in_order_until_one_fails(count, threads, fail_at, inline
         found: list[int] = []
 
         def draw() -> None:
-            for number in engine.reading.in_order(jobs):
+            for number in engine.reading.in_order(jobs, at_once=at_once):
                 found.append(number)
                 assert jobs.drawn <= number + 1 + reading._AHEAD, "no more than that is ahead"
                 if len(found) == stop_after:
@@ -101,17 +101,32 @@ def test_one_is_done_right_here_and_those_ahead_on_the_scan_lane_meanwhile(engin
         has_begun.set()
         return 1
 
-    assert list(engine.reading.in_order([first, second])) == [0, 1]
+    assert list(engine.reading.in_order([first, second], at_once=True)) == [0, 1]
 
     assert threads[0] == current_thread().name
     assert threads[1] != current_thread().name
+
+
+@pytest.mark.parametrize("long_seconds", [pytest.param(3600.0, id="short"), pytest.param(0.0, id="long")])
+def test_other_threads_help_once_a_job_took_long_enough_to_be_worth_it(engine, monkeypatch, long_seconds):
+    monkeypatch.setattr(reading, "_LONG_SECONDS", long_seconds)
+    jobs = Jobs(20)
+    drawn = engine.reading.in_order(jobs)
+
+    assert next(drawn) == 0
+    assert jobs.threads == {current_thread().name}
+    assert next(drawn) == 1
+    engine._parts.scheduler.drain()
+
+    assert (jobs.begun > 2) == (long_seconds == 0.0)
+    assert list(drawn) == list(range(2, 20))
 
 
 def test_what_nobody_has_begun_when_its_turn_comes_is_done_right_here(engine):
     with lane_is_busy(engine):
         jobs = Jobs(10)
 
-        assert list(engine.reading.in_order(jobs)) == list(range(10))
+        assert list(engine.reading.in_order(jobs, at_once=True)) == list(range(10))
 
     assert jobs.threads == {current_thread().name}
     assert jobs.begun == 10
@@ -140,7 +155,7 @@ def test_none_is_begun_before_somebody_draws(engine):
 
 def test_only_so_many_are_ahead_of_who_draws_however_fast_they_are(engine):
     jobs = Jobs(100)
-    drawn = engine.reading.in_order(jobs)
+    drawn = engine.reading.in_order(jobs, at_once=True)
 
     for number in range(20):
         assert next(drawn) == number
@@ -162,7 +177,7 @@ def test_a_slow_one_holds_up_those_behind_it_and_not_their_work(engine):
         may_go_on.set()
 
     Thread(target=wait_and_open).start()
-    found = list(engine.reading.in_order([slow, *others]))
+    found = list(engine.reading.in_order([slow, *others], at_once=True))
 
     assert found == [-1, *range(reading._AHEAD)]
 
@@ -177,7 +192,7 @@ def test_who_stops_drawing_stops_the_rest(engine, how):
         return 0
 
     jobs = Jobs(50)
-    drawn = engine.reading.in_order([lambda: 0, *(blocked for _ in range(3)), *jobs])
+    drawn = engine.reading.in_order([lambda: 0, *(blocked for _ in range(3)), *jobs], at_once=True)
     assert next(drawn) == 0
     assert first.wait(PATIENCE_SECONDS)
 
@@ -194,7 +209,7 @@ def test_who_stops_drawing_stops_the_rest(engine, how):
 
 def test_a_failure_stops_the_rest_and_the_lane_goes_on(engine):
     jobs = Jobs(100, fail_at=3)
-    drawn = engine.reading.in_order(jobs)
+    drawn = engine.reading.in_order(jobs, at_once=True)
 
     with pytest.raises(CorruptionError, match="job 3"):
         list(drawn)
@@ -216,7 +231,7 @@ def test_of_several_failures_the_first_in_order_is_raised(engine):
         raise CorruptionError("second", path="")
 
     with pytest.raises(CorruptionError, match="first"):
-        list(engine.reading.in_order([first, second, first]))
+        list(engine.reading.in_order([first, second, first], at_once=True))
 
 
 def test_a_failure_of_who_makes_the_jobs_is_raised_too(engine):
