@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from mitoframe.model.card import Section, card
 from mitoframe.model.errors import InvalidInputError
+from mitoframe.model.wording import counted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -234,7 +235,7 @@ def damaged_indexes(facts: Facts) -> Iterator[Finding]:
             kind="damaged_index",
             table=facts.table,
             severity="warning",
-            what=f"{_count(len(broken), 'index file')} cannot be used, the first because {broken[0].what}",
+            what=f"{counted(len(broken), 'index file')} cannot be used, the first because {broken[0].what}",
             evidence={"paths": [flaw.path for flaw in broken], "file_ids": [flaw.file_id for flaw in broken]},
             advice="Rows are found without; build them anew with build_index().",
         )
@@ -249,7 +250,7 @@ def future_times(facts: Facts) -> Iterator[Finding]:
         kind="future_times",
         table=facts.table,
         severity="warning",
-        what=f"{_count(facts.future_rows, 'row')} not before {first}, more than a day from now, of a table with a ttl",
+        what=f"{counted(facts.future_rows, 'row')} not before {first}, more than a day from now, of a table with a ttl",
         evidence={"rows": facts.future_rows, "from": first, "ttl_ms": facts.ttl_ms},
         advice="They stay for as much longer. Delete them, if their clock was wrong, with delete(start=...).",
         is_dangerous=True,
@@ -320,11 +321,12 @@ def many_series(facts: Facts) -> Iterator[Finding]:
     if sample.series < SERIES_MIN or sample.rows >= sample.series * ROWS_PER_SERIES_MIN:
         return
     tag = max(sample.values, key=lambda name: sample.values[name])
+    rows, values = counted(sample.rows, "row"), counted(sample.values[tag], "value")
     yield Finding(
         kind="many_series",
         table=facts.table,
         severity="warning",
-        what=f"{sample.series:,} series for {sample.rows:,} rows; tag {tag!r} alone has {sample.values[tag]:,} values",
+        what=f"{sample.series:,} series for {rows}; tag {tag!r} alone has {values}",
         evidence={"series": sample.series, "rows": sample.rows, "tag": tag, "values": dict(sample.values)},
         advice=f"What is different in each row belongs among the fields: write to a table without {tag!r} in its tags.",
     )
@@ -346,7 +348,7 @@ def _of_pin(table: str, pin: Pinned) -> Finding:
         kind="stale_pin",
         table=table,
         severity="warning",
-        what=f"{who} {does} {which}, for which {_count(pin.files, 'file')} of {pin.size_bytes:,} bytes cannot go",
+        what=f"{who} {does} {which}, for which {counted(pin.files, 'file')} of {pin.size_bytes:,} bytes cannot go",
         evidence={
             "pid": reader.process_id,
             "host": reader.host,
@@ -375,7 +377,7 @@ def orphans(facts: Facts) -> Iterator[Finding]:
             kind="orphans",
             table=facts.table,
             severity="info",
-            what=f"{_count(len(waste), 'object')} of {size_bytes:,} bytes that nobody lists",
+            what=f"{counted(len(waste), 'object')} of {size_bytes:,} bytes that nobody lists",
             evidence={"paths": [flaw.path for flaw in waste], "size_bytes": size_bytes},
             advice="A crash left them; vacuum() deletes them.",
         )
@@ -402,7 +404,3 @@ def duration(milliseconds: int) -> str:
         if milliseconds % length == 0:
             return f"{milliseconds // length}{unit}"
     return f"{milliseconds}ms"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

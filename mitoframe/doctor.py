@@ -23,6 +23,7 @@ from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import CorruptionError, MitoError, ReadOnlyError
 from mitoframe.model.flaw import flaw_of
 from mitoframe.model.timerange import PER_SECOND
+from mitoframe.model.wording import counted
 from mitoframe.storage.series import unify
 
 if TYPE_CHECKING:
@@ -181,10 +182,10 @@ class DoctorReport:
         return "\n".join([self._summary(), *(f"  {finding!r}" for finding in self.findings)])
 
     def _summary(self) -> str:
-        tables = _count(len(self.tables), "table")
+        tables = counted(len(self.tables), "table")
         if not self.findings:
             return f"nothing to say about {tables}"
-        return f"{_count(len(self.findings), 'finding')} in {tables}"
+        return f"{counted(len(self.findings), 'finding')} in {tables}"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -336,7 +337,3 @@ def _index_anew(engine: MitoEngine, table: Table, finding: Finding) -> object:
             if file_id in files:
                 engine.indexes.distrust(files[file_id])
     return table.build_index()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

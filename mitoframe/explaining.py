@@ -20,6 +20,7 @@ from mitoframe.model.predicate import Compare, conjunction
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import PER_SECOND
 from mitoframe.model.types import normalise, type_to_text
+from mitoframe.model.wording import counted
 from mitoframe.read import lookup
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class WriteExplanation:
         ...     _ = db.write(frame, "cpu", time="ts", tags=["host"])
         ...     db["cpu"].explain_write(frame)
         writing 1 row to 'cpu', through memory, would
-          replace      1 row that is there already
+          replace      1 row already there
           repeat       0 rows within the data
           come late    0 rows (0 %), older than the newest in the table
           touch        1 window
@@ -81,12 +82,12 @@ class WriteExplanation:
         way = "through memory" if self.path == "memory" else "straight into files"
         share = round(100 * self.late / self.rows) if self.rows else 0
         lines = [
-            f"writing {_count(self.rows, 'row')} to {self.table!r}, {way}, would",
-            f"  replace      {_count(self.replaced, 'row')} that {'is' if self.replaced == 1 else 'are'} there already",
-            f"  repeat       {_count(self.repeated, 'row')} within the data",
-            f"  come late    {_count(self.late, 'row')} ({share} %), older than the newest in the table",
-            f"  touch        {_count(self.windows.height, 'window')}",
-            f"  make         {_count(self.files, 'file')}",
+            f"writing {counted(self.rows, 'row')} to {self.table!r}, {way}, would",
+            f"  replace      {counted(self.replaced, 'row')} already there",
+            f"  repeat       {counted(self.repeated, 'row')} within the data",
+            f"  come late    {counted(self.late, 'row')} ({share} %), older than the newest in the table",
+            f"  touch        {counted(self.windows.height, 'window')}",
+            f"  make         {counted(self.files, 'file')}",
             *(f"  convert      {cast}" for cast in self.casts),
         ]
         return "\n".join(lines)
@@ -187,7 +188,3 @@ def _casts(metadata: RegionMetadata, given: pa.Table) -> Iterator[str]:
         if kept != column.type:
             found = "null" if kept is None else type_to_text(kept)
             yield f"{column.name}: {found} to {type_to_text(column.type)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -22,6 +22,7 @@ from mitoframe.model.ids import NO_ENTRY
 from mitoframe.model.predicate import ALWAYS, Compare, Predicate, conjunction
 from mitoframe.model.request import ScanRequest
 from mitoframe.model.timerange import EVERYTHING, TIME_MIN, TimeRange
+from mitoframe.model.wording import counted
 from mitoframe.read.plan import plan_scan
 from mitoframe.region.control import Snapshot
 from mitoframe.storage.paths import sst_key
@@ -462,6 +463,6 @@ def _group(plan: ScanPlan, group: MergeGroup) -> str:
     buffered = sum(part.stats.row_count for part in group.buffered)
     parts = [f"{len(group.files)} files overlap"] if len(group.files) > 1 else []
     parts += ["a file has deletes or an older schema"] if len(group.files) == 1 and not group.buffered else []
-    parts += [f"{buffered:,} rows are in memory only"] if group.buffered else []
+    parts += [f"{counted(buffered, 'row')} {'is' if buffered == 1 else 'are'} in memory only"] if group.buffered else []
     time_type = plan.metadata.time.type
     return f"{' and '.join(parts)} from {pa.scalar(first, time_type)} to {pa.scalar(last, time_type)}"

@@ -27,6 +27,7 @@ from mitoframe.model.card import Section, card
 from mitoframe.model.errors import InvalidInputError
 from mitoframe.model.options import CompactionOptions, MitoConfig, RegionOptions, compaction_options
 from mitoframe.model.timerange import PER_SECOND, DurationLike, parse_duration_ms
+from mitoframe.model.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -151,11 +152,11 @@ class SimulationResult:
 
     def __repr__(self) -> str:
         known = self._figures()
-        unknown = f"; {_count(self.unknown_files, 'file')} left out, of which too little is known"
+        unknown = f"; {counted(self.unknown_files, 'file')} left out, of which too little is known"
         return (
-            f"simulated {_count(self._flushes, 'flush')} of {self.name}: {_count(known['merges'], 'merge')}, "
-            f"written {known['write_amplification']:.2f} times; at most {_count(known['files_max'], 'file')} and "
-            f"{_count(known['runs_max'], 'run')} in a window, {_count(known['files'], 'file')} in the end"
+            f"simulated {counted(self._flushes, 'flush')} of {self.name}: {counted(known['merges'], 'merge')}, "
+            f"written {known['write_amplification']:.2f} times; at most {counted(known['files_max'], 'file')} and "
+            f"{counted(known['runs_max'], 'run')} in a window, {counted(known['files'], 'file')} in the end"
             f"{unknown if self.unknown_files else ''}"
         )
 
@@ -392,8 +393,3 @@ def _over_time(columns: Columns, name: str) -> float:
     if not spans.sum():
         return float(_last(columns, name))
     return float(np.average(values[:-1], weights=spans))
-
-
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("sh") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"

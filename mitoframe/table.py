@@ -38,6 +38,7 @@ from mitoframe.model.result import (
     WriteResult,
 )
 from mitoframe.model.timerange import EVERYTHING, DurationLike, TimeLike, TimeRange, parse_duration_ms, parse_time
+from mitoframe.model.wording import counted
 from mitoframe.plotting import Plot
 from mitoframe.progress import progress
 from mitoframe.scan import Scan
@@ -1073,7 +1074,7 @@ class Table:
         tags = ", ".join(self.tags) or "none"
         return (
             f"table {self.name!r}: time {self.time}, tags {tags}, {len(self._metadata.fields)} fields; "
-            f"{len(state.files):,} files with {rows:,} rows, {buffered:,} rows in memory"
+            f"{counted(len(state.files), 'file')} with {counted(rows, 'row')}, {counted(buffered, 'row')} in memory"
         )
 
     def _repr_html_(self) -> str:

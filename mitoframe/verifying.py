@@ -11,6 +11,7 @@ from mitoframe.frames.polars import from_table
 from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import CorruptionError
 from mitoframe.model.flaw import Checked, Flaw
+from mitoframe.model.wording import counted
 from mitoframe.progress import progress
 from mitoframe.storage.paths import CATALOG_FILE
 
@@ -79,7 +80,7 @@ class VerifyReport:
         """
         damaged = [flaw for flaw in self.flaws if flaw.grade == "damage"]
         if damaged:
-            more = f"; {_count(len(damaged) - 1, 'more flaw')} beside it" if len(damaged) > 1 else ""
+            more = f"; {counted(len(damaged) - 1, 'more flaw')} beside it" if len(damaged) > 1 else ""
             raise CorruptionError(f"{damaged[0].what}{more}", path=damaged[0].path)
 
     def to_polars(self) -> pl.DataFrame:
@@ -104,18 +105,18 @@ class VerifyReport:
     def _summary(self) -> str:
         looked_at = ", ".join(
             [
-                _count(self.files, "file"),
-                _count(self.rows, "row"),
-                _count(self.size_bytes, "byte"),
+                counted(self.files, "file"),
+                counted(self.rows, "row"),
+                counted(self.size_bytes, "byte"),
                 "1 log entry" if self.log_entries == 1 else f"{self.log_entries:,} log entries",
             ]
         )
-        tables = _count(len(self.tables), "table")
+        tables = counted(len(self.tables), "table")
         if not self.flaws:
             return f"nothing is wrong with {tables}: {looked_at}"
         grades = Counter(flaw.grade for flaw in self.flaws)
         found = ", ".join(f"{grades[grade]:,} {word}" for grade, word in _GRADES.items() if grades[grade])
-        return f"{_count(len(self.flaws), 'flaw')} in {tables} ({found}): {looked_at}"
+        return f"{counted(len(self.flaws), 'flaw')} in {tables} ({found}): {looked_at}"
 
     def _repr_html_(self) -> str:
         rows = [(flaw.grade, flaw.kind, flaw.table, flaw.path, flaw.what) for flaw in self.flaws[:ROWS_MAX]]
@@ -159,7 +160,3 @@ def _of_catalog(engine: MitoEngine, catalog: Catalog, entry: TableEntry) -> Chec
         return Checked()
     what = "the catalog has another schema of this table than its manifest"
     return Checked(flaws=(Flaw(kind="catalog", grade="hint", path=CATALOG_FILE, what=what),))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -23,6 +23,7 @@ from mitoframe.ingest import to_batches
 from mitoframe.model.batch import joined
 from mitoframe.model.edit import CONTENT_PREFIX
 from mitoframe.model.errors import InvalidInputError, RepeatedWriteWarning
+from mitoframe.model.wording import counted
 from mitoframe.progress import in_notebook, progress
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _drained(batches: deque[Batch]) -> Iterator[Batch]:
 def _told(written: Written | None, table: str, content: Content | None) -> Written | None:
     if written is not None and written.repeated and content is not None:
         warnings.warn(
-            f"these {written.row_count:,} rows were written to {table!r} before, so nothing was written now; "
-            'give key="" to write them again.',
+            f"the same {counted(written.row_count, 'row')} had been written to {table!r} before, so nothing was "
+            'written now; give key="" to write them again.',
             RepeatedWriteWarning,
             stacklevel=4,
         )

@@ -166,7 +166,7 @@ def test_a_table_shows_what_it_is(cpu: mito.Table) -> None:
     cpu.flush()
     cpu.write(rows({("a", 1): 1.0, ("a", 2): 1.0}))
 
-    assert repr(cpu) == "table 'cpu': time ts, tags host, 2 fields; 1 files with 1 rows, 2 rows in memory"
+    assert repr(cpu) == "table 'cpu': time ts, tags host, 2 fields; 1 file with 1 row, 2 rows in memory"
     assert "<div>table &#x27;cpu&#x27;" in cpu._repr_html_()
 
 
@@ -213,7 +213,7 @@ def test_rows_that_are_new_are_appended(filled: mito.Table) -> None:
     ("new", "named"),
     [
         (rows({("c", 0): 1.0, ("b", 1): 1.0, ("a", 0): 1.0}), "row 1 has .* 2 rows in all"),
-        (pl.concat([rows({("c", 0): 1.0}), rows({("d", 0): 1.0, ("c", 0): 2.0})]), "row 2 has .* 1 rows in all"),
+        (pl.concat([rows({("c", 0): 1.0}), rows({("d", 0): 1.0, ("c", 0): 2.0})]), "row 2 has .* 1 row in all"),
     ],
     ids=["there already", "twice in the data"],
 )

@@ -157,7 +157,7 @@ def test_without_a_key_nothing_is_assumed_outside_of_notebooks(cpu: mito.Table) 
 def test_in_a_notebook_equal_rows_are_written_once_and_that_is_said(cpu: mito.Table, rows: int) -> None:
     cpu.write(frame(0, rows))
 
-    with pytest.warns(mito.RepeatedWriteWarning, match=r"were written to 'cpu' before.*key=\"\""):
+    with pytest.warns(mito.RepeatedWriteWarning, match=r"had been written to 'cpu' before.*key=\"\""):
         again = cpu.write(frame(0, rows))
 
     assert again.repeated

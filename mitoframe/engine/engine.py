@@ -65,6 +65,7 @@ from mitoframe.model.request import (
     Written,
 )
 from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
+from mitoframe.model.wording import counted
 from mitoframe.read import lookup
 from mitoframe.read.coverage import Stretch, coverage_by
 from mitoframe.read.history import hold_everything, moment_of_sequence, moment_of_version, travel
@@ -481,7 +482,8 @@ class MitoEngine:
         if len(taken):
             raise InvalidInputError(
                 f"row {int(taken[0])} has the tags and time of a row that is there already or of one before it, "
-                f"{len(taken):,} rows in all; nothing was written. Drop such rows, or use write() to replace them."
+                f"{counted(len(taken), 'row')} in all; nothing was written. "
+                "Drop such rows, or use write() to replace them."
             )
         return fit_batch(batch, self.region(region_id).metadata, metadata)
 

@@ -10,6 +10,7 @@ from typing import Literal
 from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.errors import InvalidInputError
 from mitoframe.model.file import FileMeta
+from mitoframe.model.wording import counted
 
 
 class _Shown:
@@ -104,7 +105,7 @@ class WriteResult(_Shown):
         return self._undo()
 
     def __repr__(self) -> str:
-        rows = f"{self.rows:,} {_plural(self.rows, 'row')}"
+        rows = f"{counted(self.rows, 'row')}"
         if self.repeated:
             return f"nothing written to {self.table!r}: an earlier write of {rows} had this key"
         new = " (new table)" if self.created else ""
@@ -160,7 +161,7 @@ class DeleteResult(_Shown):
         return self._undo()
 
     def __repr__(self) -> str:
-        return f"deleted {self.rows:,} {_plural(self.rows, 'row')} from {self.table!r}"
+        return f"deleted {counted(self.rows, 'row')} from {self.table!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,7 @@ class UndoResult(_Shown):
     rows: int
 
     def __repr__(self) -> str:
-        return f"took back {self.rows:,} {_plural(self.rows, 'row')} of {self.table!r}"
+        return f"took back {counted(self.rows, 'row')} of {self.table!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +205,7 @@ class ReplaceResult(_Shown):
     rows: int
 
     def __repr__(self) -> str:
-        return f"replaced {self.removed:,} {_plural(self.removed, 'row')} of {self.table!r} by {self.rows:,}"
+        return f"replaced {counted(self.removed, 'row')} of {self.table!r} by {self.rows:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +226,7 @@ class TruncateResult(_Shown):
     rows: int
 
     def __repr__(self) -> str:
-        return f"removed {self.rows:,} {_plural(self.rows, 'row')} from {self.table!r}"
+        return f"removed {counted(self.rows, 'row')} from {self.table!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +298,7 @@ class CompactResult(_Shown):
         would = "would have " if self.dry_run else ""
         told = [f"{would}let {_files(self.expired)} go that had expired"] if self.expired else []
         if self.removed and self.dry_run:
-            merges = f"{self.merges:,} {_plural(self.merges, 'merge')}"
+            merges = f"{counted(self.merges, 'merge')}"
             told.append(f"would have merged {_files(self.removed)} in {merges}")
         elif self.removed:
             told.append(f"merged {_files(self.removed)} into {_files(self.added)}")
@@ -357,8 +358,8 @@ class IndexResult(_Shown):
             return "nothing to index: every file has the indexes that are asked for"
         rows = sum(file.row_count for file in self.files)
         size = sum(file.index.size_bytes for file in self.files if file.index is not None)
-        files = f"{len(self.files):,} {_plural(len(self.files), 'file')}"
-        return f"indexed {files} ({rows:,} {_plural(rows, 'row')}) in {size:,} bytes"
+        files = f"{counted(len(self.files), 'file')}"
+        return f"indexed {files} ({counted(rows, 'row')}) in {size:,} bytes"
 
 
 KeptWhy = Literal["job", "snapshot", "scan", "reader", "grace", "name"]
@@ -425,7 +426,7 @@ class VacuumResult(_Shown):
         if self.readers:
             texts["reader"] = f"read by process {' and '.join(map(str, self.readers))}"
         kept = ", ".join(f"{counts[why]:,} {text}" for why, text in texts.items() if counts[why])
-        told = f"{would}deleted {count:,} {_plural(count, 'file')}, {self.size_bytes:,} bytes"
+        told = f"{would}deleted {counted(count, 'file')}, {self.size_bytes:,} bytes"
         return f"{told}; kept {kept}" if kept else told
 
 
@@ -491,16 +492,12 @@ class RestoreResult(_Shown):
         if not self.changed:
             return f"nothing to restore: {self.table!r} is as it was at sequence {self.sequence}"
         moment = f"version {self.version}, sequence {self.sequence}"
-        gone = f"; {self.expired:,} {_plural(self.expired, 'row')} of then expired by ttl" if self.expired else ""
-        back = f"; {self.revived:,} expired {_plural(self.revived, 'row')} can be read again" if self.revived else ""
+        gone = f"; {counted(self.expired, 'row')} of then expired by ttl" if self.expired else ""
+        back = f"; {counted(self.revived, 'expired row')} can be read again" if self.revived else ""
         return f"restored {self.table!r} to {moment}{gone}{back}; restore({self.before}) takes it back"
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else noun + "s"
 
 
 def _files(files: tuple[FileMeta, ...]) -> str:
     rows = sum(file.row_count for file in files)
     size = sum(file.size_bytes for file in files)
-    return f"{len(files):,} {_plural(len(files), 'file')} ({rows:,} rows, {size:,} bytes)"
+    return f"{counted(len(files), 'file')} ({counted(rows, 'row')}, {size:,} bytes)"

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from mitoframe.model.batch import Batch
     from mitoframe.model.file import FileMeta
+    from mitoframe.model.schema import Column
     from mitoframe.region.control import Snapshot
-    from mitoframe.storage.sst_reader import SstReader
+    from mitoframe.storage.sst_reader import Footer, SstReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,21 +48,40 @@ def coverage_by(snapshot: Snapshot, reader: SstReader, tag: str) -> Iterator[Str
     time = version.state.metadata.time
     for file in version.state.files.values():
         footer = reader.footer(version.state.metadata, file)
-        bounds = [
-            (file.min_time, file.max_time) if of is None or of.minimum is None else (of.minimum, of.maximum)
-            for of in footer.stats(time)
-        ]
-        cuts = np.unique(np.concatenate([footer.offsets, footer.starts]))
-        first_rows, row_counts = cuts[:-1], np.diff(cuts)
-        series = np.searchsorted(footer.offsets, first_rows, side="right") - 1
-        groups = np.searchsorted(footer.starts, first_rows, side="right") - 1
-        starts, ends = np.array(bounds, dtype=np.int64).reshape(-1, 2)[groups].T
         values = footer.series.column(tag)
-        yield _joined(file, file.min_sequence, values, series, starts, ends, row_counts)
+        yield _of_row_groups(file, footer, values, time) if file.row_group_count > 1 else _of_one(file, footer, values)
     for memtable in version.memtables:
         rows = memtable.sorted(snapshot.visible)
         if rows is not None:
             yield _of_batch(rows, tag)
+
+
+def _of_one(file: FileMeta, footer: Footer, tags: pa.Array) -> Stretch:
+    """Every value of a file of one row group covers what the file covers."""
+    encoded = tags.dictionary_encode(null_encoding="encode")
+    count = len(encoded.dictionary)
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    return Stretch(
+        file=file,
+        min_sequence=file.min_sequence,
+        values=encoded.dictionary,
+        starts=np.full(count, file.min_time),
+        ends=np.full(count, file.max_time),
+        row_counts=np.bincount(codes, np.diff(footer.offsets), count).astype(np.int64),
+    )
+
+
+def _of_row_groups(file: FileMeta, footer: Footer, tags: pa.Array, time: Column) -> Stretch:
+    bounds = [
+        (file.min_time, file.max_time) if of is None or of.minimum is None else (of.minimum, of.maximum)
+        for of in footer.stats(time)
+    ]
+    cuts = np.unique(np.concatenate([footer.offsets, footer.starts]))
+    first_rows, row_counts = cuts[:-1], np.diff(cuts)
+    series = np.searchsorted(footer.offsets, first_rows, side="right") - 1
+    groups = np.searchsorted(footer.starts, first_rows, side="right") - 1
+    starts, ends = np.array(bounds, dtype=np.int64).reshape(-1, 2)[groups].T
+    return _joined(file, file.min_sequence, tags, series, starts, ends, row_counts)
 
 
 def _of_batch(rows: Batch, tag: str) -> Stretch:

@@ -26,6 +26,7 @@ from mitoframe.model.file import LEVEL_HISTORY
 from mitoframe.model.predicate import ALWAYS, Compare, conjunction, conjuncts, describe, key_part, may_match, time_range
 from mitoframe.model.schema import SEQUENCE_COLUMN
 from mitoframe.model.timerange import EVERYTHING, TIME_MIN, TimeRange, connected
+from mitoframe.model.wording import counted
 from mitoframe.storage.compat import reads_as_it_is
 
 if TYPE_CHECKING:
@@ -258,11 +259,11 @@ def explain(plan: ScanPlan) -> str:
         f"  files       {read} of {total} to read, {total - read - plan.off_keys} pruned by time{by_tags}",
     ]
     if plan.direct:
-        lines.append(f"  as they are {_count(len(plan.direct), 'file')} without overlap, {_rows(plan.direct)} rows")
+        lines.append(f"  as they are {counted(len(plan.direct), 'file')} without overlap, {_rows(plan.direct)}")
     for group in plan.groups:
         buffered = sum(part.stats.row_count for part in group.buffered)
-        parts = [f"{_count(len(group.files), 'file')} with {_rows(group.files)} rows"] if group.files else []
-        parts += [f"{buffered:,} rows in memory"] if group.buffered else []
+        parts = [f"{counted(len(group.files), 'file')} with {_rows(group.files)}"] if group.files else []
+        parts += [f"{counted(buffered, 'row')} in memory"] if group.buffered else []
         lines.append(f"  merged      {' and '.join(parts)}, skipping by {describe(group.key_predicate, show)}")
     if not plan.direct and not plan.groups:
         lines.append("  nothing to read")
@@ -282,9 +283,5 @@ def show_values(metadata: RegionMetadata) -> Callable[[str, Any], str]:
     return show
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _rows(files: Many[FileMeta]) -> str:
-    return f"{sum(file.row_count for file in files):,}"
+    return counted(sum(file.row_count for file in files), "row")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mitoframe.model.card import Section, card
 from mitoframe.model.predicate import ALWAYS, conjuncts, describe, key_part, series_mask, time_range
+from mitoframe.model.wording import counted
 from mitoframe.read.counts import NO_COUNTS
 from mitoframe.read.plan import explain, show_values, with_tags
 from mitoframe.read.sources import select_rows
@@ -93,7 +94,7 @@ def _run_lines(run: Counts) -> Iterator[tuple[str, str]]:
         "read",
         f"{run.bytes_read:,} bytes in {run.chunks_read:,} column chunks; {run.chunks_kept:,} of {chunks:,} kept",
     )
-    yield "came", f"{run.rows_read:,} rows, {run.rows_shadowed:,} of them hidden by newer ones"
+    yield "came", f"{counted(run.rows_read, 'row')}, {run.rows_shadowed:,} of them hidden by newer ones"
 
 
 def _of(some: int, total: int) -> str:

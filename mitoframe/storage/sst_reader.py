@@ -19,6 +19,7 @@ import json
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -62,6 +63,10 @@ _UNFOLDED_TIMES, _FOOTER_BYTES = 8, 20_000
 _CACHE_BYTES = 128 * 1024 * 1024
 _LEAN_BYTES = 32 * 1024
 """So much of a column is read at a time where many files are read side by side."""
+_TAIL_BYTES = 64 * 1024
+"""So much of the end of a file is read to open it."""
+_SCHEMAS_KEPT = 256
+"""Files of a table mostly have one schema, which is worked out once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,28 +207,38 @@ class SstReader:
         return footer
 
     def _read_footer(self, region_id: RegionId, key: str, file: FileMeta) -> Footer:
-        parquet_file = self._open(region_id, file)
-        parquet = parquet_file.metadata
+        tail = self._tail(region_id, file)
+        parquet = pq.ParquetFile(pa.BufferReader(tail)).metadata
         entries = parquet.metadata
-        region = json.loads(entries[REGION_KEY.encode()])
-        if region["format"] > SST_FORMAT:
-            raise ConfigError(f"{key} has SST format {region['format']}, newer than {SST_FORMAT}; update mitoframe.")
+        region = entries[REGION_KEY.encode()]
+        sst_format = _parsed(region)["format"]
+        if sst_format > SST_FORMAT:
+            raise ConfigError(f"{key} has SST format {sst_format}, newer than {SST_FORMAT}; update mitoframe.")
         offset, length, checksum = map(int, entries[SERIES_KEY.encode()].split(b","))
-        index = self._bytes.read(region_id, file, offset, length)
+        before = offset - (file.size_bytes - len(tail))
+        index = tail[before : before + length] if before >= 0 else self._bytes.read(region_id, file, offset, length)
         if google_crc32c.value(index) != checksum:
             raise ValueError("the series index does not match its checksum")
         series, offsets = decode_series(index, parquet.num_rows)
-        metadata = RegionMetadata.from_json(region["metadata"])
         counts = [parquet.row_group(number).num_rows for number in range(parquet.num_row_groups)]
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
         return Footer(
             parquet=parquet,
-            metadata=metadata,
+            metadata=_schema_of(region),
             series=series,
             offsets=offsets,
             starts=starts,
             nan_columns=file.nan_columns,
         )
+
+    def _tail(self, region_id: RegionId, file: FileMeta) -> bytes:
+        """Return the end of a file, in which the whole Parquet footer lies, and mostly the series before it."""
+        length = min(file.size_bytes, _TAIL_BYTES)
+        tail = self._bytes.read(region_id, file, file.size_bytes - length, length)
+        footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8  # Behind it are its length and the magic number.
+        if not length < footer_bytes <= file.size_bytes:
+            return tail
+        return self._bytes.read(region_id, file, file.size_bytes - footer_bytes, footer_bytes)
 
     def _open(
         self, region_id: RegionId, file: FileMeta, parquet: pq.FileMetaData | None = None, *, buffer_bytes: int = 0
@@ -645,6 +660,17 @@ def _stored_bytes(parquet: pq.FileMetaData, number: int, names: Many[str]) -> in
     row_group = parquet.row_group(number)
     chunks = (row_group.column(place) for place in range(row_group.num_columns))
     return sum(chunk.total_compressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _parsed(region: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(region)
+    return found
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _schema_of(region: bytes) -> RegionMetadata:
+    return RegionMetadata.from_json(_parsed(region)["metadata"])
 
 
 def _stats_of(parquet: pq.FileMetaData, column: Column) -> tuple[ColumnStats | None, ...]:

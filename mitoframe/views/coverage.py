@@ -21,6 +21,7 @@ from mitoframe.views.style import (
     BLUES,
     INK,
     days,
+    format_count,
     integers,
     new_axes,
     put_legend,
@@ -177,5 +178,5 @@ def _flags(table: pa.Table, name: str) -> Flags:
 def _title(table: pa.Table, values: list[str] | None) -> str:
     if not table.num_rows:
         return "Coverage"
-    what = f"{int(integers(table, 'rows').sum()):,} rows"
-    return f"Coverage: {what}" + (f" of {len(values):,} {'value' if len(values) == 1 else 'values'}" if values else "")
+    what = format_count(int(integers(table, "rows").sum()), "row")
+    return f"Coverage: {what}" + (f" of {format_count(len(values), 'value')}" if values else "")

@@ -17,7 +17,7 @@ from mitoframe.views.style import (
     INK,
     boxes,
     days,
-    format_files,
+    format_count,
     integers,
     new_axes,
     put_legend,
@@ -56,7 +56,7 @@ def draw_keys(files: Any, *, ax: Axes | None = None) -> Axes:
     known = table.filter(table["first_key"].is_valid())
     axes = new_axes(4.2) if ax is None else ax
     left_out = table.num_rows - known.num_rows
-    words = f"Keys: {format_files(known.num_rows)}"
+    words = f"Keys: {format_count(known.num_rows, 'file')}"
     style_axes(axes, words + (f"; of {left_out:,} more the keys are not known" if left_out else ""))
     if not known.num_rows:
         return say_nothing_yet(axes, "no files with known keys yet")

@@ -20,7 +20,7 @@ from mitoframe.views.style import (
     boxes,
     corners,
     format_bytes,
-    format_files,
+    format_count,
     new_axes,
     put_legend,
     say_nothing_yet,
@@ -135,6 +135,6 @@ def _tops(strata: Strata) -> tuple[dict[int, float], float]:
 def _title(strata: Strata, step: int) -> str:
     steps = strata.steps
     at = datetime.fromtimestamp(float(steps.at_ms[step]) / 1000, UTC)
-    there = f"{format_files(int(steps.files[step]))}, {format_bytes(int(steps.size_bytes[step]))}"
-    hidden = f" ({format_files(strata.left_out)} of before left out)" if strata.left_out else ""
+    there = f"{format_count(int(steps.files[step]), 'file')}, {format_bytes(int(steps.size_bytes[step]))}"
+    hidden = f" ({format_count(strata.left_out, 'file')} of before left out)" if strata.left_out else ""
     return f"version {int(steps.version[step])}, {at:%Y-%m-%d %H:%M:%S}: {steps.what[step]}; {there}{hidden}"

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from mitoframe.views.strata import MEMTABLE_LEVEL, milliseconds, size_shades
-from mitoframe.views.style import format_bytes, format_rows
+from mitoframe.views.style import format_bytes, format_count, format_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -188,7 +188,7 @@ def _skyline(strata: Strata, chosen: Array, x: _Scale, top: float, lane_height: 
         places.append(f"V{level:.1f}H{x(edges[column + 1]):.1f}")
     is_memory = strata.level[chosen[0]] == MEMTABLE_LEVEL
     name, colour = ("memory", _MEMORY) if is_memory else ("s3", _SHADES[3])
-    title = f"{len(chosen):,} files, at most {int(counts.max()):,} over one time"
+    title = f"{format_count(len(chosen), 'file')}, at most {int(counts.max()):,} over one time"
     path = f"{''.join(places)}V{top + height:.1f}Z"
     yield f'<path class="mito-{name}" fill="{colour}" d="{path}"><title>{title}</title></path>'
 

@@ -203,8 +203,13 @@ def format_rows(count: int) -> str:
     return _scaled(count, ("", "k", "M", "bn", "tn"), separator="") + (" row" if count == 1 else " rows")
 
 
-def format_files(count: int) -> str:
-    return f"{count:,} file" if count == 1 else f"{count:,} files"
+def format_count(count: int, noun: str) -> str:
+    """Write how many there are of something.
+
+    >>> format_count(1, "file"), format_count(30_000, "file")
+    ('1 file', '30,000 files')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_duration(length: timedelta) -> str:

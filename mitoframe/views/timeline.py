@@ -28,8 +28,8 @@ from mitoframe.views.style import (
     boxes,
     days,
     format_bytes,
+    format_count,
     format_duration,
-    format_files,
     format_rows,
     integers,
     new_axes,
@@ -310,10 +310,12 @@ def _title(groups: list[_Group]) -> str:
     files = [group.bars for group in groups if group.bars.level != MEMTABLE_LEVEL]
     count = sum(len(bars.names) for bars in files)
     rows, size = sum(int(bars.rows.sum()) for bars in files), sum(int(bars.sizes.sum()) for bars in files)
-    return f"SST timeline: {format_files(count)}" + (f", {format_rows(rows)}, {format_bytes(size)}" if count else "")
+    return f"SST timeline: {format_count(count, 'file')}" + (
+        f", {format_rows(rows)}, {format_bytes(size)}" if count else ""
+    )
 
 
 def _level_label(bars: _Bars) -> str:
     if bars.level == MEMTABLE_LEVEL:
         return f"memtable\n{format_rows(int(bars.rows.sum()))}"
-    return f"L{bars.level}\n{format_files(len(bars.names))}, {format_bytes(int(bars.sizes.sum()))}"
+    return f"L{bars.level}\n{format_count(len(bars.names), 'file')}, {format_bytes(int(bars.sizes.sum()))}"

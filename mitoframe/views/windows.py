@@ -21,7 +21,7 @@ from mitoframe.views.style import (
     count_upwards,
     days,
     format_bytes,
-    format_files,
+    format_count,
     integers,
     new_axes,
     put_legend,
@@ -103,5 +103,5 @@ def _title(table: pa.Table) -> str:
         return "Compaction windows"
     files, size = int(integers(table, "files").sum()), int(integers(table, "size_bytes").sum())
     due = int((integers(table, "merges") > 0).sum())
-    words = f"Compaction windows: {count:,} with {format_files(files)}, {format_bytes(size)}"
+    words = f"Compaction windows: {count:,} with {format_count(files, 'file')}, {format_bytes(size)}"
     return words + (f"; {due:,} to be merged now" if due else "")
