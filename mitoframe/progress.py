@@ -2,7 +2,7 @@
 
     a write as large as a backfill      table.write, append, df.to_mito
     a merge that was asked for          table.compact
-    deletion, indexes, a look at all    table.vacuum, table.build_index, db.verify
+    deletion, indexes, a look at all    table.vacuum, table.build_index, table.coverage(tag), db.verify
     rows that are in the log only       whatever asks for a table first
 
 Bars are tqdm's, and so is the switch: with ``TQDM_DISABLE=1`` in the environment there is none. It is looked up each

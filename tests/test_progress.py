@@ -150,6 +150,11 @@ def verify(folder: Path) -> None:
         assert db.verify().files == 2
 
 
+def look_at_coverage(folder: Path) -> None:
+    with opened(folder) as db:
+        assert db["cpu"].coverage(by="host").height == 2
+
+
 def recover(folder: Path) -> None:
     with opened(folder) as db:
         for load in (5.0, 6.0):
@@ -164,6 +169,7 @@ WAITED_FOR: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, list[in
     "compaction": (compact, [("compact cpu", " rows", [0, 6])]),
     "vacuum": (compact_and_vacuum, [("compact cpu", " rows", [0, 6]), ("vacuum cpu", " files", [0, 1, 2])]),
     "index": (build_indexes, [("index cpu", " rows", [0, 3, 6])]),
+    "coverage": (look_at_coverage, [("coverage of cpu", " files", [0, 1, 2])]),
     "recovery": (recover, [("recover", " rows", [0, 2, 4])] * 2),
 }
 

@@ -719,9 +719,9 @@ class MitoEngine:
         self.newest(region_id)  # Whoever asks for what is not there is told so.
         return self._journal.history(region_id)
 
-    def coverage(self, region_id: RegionId, tag: str) -> Iterator[Stretch]:
+    def coverage(self, region_id: RegionId, tag: str, told: Callable[[int], None]) -> Iterator[Stretch]:
         """Yield which times each value of a tag covers, by file; see `read.coverage`."""
-        return coverage_by(self.newest(region_id).control.current(), self.reader, tag)
+        return coverage_by(self.newest(region_id).control.current(), self.reader, tag, told)
 
     # --- earlier moments --------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from mitoframe.model.ids import Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -42,14 +42,18 @@ class Stretch:
     row_counts: npt.NDArray[np.int64]
 
 
-def coverage_by(snapshot: Snapshot, reader: SstReader, tag: str) -> Iterator[Stretch]:
-    """Yield what each file and memtable covers, by the values of a tag. Opens the footers of all files."""
+def coverage_by(snapshot: Snapshot, reader: SstReader, tag: str, told: Callable[[int], None]) -> Iterator[Stretch]:
+    """Yield what each file and memtable covers, by the values of a tag. Opens the footers of all files.
+
+    ``told`` gets how many files have been looked at.
+    """
     version = snapshot.version
     time = version.state.metadata.time
-    for file in version.state.files.values():
+    for number, file in enumerate(version.state.files.values(), 1):
         footer = reader.footer(version.state.metadata, file)
         values = footer.series.column(tag)
         yield _of_row_groups(file, footer, values, time) if file.row_group_count > 1 else _of_one(file, footer, values)
+        told(number)
     for memtable in version.memtables:
         rows = memtable.sorted(snapshot.visible)
         if rows is not None:

@@ -28,7 +28,9 @@ def test_every_row_lies_in_a_stretch_of_its_value_and_stretches_of_a_file_do_not
         if is_flushed:
             engine.flush(REGION)
 
-    found = list(engine.coverage(REGION, tag))
+    looked_at: list[int] = []
+    found = list(engine.coverage(REGION, tag, looked_at.append))
+    assert looked_at == list(range(1, len(engine.region(REGION).state.files) + 1))
 
     stretches = [
         (value, start, end, number)
@@ -50,7 +52,7 @@ def test_a_gap_between_row_groups_of_a_series_is_seen():
     engine.write(REGION, batch_of(METADATA, [Row(0, time, ("a", "x"), (1,)) for time in (1, 2, 11, 12, 13)]))
     engine.flush(REGION)
 
-    [found] = engine.coverage(REGION, "host")
+    [found] = engine.coverage(REGION, "host", lambda _: None)
 
     assert found.values.to_pylist() == ["a", "a", "a"]
     assert (found.starts.tolist(), found.ends.tolist()) == ([1, 11, 13], [2, 12, 13])
