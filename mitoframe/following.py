@@ -50,7 +50,7 @@ def follow(
         raise InvalidInputError(f"interval={interval!r} is shorter than a millisecond.")
     if is_of_the_past(scan.engine):
         raise InvalidInputError("this scan is of an earlier moment, to which no rows come; leave as_of out to follow.")
-    predicate = verbs.exact_predicate(scan.where, scan.metadata.arrow_schema())
+    predicate = verbs.exact_predicate(scan)
     if predicate is None:
         raise InvalidInputError(
             "where looks at several rows at once, or is a function of your own, so it cannot be asked about new rows "

@@ -146,7 +146,7 @@ def _right(
     times = frame[on].drop_nulls()
     if not len(times):
         return scan.to_polars().head(0).collect()
-    if verbs.exact_predicate(scan.where, scan.metadata.arrow_schema()) is None:
+    if verbs.exact_predicate(scan) is None:
         return scan.to_polars().sort(order).collect()  # What it says of a row hangs on all the others.
     scan = _of_series(scan, frame, tags)
     first, last = _ticks(scan, times)

@@ -81,6 +81,8 @@ class Scan:
     columns: tuple[str, ...] | None = None
     where: pl.Expr | None = None
     time_range: TimeRange = EVERYTHING
+    known: tuple[pl.Expr, Predicate] | None = field(default=None, repr=False, compare=False)
+    """A condition that was read before, and what it says."""
     _runs: _Runs = field(default_factory=_Runs, repr=False, compare=False)
 
     def to_polars(self) -> pl.LazyFrame:
@@ -133,7 +135,7 @@ class Scan:
 
     def _few(self) -> pl.DataFrame | None:
         """Return the rows if they are few and the store can tell them by itself, which spares asking Polars."""
-        predicate = verbs.exact_predicate(self.where, self.metadata.arrow_schema())
+        predicate = verbs.exact_predicate(self)
         if predicate is None or has_foreign(predicate):
             return None
         resolved = _Resolved(_Source(self), predicate, self.time_range)

@@ -485,8 +485,7 @@ class Table:
         for name in [*(chosen or ()), *_looked_at(where)]:
             if name not in metadata.names:
                 raise InvalidInputError(unknown_name("column", name, metadata.names))
-        if where is not None:
-            check_condition(where, metadata.arrow_schema())
+        plain = None if where is None else check_condition(where, metadata.arrow_schema())
         return Scan(
             table=self.name,
             engine=engine,
@@ -496,6 +495,7 @@ class Table:
             columns=chosen,
             where=where,
             time_range=_time_range(metadata, start, end),
+            known=None if plain is None or where is None else (where, plain),
         )
 
     # --- earlier moments --------------------------------------------------------------------------------

@@ -97,10 +97,17 @@ class _Asked:
         return []
 
 
-def exact_predicate(where: pl.Expr | None, schema: pa.Schema) -> Predicate | None:
-    """Return a condition as a predicate, if it says the same of every row, whatever rows are looked at together."""
-    if where is None:
+def exact_predicate(scan: Scan) -> Predicate | None:
+    """Return a scan's condition as a predicate, if it says the same of every row, whatever others are looked at."""
+    if scan.where is None:
         return ALWAYS
+    if scan.known is not None and scan.known[0] is scan.where:
+        return scan.known[1]
+    return predicate_of(scan.where, scan.metadata.arrow_schema())
+
+
+def predicate_of(where: pl.Expr, schema: pa.Schema) -> Predicate | None:
+    """Return a condition as a predicate, if it says the same of every row, whatever rows are looked at together."""
     plain = plain_predicate(where, schema)
     if plain is not None:
         return plain
@@ -112,7 +119,7 @@ def exact_predicate(where: pl.Expr | None, schema: pa.Schema) -> Predicate | Non
 
 def exact_plan(scan: Scan) -> ScanPlan | None:
     """Decide what to read, if sorted batches can be had with the scan's conditions applied in full."""
-    predicate = exact_predicate(scan.where, scan.metadata.arrow_schema())
+    predicate = exact_predicate(scan)
     if predicate is None:
         return None
     return scan.engine.plan(scan.region_id, ScanRequest(predicate=predicate, time_range=scan.time_range))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +16,7 @@ from polars.testing import assert_frame_equal
 import mitoframe as mito
 from mitoframe import verbs
 from mitoframe.model.errors import InvalidInputError, LimitExceededError
+from mitoframe.model.predicate import Compare
 
 START = datetime(2024, 3, 30, 22)
 FUNCTIONS = ["count", "sum", "mean", "min", "max", "first", "last", "std", "var", "median"]
@@ -384,11 +386,11 @@ def test_filling_more_than_memory_holds_is_refused(cpu):
 )
 def test_plain_conditions_say_what_polars_would_make_of_them(cpu, monkeypatch, where):
     monkeypatch.setattr(verbs, "plain_predicate", lambda *_: None)
-    pushed_down = verbs.exact_predicate(where, cpu.schema)
+    pushed_down = verbs.predicate_of(where, cpu.schema)
     monkeypatch.undo()
     monkeypatch.setattr(verbs, "lazy_frame", None)  # Polars is not asked.
 
-    assert verbs.exact_predicate(where, cpu.schema) == pushed_down != verbs.ALWAYS
+    assert verbs.predicate_of(where, cpu.schema) == pushed_down != verbs.ALWAYS
 
 
 @pytest.mark.parametrize(
@@ -404,4 +406,13 @@ def test_plain_conditions_say_what_polars_would_make_of_them(cpu, monkeypatch, w
     ids=["none", "plain", "of two columns", "of all rows", "of the row before", "of one's own"],
 )
 def test_only_conditions_that_are_known_to_look_at_one_row_are_applied_where_rows_are_read(cpu, where, is_exact):
-    assert (verbs.exact_predicate(where, cpu.schema) is not None) == is_exact
+    assert (verbs.exact_predicate(cpu.scan(where=where)) is not None) == is_exact
+
+
+def test_a_condition_that_was_read_when_the_scan_was_made_is_not_read_again(cpu, monkeypatch):
+    scan = cpu.scan(where=pl.col("host") == "a")
+    other = replace(scan, where=pl.col("host") == "b")
+    monkeypatch.setattr(verbs, "predicate_of", lambda where, _: where)
+
+    assert verbs.exact_predicate(scan) == Compare("host", "==", "a")
+    assert verbs.exact_predicate(other) is other.where

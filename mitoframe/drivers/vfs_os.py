@@ -82,14 +82,15 @@ class OsVfs:
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         descriptor = self._open(path, os.O_RDONLY)
         try:
-            return _read_range(descriptor, start, length)
+            return _read_range(descriptor, _size(descriptor), start, length)
         finally:
             os.close(descriptor)
 
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         descriptor = self._open(path, os.O_RDONLY)
         try:
-            return [_read_range(descriptor, start, length) for start, length in ranges]
+            size_bytes = _size(descriptor)
+            return [_read_range(descriptor, size_bytes, start, length) for start, length in ranges]
         finally:
             os.close(descriptor)
 
@@ -201,22 +202,27 @@ class _OsLock:
             self._lock.release()
 
 
-def _read_range(descriptor: int, start: int, length: int | None) -> bytes:
+def _size(descriptor: int) -> int:
+    return os.fstat(descriptor).st_size
+
+
+def _read_range(descriptor: int, size_bytes: int, start: int, length: int | None) -> bytes:
     assert start >= 0
     assert length is None or length >= 0
     # Bounded by the file, so that a length read from damaged bytes allocates nothing.
-    available = max(0, os.fstat(descriptor).st_size - start)
+    available = max(0, size_bytes - start)
     wanted = available if length is None else min(length, available)
-    os.lseek(descriptor, start, os.SEEK_SET)
-    return _read_up_to(descriptor, wanted)
+    data = _read_at(descriptor, wanted, start)
+    while len(data) < wanted and (more := _read_at(descriptor, wanted - len(data), start + len(data))):
+        data += more
+    return data
 
 
-def _read_up_to(descriptor: int, wanted: int) -> bytes:
-    chunks = []
-    while wanted > 0 and (chunk := os.read(descriptor, wanted)):
-        chunks.append(chunk)
-        wanted -= len(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+def _read_at(descriptor: int, length: int, start: int) -> bytes:
+    if sys.platform == "win32":
+        os.lseek(descriptor, start, os.SEEK_SET)
+        return os.read(descriptor, length)
+    return os.pread(descriptor, length, start)
 
 
 def _make_folder(folder: str) -> None:

@@ -175,13 +175,16 @@ class _Reader:
         if name is None:
             return None if nulls_equal else self._of_time(expr, left, [("==", right)])
         items = _items(right)
-        values = None if items is None else self._values(name, items.drop_nulls())
-        if items is None or values is None:
+        if items is None:
+            return None
+        has_nulls = items.null_count() > 0
+        values = self._values(name, items.drop_nulls() if has_nulls else items)
+        if values is None:
             return None
         found = IsIn(name, tuple(values))
         if not nulls_equal:
             return found
-        return Or((found, IsNull(name))) if items.null_count() else And((found, Not(IsNull(name))))
+        return Or((found, IsNull(name))) if has_nulls else And((found, Not(IsNull(name))))
 
     def _text(self, expr: pl.Expr, left: pl.Expr, right: pl.Expr) -> Predicate | None:
         name = _column(left)
@@ -570,8 +573,8 @@ def _below_nan(above: Compare, schema: pa.Schema) -> pl.Expr:
     return pl.col(above.column).is_between(low, high, closed="right" if above.operator == ">" else "both")
 
 
-def check_condition(condition: object, schema: pa.Schema) -> None:
-    """Refuse what cannot filter rows of ``schema``, before anything is read.
+def check_condition(condition: object, schema: pa.Schema) -> Predicate | None:
+    """Refuse what cannot filter rows of ``schema``, before anything is read. Return what `plain_predicate` does.
 
     Raises:
         SchemaMismatchError: it names a column that there is not, or compares what does not compare.
@@ -581,8 +584,9 @@ def check_condition(condition: object, schema: pa.Schema) -> None:
     if not isinstance(condition, pl.Expr):
         example = 'pl.col("host") == "a"'
         raise InvalidInputError(f"where is a {type(condition).__name__}; give a Polars expression, such as {example}.")
-    if plain_predicate(condition, schema) is not None:
-        return
+    plain = plain_predicate(condition, schema)
+    if plain is not None:
+        return plain
     frame = pl.from_arrow(schema.empty_table())
     assert isinstance(frame, pl.DataFrame)
     try:
@@ -592,6 +596,7 @@ def check_condition(condition: object, schema: pa.Schema) -> None:
     except PolarsError as error:
         fault = f"where={condition} does not fit the columns: {_brief(error)}.{_about_times(condition, schema)}"
         raise SchemaMismatchError(fault) from error
+    return None
 
 
 def _missing_column(condition: pl.Expr, schema: pa.Schema, error: PolarsError) -> str:

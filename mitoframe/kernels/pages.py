@@ -21,11 +21,13 @@ DATA_PAGE, DICTIONARY_PAGE = 0, 2
 PLAIN, PLAIN_DICTIONARY, RLE, DELTA_BINARY_PACKED, RLE_DICTIONARY, BYTE_STREAM_SPLIT = 0, 2, 3, 5, 8, 9
 NO_CHECKSUM = -1
 
-PAGE_FIELDS = 11
-KIND, LAYOUT, FIRST, COUNT, BEGIN, END, UNPACKED_BYTES, CHECKSUM, WIDTH, NULLABLE, WORD_COUNT = range(PAGE_FIELDS)
+PAGE_FIELDS = 12
+KIND, LAYOUT, FIRST, COUNT, BEGIN, END, UNPACKED_BYTES, CHECKSUM, WIDTH, NULLABLE, FIRST_WORD, WORD_COUNT = range(
+    PAGE_FIELDS
+)
 """What is told of a page: its kind and encoding, its first row and how many it has, where its body begins and ends, how
-many bytes it has unpacked, its CRC32 or `NO_CHECKSUM`, how many bytes a number has, whether some may be null, and how
-many values its dictionary has."""
+many bytes it has unpacked, its CRC32 or `NO_CHECKSUM`, how many bytes a number has, whether some may be null, and where
+the values of its dictionary begin, and how many they are."""
 
 # The types of Thrift's compact protocol that page headers have.
 _TRUE, _FALSE, _BYTE, _INT16, _INT32, _INT64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
@@ -157,6 +159,7 @@ def page_headers(data: Uint8Array, start: int, width: int, is_nullable: bool) ->
         found[filled + BEGIN], found[filled + END] = start + at, start + at + stored
         found[filled + UNPACKED_BYTES], found[filled + CHECKSUM] = unpacked, checksum
         found[filled + WIDTH], found[filled + NULLABLE] = width, is_nullable
+        found[filled + FIRST_WORD] = 0
         found[filled + WORD_COUNT] = 0
         filled += PAGE_FIELDS
         at += stored
@@ -313,8 +316,7 @@ def _numbers(
     end: int,
     layout: int,
     width: int,
-    dictionary: Int64Array,
-    word_count: int,
+    words: Int64Array,
     firsts: Int64Array,
     lasts: Int64Array,
     count: int,
@@ -328,9 +330,9 @@ def _numbers(
         begun = filled
         filled = _hybrid(data, at + 1, end, _int(data[at]), firsts, lasts, count, found, filled)
         for place in range(begun, filled):
-            if found[place] >= word_count:
+            if found[place] >= words.size:
                 return -1
-            found[place] = dictionary[found[place]]
+            found[place] = words[found[place]]
         return filled
     if layout == DELTA_BINARY_PACKED:
         return _delta(data, at, end, firsts, lasts, count, found, filled)
@@ -360,7 +362,8 @@ def page_rows(
     """Return values of some rows of a column, and which of them are there, if some may be null.
 
     ``pages`` has `PAGE_FIELDS` numbers for each page, ascending; together they have all rows that are wanted. ``data``
-    are their bodies, unpacked. Both answers are empty if a page cannot be decoded here.
+    are their bodies, unpacked, and ``dictionary`` has the values of all their dictionaries. Both answers are empty if a
+    page cannot be decoded here.
     """
     nothing = np.empty(0, np.int64), np.empty(0, np.bool_)
     row_count = np.sum(stops - starts)
@@ -369,12 +372,17 @@ def page_rows(
     filled = 0
     firsts = np.empty(starts.size, np.int64)
     lasts = np.empty(starts.size, np.int64)
+    passed = 0
     for page in range(0, pages.size, PAGE_FIELDS):
         low = pages[page + FIRST]
         high = low + pages[page + COUNT]
         count = 0
         wanted = 0
-        for number in range(starts.size):
+        while passed < stops.size and stops[passed] <= low:
+            passed += 1
+        for number in range(passed, starts.size):
+            if starts[number] >= high:
+                break
             first, last = max(starts[number], low), min(stops[number], high)
             if first < last:
                 firsts[count], lasts[count] = first - low, last - low
@@ -384,9 +392,10 @@ def page_rows(
             continue
         at, end = pages[page + BEGIN], pages[page + END]
         layout, width = pages[page + LAYOUT], pages[page + WIDTH]
-        word_count = pages[page + WORD_COUNT]
+        first_word = pages[page + FIRST_WORD]
+        words = dictionary[first_word : first_word + pages[page + WORD_COUNT]]
         if pages[page + NULLABLE] == 0:
-            done = _numbers(data, at, end, layout, width, dictionary, word_count, firsts, lasts, count, found, filled)
+            done = _numbers(data, at, end, layout, width, words, firsts, lasts, count, found, filled)
             if done != filled + wanted:
                 return nothing
             filled = done
@@ -423,8 +432,7 @@ def page_rows(
                 end,
                 layout,
                 width,
-                dictionary,
-                word_count,
+                words,
                 dense_firsts,
                 dense_lasts,
                 kept,

@@ -12,6 +12,7 @@ Promises: each page is compared with its CRC32 before it is unpacked.
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,7 @@ from mitoframe.kernels.pages import (
     DICTIONARY_PAGE,
     END,
     FIRST,
+    FIRST_WORD,
     KIND,
     LAYOUT,
     NO_CHECKSUM,
@@ -42,7 +44,7 @@ from mitoframe.model.errors import CorruptionError
 from mitoframe.storage.paths import sst_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from collections.abc import Sequence as Many
 
     import numpy.typing as npt
@@ -67,20 +69,25 @@ _CODECS = {"ZSTD": "zstd", "LZ4": "lz4_raw", "SNAPPY": "snappy"}
 class Chunk:
     """What is kept of a column in a row group: its data pages, a row of `PAGE_FIELDS` numbers each, and its dictionary.
 
-    ``dictionary`` holds the bits of its numbers. ``codec`` is what Arrow calls it, None if nothing is packed.
+    ``firsts`` are the pages' first rows. ``dictionary`` holds the bits of its numbers. ``codec`` is what Arrow calls
+    what packs them, None if nothing does.
     """
 
     pages: npt.NDArray[np.int64]
+    firsts: list[int]
     dictionary: npt.NDArray[np.int64]
     codec: str | None
 
     @property
     def size_bytes(self) -> int:
-        return self.pages.nbytes + self.dictionary.nbytes
+        return self.pages.nbytes + _FIRST_BYTES * len(self.firsts) + self.dictionary.nbytes
 
 
+_ROWS_APART = 1 << 40
+"""More rows than a row group has."""
+_FIRST_BYTES = 40
 _NO_WORDS = np.empty(0, np.int64)
-UNKNOWN = Chunk(pages=np.empty((0, PAGE_FIELDS), np.int64), dictionary=_NO_WORDS, codec=None)
+UNKNOWN = Chunk(pages=np.empty((0, PAGE_FIELDS), np.int64), firsts=[], dictionary=_NO_WORDS, codec=None)
 """Stands for a chunk that only Arrow can read."""
 
 
@@ -127,21 +134,20 @@ class PageReader:
         """
         chunks = self._chunks(region_id, file, parquet, asked, [rows.number for rows in wanted])
         known = [at for at, of_column in enumerate(chunks) if UNKNOWN not in of_column]
-        todo = [(chunk, rows) for at in known for chunk, rows in zip(chunks[at], wanted, strict=True)]
-        touched = [_touched(chunk, rows) for chunk, rows in todo]
-        spans = [(int(pages[0, BEGIN]), int(pages[-1, END] - pages[0, BEGIN])) for pages in touched]
-        bodies = self._bytes.read_ranges(region_id, file, spans) if spans else ()
-        key = partial(sst_key, region_id, file.file_id)
-        decoded = [
-            _rows(chunk, pages, memoryview(body), rows, key)
-            for (chunk, rows), pages, body in zip(todo, touched, bodies, strict=True)
-        ]
         found: list[Found | None] = [None] * len(asked)
-        for begin, at in zip(range(0, len(todo), len(wanted)), known, strict=True):
-            parts = [part for part in decoded[begin : begin + len(wanted)] if part is not None]
-            if len(parts) == len(wanted):
-                size = sum(size for _, size in spans[begin : begin + len(wanted)])
-                found[at] = Found(_as_arrow(*_joined(parts), asked[at].data_type), size)
+        if not known:
+            return found
+        columns = [_placed(chunks[at], wanted) for at in known]
+        spans = [span for column in columns for span in column.spans]
+        bodies = self._bytes.read_ranges(region_id, file, spans)
+        starts, stops = _apart(wanted)
+        key = partial(sst_key, region_id, file.file_id)
+        for begin, at, column in zip(range(0, len(spans), len(wanted)), known, columns, strict=True):
+            data = _unpacked_pages(column, bodies[begin : begin + len(wanted)], key)
+            values, present = page_rows(data, column.pages.reshape(-1), column.dictionary, starts, stops)
+            if len(values):
+                size = sum(size for _, size in column.spans)
+                found[at] = Found(_as_arrow(values, present, asked[at].data_type), size)
         return found
 
     def _chunks(
@@ -201,59 +207,82 @@ def _chunk(
         pages[:, WORD_COUNT] = len(dictionary)
     if not len(pages) or pages[-1, FIRST] + pages[-1, COUNT] != column.num_values:
         return UNKNOWN
-    return Chunk(pages=pages, dictionary=dictionary, codec=codec)
+    return Chunk(pages=pages, firsts=pages[:, FIRST].tolist(), dictionary=dictionary, codec=codec)
 
 
 def _dictionary(
     page: npt.NDArray[np.int64], body: memoryview, codec: str | None, key: Callable[[], str]
 ) -> npt.NDArray[np.int64] | None:
     """Return a chunk's dictionary, as bits; None if it is not laid out as known here."""
-    _check(body, int(page[CHECKSUM]), key)
-    unpacked = body if codec is None else _unpacked(body, codec, int(page[UNPACKED_BYTES]))
+    unpacked = _unpacked(_checked(body, int(page[CHECKSUM]), key), codec, int(page[UNPACKED_BYTES]))
     values = np.frombuffer(unpacked, np.uint8)
     if page[LAYOUT] not in (PLAIN, PLAIN_DICTIONARY) or len(values) != page[COUNT] * page[WIDTH]:
         return None
     return values.view(f"<i{page[WIDTH]}").astype(np.int64)
 
 
-def _touched(chunk: Chunk, rows: SomeRows) -> npt.NDArray[np.int64]:
-    """Return the pages from the first to the last that holds some of the rows."""
-    firsts = chunk.pages[:, FIRST]
-    return chunk.pages[firsts.searchsorted(rows.starts[0], side="right") - 1 : firsts.searchsorted(rows.stops[-1])]
+class _Column(NamedTuple):
+    """Pages of a column that hold rows of one or several row groups, as if they were of one: rows are counted `_apart`.
 
-
-def _rows(
-    chunk: Chunk, pages: npt.NDArray[np.int64], body: memoryview, rows: SomeRows, key: Callable[[], str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None:
-    """Return the bits of some rows, and which are not null if some may be; None if only Arrow can decode them.
-
-    ``pages`` are some consecutive ones of the chunk's, ``body`` all bytes from the first to the last.
+    Of each page ``codecs`` says what it is packed with. ``spans`` are where the pages of each row group lie in the
+    file: the first byte, and how many.
     """
-    placed = pages.copy()
-    placed[:, BEGIN : END + 1] -= pages[0, BEGIN]
-    stored = [body[begin:end] for begin, end in placed[:, BEGIN : END + 1].tolist()]
-    for page, checksum in zip(stored, pages[:, CHECKSUM].tolist(), strict=True):
-        _check(page, checksum, key)
-    if chunk.codec is not None:
-        sizes = pages[:, UNPACKED_BYTES]
-        placed[:, END] = np.cumsum(sizes)
-        placed[:, BEGIN] = placed[:, END] - sizes
-        unpacked = [_unpacked(page, chunk.codec, size) for page, size in zip(stored, sizes.tolist(), strict=True)]
-        body = memoryview(unpacked[0] if len(unpacked) == 1 else b"".join(unpacked))
-    values, present = page_rows(
-        np.frombuffer(body, np.uint8), placed.reshape(-1), chunk.dictionary, rows.starts, rows.stops
-    )
-    return (values, present) if len(values) else None
+
+    pages: npt.NDArray[np.int64]
+    dictionary: npt.NDArray[np.int64]
+    codecs: list[str | None]
+    spans: list[tuple[int, int]]
 
 
-def _joined(
-    parts: Many[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Put rows of several row groups one after another. One that has no nulls may be the neighbour of one that has."""
-    if len(parts) == 1:
-        return parts[0]
-    present = [there if len(there) else np.ones(len(values), np.bool_) for values, there in parts]
-    return np.concatenate([values for values, _ in parts]), np.concatenate(present)
+def _placed(chunks: Many[Chunk], wanted: Many[SomeRows]) -> _Column:
+    """Return the pages from the first to the last of each row group that holds some of the rows."""
+    touched, codecs, counts, spans, word_counts = [], [], [], [], []
+    for chunk, rows in zip(chunks, wanted, strict=True):
+        first = bisect_right(chunk.firsts, rows.starts[0]) - 1
+        pages = chunk.pages[first : bisect_left(chunk.firsts, rows.stops[-1])]
+        touched.append(pages)
+        codecs += [chunk.codec] * len(pages)
+        counts.append(len(pages))
+        spans.append((int(pages[0, BEGIN]), int(pages[-1, END] - pages[0, BEGIN])))
+        word_counts.append(len(chunk.dictionary))
+    if len(touched) == 1:
+        return _Column(touched[0].copy(), chunks[0].dictionary, codecs, spans)
+    pages = np.concatenate(touched)
+    pages[:, FIRST] += np.repeat(np.arange(len(counts)) * _ROWS_APART, counts)
+    pages[:, FIRST_WORD] = np.repeat(np.cumsum(word_counts) - word_counts, counts)
+    return _Column(pages, np.concatenate([chunk.dictionary for chunk in chunks]), codecs, spans)
+
+
+def _apart(wanted: Many[SomeRows]) -> tuple[Take, Take]:
+    """Return ranges of rows of several row groups as if all were of one."""
+    if len(wanted) == 1:
+        return wanted[0].starts, wanted[0].stops
+    starts = [rows.starts + number * _ROWS_APART for number, rows in enumerate(wanted)]
+    stops = [rows.stops + number * _ROWS_APART for number, rows in enumerate(wanted)]
+    return np.concatenate(starts), np.concatenate(stops)
+
+
+def _unpacked_pages(column: _Column, bodies: Many[bytes], key: Callable[[], str]) -> npt.NDArray[np.uint8]:
+    """Compare pages with their checksums and unpack them, one after the other; where they are then is noted in them."""
+    checksums, sizes = column.pages[:, CHECKSUM].tolist(), column.pages[:, UNPACKED_BYTES].tolist()
+    stored = [
+        _unpacked(_checked(body, checksum, key), codec, size)
+        for body, checksum, codec, size in zip(_cut(column, bodies), checksums, column.codecs, sizes, strict=True)
+    ]
+    ends = np.cumsum([len(body) for body in stored])
+    column.pages[:, END] = ends
+    column.pages[1:, BEGIN], column.pages[0, BEGIN] = ends[:-1], 0
+    return np.frombuffer(stored[0] if len(stored) == 1 else b"".join(stored), np.uint8)
+
+
+def _cut(column: _Column, bodies: Many[bytes]) -> Iterator[memoryview]:
+    """Yield the body of each page; ``bodies`` are all bytes from the first to the last of each row group."""
+    begins_ends = iter(column.pages[:, BEGIN : END + 1].tolist())
+    for (start, length), body in zip(column.spans, bodies, strict=True):
+        view, end = memoryview(body), start
+        while end < start + length:
+            begin, end = next(begins_ends)
+            yield view[begin - start : end - start]
 
 
 def is_plain_number(data_type: pa.DataType) -> bool:
@@ -268,10 +297,8 @@ def _fits(stored_as: np.dtype[Any], data_type: pa.DataType) -> bool:
     return bool((stored_as.kind == "f") == is_float and stored_as.itemsize * 8 == width)
 
 
-def _check(body: memoryview, expected: int, key: Callable[[], str]) -> None:
-    if expected == NO_CHECKSUM:
-        return
-    found = zlib.crc32(body)
+def _checked(body: memoryview, expected: int, key: Callable[[], str]) -> memoryview:
+    found = expected if expected == NO_CHECKSUM else zlib.crc32(body)
     if found != expected:
         raise CorruptionError(
             "a page's bytes are not those that were written",
@@ -279,9 +306,12 @@ def _check(body: memoryview, expected: int, key: Callable[[], str]) -> None:
             expected=f"CRC32 {expected:08x}",
             found=f"{found:08x}",
         )
+    return body
 
 
-def _unpacked(body: memoryview, codec: str, unpacked_bytes: int) -> bytes:
+def _unpacked(body: memoryview, codec: str | None, unpacked_bytes: int) -> memoryview | bytes:
+    if codec is None:
+        return body
     unpacked: bytes = pa.decompress(body, unpacked_bytes, codec, asbytes=True)
     return unpacked
 
