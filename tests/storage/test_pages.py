@@ -32,10 +32,13 @@ KEY = sst_key(REGION, file_id_of("a"))
 INTERNAL = (SEQUENCE_COLUMN, OP_TYPE_COLUMN)
 NOT_BY_PAGES = {"bool", "string", "binary", "decimal", "decimal_wide", "list", "nested"}
 """What Arrow reads whole, and the cache keeps."""
+ROW_GROUP_ROWS = ROWS + 3
 
 
-def stored(metadata: RegionMetadata, batch: Batch, *, level: int = 1, page_rows: int = 4) -> tuple[bytes, FileMeta]:
-    """Write a file of one row group."""
+def stored(
+    metadata: RegionMetadata, batch: Batch, *, level: int = 1, page_rows: int = 4, row_group_rows: int = 1_000_000
+) -> tuple[bytes, FileMeta]:
+    """Write a file."""
     store = MemoryObjectStore()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sst_writer, "PAGE_ROWS", page_rows)
@@ -45,7 +48,7 @@ def stored(metadata: RegionMetadata, batch: Batch, *, level: int = 1, page_rows:
             sort_batches([batch]),
             file_id=file_id_of("a"),
             level=level,
-            row_group_rows=1_000_000,
+            row_group_rows=row_group_rows,
             created_ms=0,
         )
     return store.get(KEY), file
@@ -57,15 +60,26 @@ def reader_of(data: bytes) -> SstReader:
     return SstReader(store, Cache(1 << 24))
 
 
-def some_rows(reader: SstReader, metadata: RegionMetadata, file: FileMeta, starts: list[int], stops: list[int]):
+def some_rows(
+    reader: SstReader,
+    metadata: RegionMetadata,
+    file: FileMeta,
+    starts: list[int],
+    stops: list[int],
+    row_group_rows: int = 1_000_000,
+):
     names = [column.name for column in metadata.fields]
-    wanted = [SomeRows(0, np.array(starts), np.array(stops))]
+    wanted = []
+    for number in range(file.row_group_count):
+        first, end = number * row_group_rows, (number + 1) * row_group_rows
+        some = [(max(a, first) - first, min(b, end) - first) for a, b in zip(starts, stops, strict=True)]
+        if some := [(a, b) for a, b in some if a < b]:
+            wanted.append(SomeRows(number, *map(np.array, zip(*some, strict=True))))
     times = reader.some_times(metadata, file, wanted)
     return reader.some_rows(metadata, file, wanted, names, INTERNAL, times)
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["flushed", "compacted"])
-def every_type(request: pytest.FixtureRequest) -> tuple[RegionMetadata, bytes, FileMeta]:
+def file_of_every_type(**settings: int) -> tuple[RegionMetadata, bytes, FileMeta]:
     """A file with a column of each kind that is kept, and again without its nulls; repeated, so that pages differ."""
     without = {
         f"{name}_without": pc.fill_null(column, _some(column)) for name, column in COLUMNS.items() if _some(column)
@@ -75,7 +89,18 @@ def every_type(request: pytest.FixtureRequest) -> tuple[RegionMetadata, bytes, F
     rows = [Row(n + 1, n // 7 * 1000 + n, fields=(None,) * len(columns)) for n in range(5 * ROWS)]
     numbers = batch_of(metadata, rows)
     batch = replace(numbers, fields=pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)))
-    return metadata, *stored(metadata, batch, level=request.param)
+    return metadata, *stored(metadata, batch, **settings)
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["flushed", "compacted"])
+def every_type(request: pytest.FixtureRequest) -> tuple[RegionMetadata, bytes, FileMeta]:
+    return file_of_every_type(level=request.param)
+
+
+@pytest.fixture(scope="module")
+def every_type_cut() -> tuple[RegionMetadata, bytes, FileMeta]:
+    """The same in row groups that begin elsewhere among the values, so that their dictionaries differ."""
+    return file_of_every_type(row_group_rows=ROW_GROUP_ROWS)
 
 
 def _some(column: pa.Array) -> pa.Scalar | None:
@@ -102,6 +127,20 @@ def test_some_rows_are_bit_by_bit_those_of_the_whole_row_group(every_type, edges
     fields, expected = found.fields(found.stored), whole.fields(whole.stored).take(pa.array(take))
     assert fields.schema == expected.schema
     assert [name for name in names if not same_bits(fields.column(name), expected.column(name))] == []
+
+
+@given(edges=st.sets(st.integers(0, 5 * ROWS), min_size=2, max_size=10).map(sorted))
+@settings(deadline=None, max_examples=60)
+def test_rows_of_several_row_groups_are_read_as_if_they_were_of_one(every_type, every_type_cut, edges):
+    edges = edges[: len(edges) // 2 * 2]
+    found = [
+        some_rows(reader_of(data), metadata, file, edges[::2], edges[1::2], rows)
+        for (metadata, data, file), rows in ((every_type, 1_000_000), (every_type_cut, ROW_GROUP_ROWS))
+    ]
+
+    whole, cut = (each.fields(each.stored) for each in found)
+    assert found[0].times.tolist() == found[1].times.tolist()
+    assert [name for name in whole.schema.names if not same_bits(whole.column(name), cut.column(name))] == []
 
 
 def test_numbers_are_read_by_pages_and_nothing_of_them_is_kept(every_type):
