@@ -98,14 +98,20 @@ def shoot_movie(
     drawn = boxes(left[:0], left[:0], left[:0], left[:0])
     axes.add_collection(drawn)
 
+    shown_now: int | None = None
+
     def draw(step: int) -> list[Any]:
+        nonlocal shown_now
+        if step == shown_now:  # The first picture is asked for several times.
+            return [drawn]
+        shown_now = step
         there = strata.at(step)
         there = there[stored[there]]
         new = strata.born[there] == step
         drawn.set_verts(corners(left[there], right[there], upper[there], upper[there] + _LANE_FILL))
-        outline = ink if len(there) <= _OUTLINED_FILES_MAX else colours[there]
-        edges = np.where(new[:, None], accent, outline)
-        drawn.set(facecolor=colours[there], edgecolor=edges, linewidth=np.where(new, 1.6, 0.4))
+        outlined = len(there) <= _OUTLINED_FILES_MAX
+        edges = np.where(new[:, None], accent, ink if outlined else colours[there])
+        drawn.set(facecolor=colours[there], edgecolor=edges, linewidth=np.where(new, 1.6, 0.4 if outlined else 0.0))
         axes.set_title(_title(strata, step), loc="left", fontsize=11, color=INK)
         return [drawn]
 
