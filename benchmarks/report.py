@@ -28,6 +28,8 @@ ORDER = (
     "overlapping",
     "first",
     "points",
+    "floors",
+    "merging",
     "stages",
     "ingest",
     "scale",
