@@ -121,6 +121,8 @@ class FileSource:
     holds lives as long as the scan, for every file. Of sequences and operations those are read that ``internal`` names.
     Else every row has the file's newest sequence, and is put. That is the truth as far as a merge needs it, if the file
     has no delete markers, and the sequences of no other source are among its own.
+
+    ``row_group_starts`` are the first row of each row group, and the number of rows.
     """
 
     reader: SstReader
@@ -131,15 +133,15 @@ class FileSource:
     visible: Sequence
     internal: tuple[str, ...] = ()
     recent: dict[int, RowGroup] | None = field(default=None, compare=False)
+    row_group_starts: Take = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Asked for again and again; the rest of the footer may go while rows are read.
+        object.__setattr__(self, "row_group_starts", self.reader.footer(self.metadata, self.file).starts)
 
     @property
     def series(self) -> pa.RecordBatch:
         return self.reader.footer(self.metadata, self.file).series
-
-    @property
-    def row_group_starts(self) -> Take:
-        """The first row of each row group, and the number of rows."""
-        return self.reader.footer(self.metadata, self.file).starts
 
     @property
     def is_clean(self) -> bool:
