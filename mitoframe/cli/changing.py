@@ -23,7 +23,7 @@ from mitoframe.cli.options import (
     the_store,
     the_table,
 )
-from mitoframe.cli.showing import facts_of, show_facts, show_result, show_rows
+from mitoframe.cli.showing import facts_of, say, show_facts, show_result, show_rows
 from mitoframe.database import open as open_store
 
 READERS: Mapping[str, Callable[[str], pl.LazyFrame]] = {
@@ -74,10 +74,10 @@ def vacuum(store: str, tables: tuple[str, ...], older_than: str | None, dry_run:
         names = tables or database.tables()["name"].to_list()
         results = {name: database[name].vacuum(older_than, dry_run=dry_run) for name in names}
     if as_json:
-        show_rows({"table": name} | facts_of(result) for name, result in results.items())
+        show_rows(({"table": name} | facts_of(result) for name, result in results.items()), as_json=True)
     else:
         for name, result in results.items():
-            click.echo(f"{name}: {result!r}")
+            say(f"{name}: {result!r}")
 
 
 @click.command()
@@ -115,9 +115,10 @@ def ingest(
             results.append(database.write(rows, table, time=time, tags=tags or None, key=key, options=wanted))
             wanted = None
             if not as_json:
-                click.echo(f"{path}: {results[-1]!r}")
+                say(f"{path}: {results[-1]!r}")
     if as_json:
-        show_rows({"file": path} | facts_of(result) for path, result in zip(paths, results, strict=True))
+        written = zip(paths, results, strict=True)
+        show_rows(({"file": path} | facts_of(result) for path, result in written), as_json=True)
 
 
 def _readable(path: str, read: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
@@ -159,7 +160,7 @@ def export(store: str, table: str, path: str, overwrite: bool, as_json: bool, **
     if as_json:
         show_facts({"file": path, "size_bytes": size_bytes}, as_json=True)
     else:
-        click.echo(f"{path}: {size_bytes:,} bytes")
+        say(f"{path}: {size_bytes:,} bytes")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mitoframe.cli.options import FINE, FOUND, as_json, opened, the_store, the_tables
-from mitoframe.cli.showing import facts_of, show_facts, show_frame, show_result
+from mitoframe.cli.showing import facts_of, say, show_facts, show_frame, show_result
 
 
 @click.command()
@@ -24,7 +24,7 @@ def verify(store: str, tables: tuple[str, ...], as_json: bool) -> int:
     if as_json:
         show_facts(facts_of(report), as_json=True)
     else:
-        click.echo(repr(report).partition("\n")[0])
+        say(repr(report).partition("\n")[0])
         if report.flaws:
             show_frame(report.to_polars(), as_json=False)
     return FOUND if report.flaws else FINE
@@ -62,7 +62,7 @@ def doctor(
     elif report.findings:
         show_frame(report.to_polars().drop("evidence"), as_json=False)
     else:
-        click.echo(repr(report))
+        say(repr(report))
     return FOUND if report.findings else FINE
 
 

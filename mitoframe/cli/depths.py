@@ -8,23 +8,26 @@ files as it takes to look at each once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import numpy.typing as npt
     import polars as pl
 
-_LABEL_WIDTH = 9
+LABEL_WIDTH = 9
+"""How wide what stands before each line is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depths:
-    """How many files of each level hold times of each of so many stretches; ``start`` and ``end`` are as shown."""
+    """How many files of each level hold times of each of so many stretches, and the first time and the last."""
 
-    start: str
-    end: str
+    start: datetime
+    end: datetime
     file_count: int
     levels: dict[int, list[int]]
 
@@ -39,8 +42,8 @@ def depths(files: pl.DataFrame, width: int) -> Depths | None:
     span = max(end - start + 1, width)
     levels = files["level"].to_numpy()
     return Depths(
-        start=str(files["min_time"].min()),
-        end=str(files["max_time"].max()),
+        start=cast("datetime", files["min_time"].min()),
+        end=cast("datetime", files["max_time"].max()),
         file_count=files.height,
         levels={
             int(level): _counts(first[levels == level] - start, last[levels == level] - start, span, width)
@@ -64,10 +67,10 @@ def _places(times: npt.NDArray[np.int64], span: int, width: int) -> npt.NDArray[
 
 def draw(found: Depths) -> list[str]:
     """Return the lines of a drawing."""
-    lines = [f"level {level}".ljust(_LABEL_WIDTH) + _line(counts) for level, counts in found.levels.items()]
+    lines = [f"level {level}".ljust(LABEL_WIDTH) + _line(counts) for level, counts in found.levels.items()]
     width = max(len(counts) for counts in found.levels.values())
-    gap = max(width - len(found.start) - len(found.end), 1)
-    return [*lines, " " * _LABEL_WIDTH + found.start + " " * gap + found.end]
+    start, end = str(found.start), str(found.end)
+    return [*lines, " " * LABEL_WIDTH + start + " " * max(width - len(start) - len(end), 1) + end]
 
 
 def _line(counts: list[int]) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import click
-import polars as pl
 
-from mitoframe.cli.depths import depths, draw
+from mitoframe.cli.depths import LABEL_WIDTH, depths, draw
+from mitoframe.cli.destination import Destination, whole_or_not
 from mitoframe.cli.options import as_json, opened, scan_of, the_rows, the_store, the_table
-from mitoframe.cli.showing import show_facts, show_frame, show_rows
+from mitoframe.cli.showing import drawing_width, rows_of, say, show_facts, show_frame, show_rows
 from mitoframe.model.types import type_to_text
 
 if TYPE_CHECKING:
@@ -20,34 +21,39 @@ if TYPE_CHECKING:
 
     from mitoframe.database import Database
     from mitoframe.scan import Scan
+    from mitoframe.table import Table
 
 SHOWN_ROWS = 20
 DRAWN_WIDTH = 80
+PICTURES = (".png", ".svg")
 
 
 @click.command()
 @the_store
 @as_json
 def ls(store: str, as_json: bool) -> None:
-    """List the tables: their keys, files, rows and times."""
+    """List the tables: their keys, files, rows and times.
+
+    Rows are counted as they are stored, in files and in memory: a row that was written again counts twice until it is
+    merged.
+    """
     with opened(store) as database:
-        show_frame(_tables(database), as_json=as_json)
+        show_rows(_tables(database), as_json=as_json)
 
 
-def _tables(database: Database) -> pl.DataFrame:
-    tables = database.tables()
-    found = [database[name].files() for name in tables["name"]]
-    return tables.with_columns(
-        pl.Series("files", [files.height for files in found], pl.UInt64),
-        pl.Series("rows", [files["rows"].sum() for files in found], pl.UInt64),
-        pl.Series("size_bytes", [files["size_bytes"].sum() for files in found], pl.UInt64),
-        pl.Series("first_time", [_text(files["min_time"].min()) for files in found], pl.String),
-        pl.Series("last_time", [_text(files["max_time"].max()) for files in found], pl.String),
-    )
+def _tables(database: Database) -> list[dict[str, Any]]:
+    return [described | _figures(database[described["name"]]) for described in rows_of(database.tables())]
 
 
-def _text(time: Any) -> str | None:
-    return None if time is None else str(time)
+def _figures(table: Table) -> dict[str, Any]:
+    stats = next(rows_of(table.stats()))
+    return {
+        "files": stats["files"],
+        "rows": stats["rows"] + stats["memory_rows"],
+        "size_bytes": stats["size_bytes"],
+        "first_time": stats["min_time"],
+        "last_time": stats["max_time"],
+    }
 
 
 @click.command()
@@ -68,17 +74,15 @@ def _of_store(database: Database) -> dict[str, Any]:
     tables = _tables(database)
     return {
         "store": database.path,
-        "tables": tables.height,
-        "files": int(tables["files"].sum()),
-        "rows": int(tables["rows"].sum()),
-        "size_bytes": int(tables["size_bytes"].sum()),
+        "tables": len(tables),
+        **{figure: sum(table[figure] for table in tables) for figure in ("files", "rows", "size_bytes")},
     }
 
 
 def _of_table(database: Database, name: str) -> dict[str, Any]:
     table = database[name]
     region = database.engine.newest(table.region_id)
-    files, versions = table.files(), table.versions()
+    versions = table.versions()
     changed = dataclasses.asdict(region.options)
     return {
         "table": table.name,
@@ -86,11 +90,7 @@ def _of_table(database: Database, name: str) -> dict[str, Any]:
         "tags": table.tags,
         "columns": {column.name: type_to_text(column.type) for column in region.metadata.columns},
         "options": {option: value for option, value in changed.items() if value is not None},
-        "files": files.height,
-        "rows": int(files["rows"].sum()),
-        "size_bytes": int(files["size_bytes"].sum()),
-        "first_time": files["min_time"].min(),
-        "last_time": files["max_time"].max(),
+        **_figures(table),
         "sequence": table.sequence,
         "versions": versions.height,
         "snapshots": versions["snapshot"].drop_nulls().to_list(),
@@ -110,23 +110,30 @@ def files(store: str, table: str, as_json: bool) -> None:
 @click.command()
 @the_store
 @the_table
-@click.option("--width", default=DRAWN_WIDTH, show_default=True, type=click.IntRange(1, 10_000), help="In characters.")
-@click.option("--picture", type=click.Path(dir_okay=False), help="Draw it there instead, as .png or .svg.")
+@click.option("--width", type=click.IntRange(1, 10_000), help="In characters; that of the terminal if left out.")
+@click.option("--picture", type=Destination(PICTURES), help="Draw it there instead, as .png or .svg.")
 @as_json
-def timeline(store: str, table: str, width: int, picture: str | None, as_json: bool) -> None:
+def timeline(store: str, table: str, width: int | None, picture: str | None, as_json: bool) -> None:
     """Draw the files of a table over time.
 
     A line per level, a character per stretch of time, which says how many files have times in it.
     """
     with opened(store) as database:
         if picture is not None:
-            cast("Figure", database[table].plot.timeline().figure).savefig(picture)
+            figure = cast("Figure", database[table].plot.timeline().figure)
+            with whole_or_not(picture) as part:
+                figure.savefig(part)
             return
-        found = depths(database[table].files(), width)
+        found = depths(database[table].files(), width or _drawn_width())
     if as_json:
         show_facts({} if found is None else dataclasses.asdict(found), as_json=True)
     else:
-        click.echo("no files" if found is None else "\n".join(draw(found)))
+        say("no files" if found is None else "\n".join(draw(found)))
+
+
+def _drawn_width() -> int:
+    line_width = drawing_width()
+    return DRAWN_WIDTH if line_width is None else max(line_width - LABEL_WIDTH, 1)
 
 
 @click.command()
@@ -134,22 +141,23 @@ def timeline(store: str, table: str, width: int, picture: str | None, as_json: b
 @the_table
 @the_rows
 @click.option(
-    "-n", "--limit", type=click.IntRange(0), help=f"How many rows; all in JSON if left out, else {SHOWN_ROWS}."
+    "-n",
+    "--limit",
+    metavar="NUMBER",
+    type=click.IntRange(0, sys.maxsize, clamp=True),
+    help=f"How many rows; all in JSON if left out, else {SHOWN_ROWS}.",
 )
 @as_json
 def scan(store: str, table: str, limit: int | None, as_json: bool, **rows: Any) -> None:
     """Print rows of a table."""
     with opened(store) as database:
-        found = scan_of(database, table, **rows)
-        if as_json:
-            show_rows(islice(_rows(found), limit))
-        else:
-            show_frame(found.to_polars().head(SHOWN_ROWS if limit is None else limit).collect(), as_json=False)
+        found = _rows(scan_of(database, table, **rows))
+        show_rows(islice(found, SHOWN_ROWS if limit is None and not as_json else limit), as_json=as_json)
 
 
 def _rows(scan: Scan) -> Iterator[dict[str, Any]]:
     for frame in scan.batches():
-        yield from frame.iter_rows(named=True)
+        yield from rows_of(frame)
 
 
 VERBS = (ls, info, files, timeline, scan)

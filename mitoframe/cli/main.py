@@ -12,6 +12,7 @@ What only looks opens the store for reading, also while another process writes t
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -20,9 +21,11 @@ from functools import partial
 from typing import Any
 
 import click
+import polars as pl
 
 from mitoframe.cli import changing, checking, looking, trying
 from mitoframe.cli.options import FINE, FOUND, INTERRUPTED, NOT_NOW, UNREAD, USAGE
+from mitoframe.cli.showing import say
 from mitoframe.model.errors import (
     CorruptionError,
     InvalidInputError,
@@ -54,6 +57,8 @@ class _Program(click.Group):
         sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             code = super().invoke(ctx)
             sys.stdout.flush()
@@ -73,13 +78,21 @@ def _exit_code(run: Callable[[], Any]) -> int:
             warnings.showwarning = _show_warning
             code = run()
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip(), is_error=True)
         return USAGE
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except MitoError as error:
-        click.echo(f"mito: {error}", err=True)
+        say(": ".join(["mito", *getattr(error, "__notes__", ()), str(error)]), is_error=True)
         return _code_of(error)
+    except pl.exceptions.PolarsError as error:
+        say(f"mito: {error}", is_error=True)
+        return USAGE
+    except OSError as error:
+        say(f"mito: {error}", is_error=True)
+        return NOT_NOW
     return code if isinstance(code, int) else FINE
 
 
@@ -90,7 +103,7 @@ def _code_of(error: MitoError) -> int:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"mito: {message}", err=True)
+    say(f"mito: {message}", is_error=True)
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

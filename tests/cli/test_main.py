@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -91,8 +92,21 @@ def test_ls_lists_the_tables(filled: str) -> None:
         ("cpu", "ts", ["host"], 20, 80),
         ("disk", "ts", ["host"], 1, 2),
     ]
-    assert rows[0]["first_time"] == "2024-01-01 00:00:00"
+    assert rows[0]["first_time"] == "2024-01-01T00:00:00"
     assert "disk" in run("ls", filled).stdout
+
+
+def test_rows_that_are_in_no_file_yet_are_counted(tmp_path: Path) -> None:
+    with mito.open(tmp_path / "written", compaction_mode="manual") as db:
+        db.write(frame(range(4)), "cpu", time="ts", tags=["host"])
+        db["cpu"].flush()
+        db.write(frame(range(4, 7)), "cpu")
+        left = str(shutil.copytree(tmp_path / "written", tmp_path / "left"))
+
+    (row,), of_table = parsed("ls", left), parsed("info", left, "cpu")
+
+    assert (row["files"], row["rows"], row["last_time"]) == (1, 7, "2024-01-01T06:00:00")
+    assert (of_table["rows"], parsed("info", left)["rows"]) == (7, 7)
 
 
 def test_info_tells_of_the_store_and_of_a_table(filled: str) -> None:
@@ -121,10 +135,16 @@ def test_timeline_draws_how_many_files_hold_each_stretch(filled: str) -> None:
     assert found["file_count"] == 20
 
 
+def test_timeline_is_as_wide_as_the_terminal(filled: str) -> None:
+    for width in (60, 120):
+        assert max(map(len, run("timeline", filled, "cpu", width=width).stdout.splitlines())) == width
+
+
 def test_timeline_draws_a_picture(filled: str, tmp_path: Path) -> None:
     run("timeline", filled, "cpu", "--picture", str(tmp_path / "files.png"))
 
     assert (tmp_path / "files.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_scan_prints_the_first_rows(filled: str) -> None:
@@ -139,6 +159,12 @@ def test_scan_prints_all_rows_as_json_unless_told_otherwise(filled: str) -> None
     assert {"ts": "2024-01-01T03:00:00", "host": "b", "load": None} in rows
     assert len(parsed("scan", filled, "cpu", "-n", "3")) == 3
     assert parsed("scan", filled, "cpu", "-n", "0") == []
+
+
+def test_any_limit_will_do(filled: str) -> None:
+    for limit in (2**32, 2**63, 10**30):
+        assert len(parsed("scan", filled, "cpu", "-n", str(limit))) == 23
+        assert len(run("scan", filled, "cpu", "-n", str(limit)).stdout.splitlines()) == 25
 
 
 def test_scan_takes_columns_conditions_times_and_moments(filled: str) -> None:
@@ -336,6 +362,8 @@ def test_an_export_that_fails_leaves_nothing(store: str, tmp_path: Path) -> None
         ["sim", "--late-share", "2"],
         ["sim", "/nowhere/at/all", "cpu"],
         ["compact", "/nowhere/at/all", "cpu"],
+        ["timeline", "STORE", "cpu", "--picture", "out.xls"],
+        ["timeline", "STORE", "cpu", "--picture", "/nowhere/at/all.png"],
         ["export", "STORE", "cpu", "out.xls"],
         ["ingest", "STORE", "cpu", "/nowhere/at/all.csv"],
     ],
@@ -368,6 +396,32 @@ def test_damage_on_the_way_ends_with_1(store: str) -> None:
     path = damage(store)
 
     assert path.stem in run("scan", store, "cpu", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls"],
+        ["info", "cpu"],
+        ["files", "cpu"],
+        ["timeline", "cpu"],
+        ["scan", "cpu"],
+        ["verify"],
+        ["doctor", "--thorough"],
+        ["sim", "cpu"],
+        ["compact", "cpu", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_what_only_looks_changes_nothing(store: str, arguments: list[str]) -> None:
+    def found() -> dict[Path, tuple[int, bytes]]:
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path(store).rglob("*") if path.is_file()}
+
+    before = found()
+
+    run(arguments[0], store, *arguments[1:], code=int(arguments[0] == "doctor"))
+
+    assert found() == before
 
 
 def test_a_store_that_somebody_writes_to_can_be_looked_at_and_not_changed(store: str) -> None:
@@ -431,3 +485,59 @@ def test_whoever_reads_the_output_may_go_away(filled: str) -> None:
     assert program.wait() == 141
     assert program.stderr.read() == ""
     program.stderr.close()
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> str:
+    """A store whose rows are more than a pipe holds."""
+    with mito.open(tmp_path / "large") as db:
+        times = pl.datetime_range(START, START + timedelta(days=1), "10s", eager=True)
+        db.write(pl.DataFrame({"ts": times, "load": range(len(times))}), "cpu", time="ts")
+    return str(tmp_path / "large")
+
+
+def test_an_interrupt_ends_with_130_and_without_a_trace(large: str) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "mitoframe", "scan", large, "cpu", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    program.stdout.readline()
+
+    program.send_signal(signal.SIGINT)
+
+    assert program.communicate()[1].strip() == ""
+    assert program.returncode == 130
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_an_output_that_cannot_be_written_ends_with_3(filled: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mitoframe", "ls", filled],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("mito: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_an_encoding_lacks_is_written_in_another_way(tmp_path: Path) -> None:
+    with mito.open(tmp_path / "plant") as db:
+        db.write(pl.DataFrame({"ts": [START], "host": ["日本"]}), "cpu", time="ts", tags=["host"])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mitoframe", "scan", str(tmp_path / "plant"), "cpu"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\u65e5\u672c" in done.stdout
