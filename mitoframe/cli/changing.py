@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import partial
-from pathlib import PurePath
+from contextlib import contextmanager
 from typing import Any
 
 import click
 import polars as pl
 
+from mitoframe.cli.destination import Destination, suffix_of, whole_or_not
 from mitoframe.cli.options import (
     as_json,
     opened,
@@ -23,17 +22,11 @@ from mitoframe.cli.options import (
     the_store,
     the_table,
 )
+from mitoframe.cli.reading import READABLE, Wanted, read_rows, unreadable, wanted_of
 from mitoframe.cli.showing import facts_of, say, show_facts, show_result, show_rows
 from mitoframe.database import open as open_store
+from mitoframe.model.errors import MitoError
 
-READERS: Mapping[str, Callable[[str], pl.LazyFrame]] = {
-    ".parquet": pl.scan_parquet,
-    ".csv": partial(pl.scan_csv, try_parse_dates=True),
-    ".ndjson": pl.scan_ndjson,
-    ".jsonl": pl.scan_ndjson,
-    ".arrow": pl.scan_ipc,
-    ".feather": pl.scan_ipc,
-}
 WRITERS: Mapping[str, Callable[[pl.LazyFrame, str], object]] = {
     ".parquet": pl.LazyFrame.sink_parquet,
     ".csv": pl.LazyFrame.sink_csv,
@@ -102,46 +95,50 @@ def ingest(
     """Write files of rows to a table.
 
     The table and the store are made if they are not there. Files may be Parquet, CSV, newline-delimited JSON (.ndjson,
-    .jsonl) or Arrow (.arrow, .feather). Each is written whole or not at all.
+    .jsonl) or Arrow (.arrow, .feather). Each is written whole or not at all, one after the other: if one is refused,
+    those before it are written.
+
+    Where times are text, in CSV and JSON, they are ISO 8601, such as 2024-01-31T12:00:00Z.
     """
     if key is not None and len(paths) > 1:
         raise click.UsageError("--key names one write, and there are several files.")
-    readers = [_by_suffix(path, READERS) for path in paths]
-    wanted = options_of(options) or None
-    with open_store(store) as database:
-        results = []
-        for path, read in zip(paths, readers, strict=True):
-            rows = _readable(path, read)
-            results.append(database.write(rows, table, time=time, tags=tags or None, key=key, options=wanted))
-            wanted = None
-            if not as_json:
-                say(f"{path}: {results[-1]!r}")
-    if as_json:
-        written = zip(paths, results, strict=True)
-        show_rows(({"file": path} | facts_of(result) for path, result in written), as_json=True)
-
-
-def _readable(path: str, read: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
-    """Open a file as rows, and refuse one that is not what its name says."""
-    rows = read(path)
+    for path in paths:
+        if suffix_of(path) not in READABLE:
+            raise click.BadParameter(f"{path} ends in none of {', '.join(READABLE)}.", param_hint="FILE")
+    chosen = options_of(options) or None
+    written: list[dict[str, Any]] = []
     try:
-        rows.collect_schema()
+        with open_store(store) as database:
+            for path in paths:
+                is_new = table not in database
+                with _told_of(path):
+                    rows = read_rows(path, Wanted(time=time) if is_new else wanted_of(database[table]))
+                    result = database.write(rows, table, time=time, tags=tags or None, key=key, options=chosen)
+                chosen = None
+                written.append({"file": path} | facts_of(result))
+                if not as_json:
+                    say(f"{path}: {result!r}")
+    finally:
+        if as_json and written:
+            show_rows(written, as_json=True)
+
+
+@contextmanager
+def _told_of(path: str) -> Iterator[None]:
+    """Say of which file it is that something is wrong."""
+    try:
+        yield
     except pl.exceptions.PolarsError as error:
-        raise click.BadParameter(f"{path} cannot be read: {error}", param_hint="FILE") from None
-    return rows
-
-
-def _by_suffix(path: str, kinds: Mapping[str, Any]) -> Any:
-    suffix = PurePath(path).suffix.lower()
-    if suffix not in kinds:
-        raise click.BadParameter(f"{path} ends in none of {', '.join(kinds)}.", param_hint="FILE")
-    return kinds[suffix]
+        raise unreadable(path, error) from None
+    except MitoError as error:
+        error.add_note(path)
+        raise
 
 
 @click.command()
 @the_store
 @the_table
-@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False))
+@click.argument("path", metavar="FILE", type=Destination(WRITERS))
 @the_rows
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 @as_json
@@ -151,11 +148,13 @@ def export(store: str, table: str, path: str, overwrite: bool, as_json: bool, **
     It becomes Parquet, CSV, newline-delimited JSON (.ndjson, .jsonl) or Arrow (.arrow, .feather), as its name ends.
     Many rows pass through memory some at a time.
     """
-    write = _by_suffix(path, WRITERS)
     if os.path.exists(path) and not overwrite:
         raise click.BadParameter(f"{path} is there already; give --overwrite to replace it.", param_hint="FILE")
-    with opened(store) as database, _whole_or_not(path) as part:
-        write(scan_of(database, table, **rows).to_polars(), part)
+    with opened(store) as database:
+        found = scan_of(database, table, **rows).to_polars()
+        _check_writable(found, path)
+        with whole_or_not(path) as part:
+            WRITERS[suffix_of(path)](found, part)
     size_bytes = os.path.getsize(path)
     if as_json:
         show_facts({"file": path, "size_bytes": size_bytes}, as_json=True)
@@ -163,17 +162,13 @@ def export(store: str, table: str, path: str, overwrite: bool, as_json: bool, **
         say(f"{path}: {size_bytes:,} bytes")
 
 
-@contextmanager
-def _whole_or_not(path: str) -> Iterator[str]:
-    """Yield a name to write to, which becomes ``path`` if nothing is raised."""
-    part = f"{path}.part"
-    try:
-        yield part
-        os.replace(part, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
+def _check_writable(rows: pl.LazyFrame, path: str) -> None:
+    binary = [name for name, kind in rows.collect_schema().items() if kind == pl.Binary]
+    if binary and suffix_of(path) in (".csv", ".ndjson", ".jsonl"):
+        names = ", ".join(map(repr, binary))
+        raise click.BadParameter(
+            f"{path} cannot hold the bytes of {names}; .parquet and .arrow can.", param_hint="FILE"
+        )
 
 
 VERBS = (compact, vacuum, ingest, export)

@@ -341,6 +341,104 @@ def test_an_export_that_fails_leaves_nothing(store: str, tmp_path: Path) -> None
     assert sorted(item.name for item in tmp_path.iterdir()) == ["plant"]
 
 
+ZONED = pl.DataFrame(
+    {
+        "ts": pl.Series([1, 1_700_000_000_123_456_789]).cast(pl.Datetime("ns", "America/New_York")),
+        "host": ["007", "b"],
+        "day": pl.Series([19_000, None]).cast(pl.Date),
+        "seen": pl.Series([None, 1_700_000_000_123]).cast(pl.Datetime("ms")),
+        "load": [1.0, 2.0],
+        "note": ["2024-01-01", None],
+    }
+)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "ndjson", "arrow"])
+def test_what_was_exported_is_taken_back_as_it_was(tmp_path: Path, kind: str) -> None:
+    store, path = str(tmp_path / "plant"), str(tmp_path / f"out.{kind}")
+    with mito.open(store) as db:
+        db.write(ZONED, "cpu", time="ts", tags=["host"])
+    before = parsed("scan", store, "cpu")
+    run("export", store, "cpu", path)
+
+    run("ingest", store, "cpu", path)
+
+    assert len(before) == 2
+    assert parsed("scan", store, "cpu") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "schema"),
+    [
+        (
+            "rows.csv",
+            ["ts,v,day,text,none", *["2024-01-01,1,2024-01-01,a,"] * 150, "2024-01-02T12:00,1.5,2024-01-02,2024,"],
+            {"ts": "timestamp[us]", "v": "float64", "day": "date", "text": "string", "none": "string"},
+        ),
+        (
+            "rows.ndjson",
+            [*['{"ts":"2024-01-01T00:00Z","v":1}'] * 150, '{"ts":"2024-01-01T01:00+02:00","v":1.5,"day":"2024-01-01"}'],
+            {"ts": "timestamp[us, UTC]", "v": "float64", "day": "string"},
+        ),
+        ("rows.csv", ["ts,v", "2024-01-01 00:00:00.000000001,1"], {"ts": "timestamp[ns]", "v": "int64"}),
+        ("rows.csv", ["ts,v"], {"ts": "timestamp[us]", "v": "string"}),
+    ],
+    ids=["what comes late", "JSON", "nanoseconds", "no rows"],
+)  # fmt: skip
+def test_text_that_is_a_time_becomes_one(tmp_path: Path, name: str, lines: list[str], schema: dict[str, str]) -> None:
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+
+    run("ingest", str(tmp_path / "new"), "cpu", str(tmp_path / name), "--time", "ts")
+
+    assert parsed("info", str(tmp_path / "new"), "cpu")["columns"] == schema
+
+
+@pytest.mark.parametrize(
+    ("times", "why"),
+    [
+        (["01/02/2024 00:00"], "'01/02/2024 00:00', which is not ISO 8601"),
+        (["2024-01-01", "1/2/2024"], "'1/2/2024', which is not ISO 8601"),
+        (["2024-01-01T00:00:00Z", "2024-01-01T00:00:00"], "times with a zone and times without"),
+        (["2024-13-01"], "cannot be read"),
+    ],
+    ids=["days first or months first", "one of them", "zones", "no such month"],
+)
+def test_times_are_not_guessed_at(tmp_path: Path, times: list[str], why: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("ts,v\n" + "".join(f"{time},1\n" for time in times))
+
+    refused = run("ingest", str(tmp_path / "new"), "cpu", str(path), "--time", "ts", code=2)
+
+    assert why in refused.stderr
+    assert str(path) in refused.stderr
+    assert parsed("ls", str(tmp_path / "new")) == []
+
+
+def test_of_several_files_the_one_that_is_wrong_is_named_and_those_before_it_are_told(tmp_path: Path) -> None:
+    store, paths = str(tmp_path / "new"), [str(tmp_path / f"{name}.csv") for name in ("good", "bad", "never")]
+    for path, value in zip(paths, ("1.5", "x", "2.5"), strict=True):
+        Path(path).write_text(f"ts,v\n2024-01-01,{value}\n")
+
+    result = run("ingest", store, "cpu", *paths, "--time", "ts", "--json", code=2)
+
+    assert [row["file"] for row in json.loads(result.stdout)] == paths[:1]
+    assert f"{paths[1]}: " in result.stderr
+    assert parsed("scan", store, "cpu") == [{"ts": "2024-01-01T00:00:00", "v": 1.5}]
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_bytes_are_exported_only_to_what_can_hold_them(tmp_path: Path, kind: str) -> None:
+    store, path = str(tmp_path / "plant"), tmp_path / f"out.{kind}"
+    with mito.open(store) as db:
+        db.write(pl.DataFrame({"ts": [START], "raw": [b"x"], "load": [1]}), "cpu", time="ts")
+
+    assert "cannot hold the bytes of 'raw'" in run("export", store, "cpu", str(path), code=2).stderr
+    run("export", store, "cpu", str(path), "-c", "ts", "-c", "load")
+    run("export", store, "cpu", str(tmp_path / "out.arrow"))
+
+    assert path.exists()
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------
 
 
@@ -365,6 +463,7 @@ def test_an_export_that_fails_leaves_nothing(store: str, tmp_path: Path) -> None
         ["timeline", "STORE", "cpu", "--picture", "out.xls"],
         ["timeline", "STORE", "cpu", "--picture", "/nowhere/at/all.png"],
         ["export", "STORE", "cpu", "out.xls"],
+        ["export", "STORE", "cpu", "/nowhere/at/all.csv"],
         ["ingest", "STORE", "cpu", "/nowhere/at/all.csv"],
     ],
     ids=" ".join,
