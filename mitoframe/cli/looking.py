@@ -12,8 +12,9 @@ import click
 
 from mitoframe.cli.depths import LABEL_WIDTH, depths, draw
 from mitoframe.cli.destination import Destination, whole_or_not
-from mitoframe.cli.options import as_json, opened, scan_of, the_rows, the_store, the_table
+from mitoframe.cli.options import FINE, FOUND, as_json, opened, scan_of, the_rows, the_store, the_table
 from mitoframe.cli.showing import drawing_width, rows_of, say, show_facts, show_frame, show_rows
+from mitoframe.model.errors import CorruptionError
 from mitoframe.model.types import type_to_text
 
 if TYPE_CHECKING:
@@ -25,35 +26,44 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 20
 DRAWN_WIDTH = 80
+FIGURES = ("files", "rows", "size_bytes", "first_time", "last_time")
 PICTURES = (".png", ".svg")
 
 
 @click.command()
 @the_store
 @as_json
-def ls(store: str, as_json: bool) -> None:
+def ls(store: str, as_json: bool) -> int:
     """List the tables: their keys, files, rows and times.
 
     Rows are counted as they are stored, in files and in memory: a row that was written again counts twice until it is
     merged.
+
+    Ends with 1 if a table is damaged so that its files are not known; the others are listed all the same.
     """
     with opened(store) as database:
-        show_rows(_tables(database), as_json=as_json)
+        tables = _tables(database)
+    show_rows(tables, as_json=as_json)
+    return FOUND if any(table["files"] is None for table in tables) else FINE
 
 
 def _tables(database: Database) -> list[dict[str, Any]]:
-    return [described | _figures(database[described["name"]]) for described in rows_of(database.tables())]
+    return [described | _known_figures(database[described["name"]]) for described in rows_of(database.tables())]
+
+
+def _known_figures(table: Table) -> dict[str, Any]:
+    try:
+        return _figures(table)
+    except CorruptionError as error:
+        say(f"mito: {table.name}: {error}", is_error=True)
+        return dict.fromkeys(FIGURES)
 
 
 def _figures(table: Table) -> dict[str, Any]:
     stats = next(rows_of(table.stats()))
-    return {
-        "files": stats["files"],
-        "rows": stats["rows"] + stats["memory_rows"],
-        "size_bytes": stats["size_bytes"],
-        "first_time": stats["min_time"],
-        "last_time": stats["max_time"],
-    }
+    rows = stats["rows"] + stats["memory_rows"]
+    figures = (stats["files"], rows, stats["size_bytes"], stats["min_time"], stats["max_time"])
+    return dict(zip(FIGURES, figures, strict=True))
 
 
 @click.command()
@@ -71,11 +81,11 @@ def info(store: str, table: str | None, as_json: bool) -> None:
 
 
 def _of_store(database: Database) -> dict[str, Any]:
-    tables = _tables(database)
+    tables = [_figures(database[name]) for name in database.tables()["name"]]
     return {
         "store": database.path,
         "tables": len(tables),
-        **{figure: sum(table[figure] for table in tables) for figure in ("files", "rows", "size_bytes")},
+        **{figure: sum(table[figure] for table in tables) for figure in FIGURES[:3]},
     }
 
 

@@ -21,7 +21,7 @@ FINE, FOUND, USAGE, NOT_NOW, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
-the_store = click.argument("store", type=click.Path())
+the_store = click.argument("store", type=click.Path(file_okay=False))
 the_table = click.argument("table")
 the_tables = click.argument("tables", metavar="[TABLE]...", nargs=-1)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

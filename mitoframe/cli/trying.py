@@ -32,7 +32,7 @@ def _made_up(verb: Verb) -> Verb:
 
 
 @click.command()
-@click.argument("store", required=False, type=click.Path())
+@click.argument("store", required=False, type=click.Path(file_okay=False))
 @click.argument("table", required=False)
 @click.option(
     "--option", "options", multiple=True, metavar="NAME=VALUE", help="One that were otherwise: compaction_window=1d."

@@ -453,6 +453,8 @@ def test_bytes_are_exported_only_to_what_can_hold_them(tmp_path: Path, kind: str
         ["scan", "STORE", "cpu", "--start", "noon"],
         ["scan", "STORE", "cpu", "--as-of", "never"],
         ["ls", "/nowhere/at/all"],
+        ["ls", __file__],
+        ["ingest", __file__, "cpu", __file__],
         ["sim", "STORE"],
         ["sim", "STORE", "cpu", "--days", "3"],
         ["sim", "STORE", "cpu", "--option", "compaction_window"],
@@ -521,6 +523,18 @@ def test_what_only_looks_changes_nothing(store: str, arguments: list[str]) -> No
     run(arguments[0], store, *arguments[1:], code=int(arguments[0] == "doctor"))
 
     assert found() == before
+
+
+def test_a_damaged_table_does_not_keep_the_others_from_being_listed(store: str) -> None:
+    for path in Path(store).glob("regions/1_0000000000/manifest/*"):
+        path.write_bytes(b"nonsense")
+
+    listed = run("ls", store, "--json", code=1)
+
+    assert [(row["name"], row["rows"]) for row in json.loads(listed.stdout)] == [("cpu", None), ("disk", 2)]
+    assert listed.stderr.startswith("mito: cpu: regions/1_0000000000/manifest/")
+    assert "cpu" in run("ls", store, code=1).stdout
+    assert run("info", store, code=1).stdout == ""
 
 
 def test_a_store_that_somebody_writes_to_can_be_looked_at_and_not_changed(store: str) -> None:
