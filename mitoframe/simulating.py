@@ -11,6 +11,7 @@ rows of each file lay evenly in its times.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ OPTIONS = (
     "dedup",
 )  # fmt: skip
 FLUSHES_MAX = 100_000
+BYTES_MAX = 2**53
+"""The most that rows which are made up may weigh: so many are counted exactly, and what merges write of them too."""
 _BEGIN_MS = 1_704_067_200_000
 """When rows that are made up begin: 2024."""
 _FIRST_ARRIVALS = 16
@@ -316,6 +319,9 @@ def _load(
     late: DurationLike,
     flush_interval: DurationLike,
 ) -> WriteLoad:
+    for name, number in {"days": days, "row_bytes": row_bytes}.items():
+        if not math.isfinite(number):
+            raise InvalidInputError(f"{name}={number!r} is not a number of something.")
     span_ms = round(days * DAY_MS)
     durations = {"interval": interval, "late": late, "flush_interval": flush_interval}
     known = {name: parse_duration_ms(value, name) for name, value in durations.items()}
@@ -328,6 +334,9 @@ def _load(
         raise InvalidInputError(
             f"that would be more than {FLUSHES_MAX:,} flushes; give fewer days or a longer flush_interval."
         )
+    rows = series * (span_ms / known["interval"])
+    if rows * max(row_bytes, 1) > BYTES_MAX:
+        raise InvalidInputError(f"that would be {rows:.3g} rows of {row_bytes:g} bytes; give fewer series or days.")
     return WriteLoad(
         span_ms=span_ms,
         flush_ms=known["flush_interval"],
