@@ -56,12 +56,13 @@ def compact(store: str, table: str, dry_run: bool, as_json: bool, **how: Any) ->
 @the_store
 @click.argument("tables", metavar="[TABLE]...", nargs=-1)
 @click.option("--older-than", metavar="DURATION", help="How long ago a file must have been replaced, such as 1h.")
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted and why the rest stays, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted and why the rest stays, and delete nothing.")
 @as_json
 def vacuum(store: str, tables: tuple[str, ...], older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete files that nobody needs any more.
 
-    Of all tables, if none is named.
+    Of all tables, if none is named. The store must be free to write to, for --dry-run too: only who writes knows which
+    files are in the making.
     """
     with opened(store, "rw") as database:
         names = tables or database.tables()["name"].to_list()

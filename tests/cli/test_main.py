@@ -54,6 +54,14 @@ def store(filled: str, tmp_path: Path) -> str:
     return str(shutil.copytree(filled, tmp_path / "plant"))
 
 
+@pytest.fixture
+def left(store: str, tmp_path: Path) -> str:
+    """A store whose writer died before all was in files."""
+    with mito.open(store) as db:
+        db.write(frame(range(28, 31)), "cpu")
+        return str(shutil.copytree(store, tmp_path / "left"))
+
+
 def fill(path: Path) -> None:
     with mito.open(path, compaction_mode="manual") as db:
         for first in range(20):
@@ -96,17 +104,11 @@ def test_ls_lists_the_tables(filled: str) -> None:
     assert "disk" in run("ls", filled).stdout
 
 
-def test_rows_that_are_in_no_file_yet_are_counted(tmp_path: Path) -> None:
-    with mito.open(tmp_path / "written", compaction_mode="manual") as db:
-        db.write(frame(range(4)), "cpu", time="ts", tags=["host"])
-        db["cpu"].flush()
-        db.write(frame(range(4, 7)), "cpu")
-        left = str(shutil.copytree(tmp_path / "written", tmp_path / "left"))
+def test_rows_that_are_in_no_file_yet_are_counted(left: str) -> None:
+    (row, _), of_table = parsed("ls", left), parsed("info", left, "cpu")
 
-    (row,), of_table = parsed("ls", left), parsed("info", left, "cpu")
-
-    assert (row["files"], row["rows"], row["last_time"]) == (1, 7, "2024-01-01T06:00:00")
-    assert (of_table["rows"], parsed("info", left)["rows"]) == (7, 7)
+    assert (row["files"], row["rows"], row["last_time"]) == (20, 83, "2024-01-02T06:00:00")
+    assert (of_table["rows"], parsed("info", left)["rows"]) == (83, 85)
 
 
 def test_info_tells_of_the_store_and_of_a_table(filled: str) -> None:
@@ -519,13 +521,13 @@ def test_damage_on_the_way_ends_with_1(store: str) -> None:
     ],
     ids=" ".join,
 )
-def test_what_only_looks_changes_nothing(store: str, arguments: list[str]) -> None:
+def test_what_only_looks_changes_nothing(left: str, arguments: list[str]) -> None:
     def found() -> dict[Path, tuple[int, bytes]]:
-        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path(store).rglob("*") if path.is_file()}
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path(left).rglob("*") if path.is_file()}
 
     before = found()
 
-    run(arguments[0], store, *arguments[1:], code=int(arguments[0] == "doctor"))
+    run(arguments[0], left, *arguments[1:], code=int(arguments[0] == "doctor"))
 
     assert found() == before
 
@@ -659,3 +661,13 @@ def test_what_an_encoding_lacks_is_written_in_another_way(tmp_path: Path) -> Non
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb"\u65e5\u672c" in done.stdout
+
+
+def test_messages_hold_nothing_that_a_terminal_would_obey(tmp_path: Path) -> None:
+    path = tmp_path / "\x1b]0;title\x07.rows"
+    path.touch()
+
+    said = run("ingest", str(tmp_path / "new"), "cpu", str(path), "--time", "ts", code=2).stderr
+
+    assert r"\x1b]0;title\x07.rows ends in none of" in said
+    assert "\x1b" not in said
