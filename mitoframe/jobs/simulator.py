@@ -5,8 +5,8 @@ more, and merges are done at once; between flushes, and after the last, it is as
 long enough. Nothing is read or written: an output is as large as its inputs together, less the delete markers that are
 dropped. So bytes are conserved: what is flushed is live, or dropped, or expired, or was deleted.
 
-With the policy that counts files, and without deletes and a time to live, windows have nothing to do with each other.
-Such a history, from the moment on at which the length of a window is known, is played through by a compiled twin of
+Without deletes and a time to live, and where the last row wins, windows have nothing to do with each other. Such a
+history, from the moment on at which the length of a window is known, is played through by a compiled twin of
 the picker (kernels/replay.py) and not by the picker itself: thousands of flushes in milliseconds.
 """
 
@@ -104,7 +104,7 @@ def _by_moment(arrivals: Iterable[Arrival]) -> list[Arrival]:
 
 def _plain_from(arrivals: Many[Arrival], options: CompactionOptions) -> int:
     """Return from which arrival on windows have nothing to do with each other."""
-    if options.policy != "count" or options.ttl_ms is not None or options.dedup != "last":
+    if options.ttl_ms is not None or options.dedup != "last":
         return len(arrivals)
     if any(file.delete_count for arrival in arrivals for file in arrival.files):
         return len(arrivals)

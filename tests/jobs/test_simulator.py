@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitoframe.jobs.arrivals import DAY_MS, Arrival, WriteLoad, flushes_of
+from mitoframe.jobs.picking import GROUPS_PROBED_MAX, RUNS_PROBED_MAX
 from mitoframe.jobs.simulator import Simulation, simulate
 from mitoframe.jobs.twcs import plan_compaction
 from mitoframe.model.file import LEVEL_COMPACTED
@@ -238,8 +239,9 @@ def arrivals_of(history, *, begin_ms: int = 0, name: str = "0") -> list[Arrival]
     return arrivals
 
 
-countings = st.builds(
+wanted = st.builds(
     CompactionOptions,
+    policy=st.sampled_from(["count", "runs"]),
     window_ms=st.sampled_from([HOUR_MS, HOUR_MS, 7 * HOUR_MS, None]),
     trigger_files=st.integers(2, 5),
     settled_trigger_files=st.integers(2, 4),
@@ -250,24 +252,44 @@ countings = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=1_000 if NIGHTLY else 25)
-@given(histories, countings)
+@settings(deadline=None, max_examples=2_000 if NIGHTLY else 50)
+@given(histories, wanted)
 def test_the_compiled_picker_merges_what_the_picker_does_at_the_same_moments(history, options):
     arrivals = arrivals_of(history)
 
-    by_picker = simulate(arrivals, options, is_compiled=False)
-
-    compiled = simulate(arrivals, options)
+    compiled, by_picker = (simulate(arrivals, options, is_compiled=is_compiled) for is_compiled in (True, False))
 
     assert plain(compiled) == plain(by_picker)
 
 
 @settings(deadline=None, max_examples=60 if NIGHTLY else 4)
-@given(loads.map(lambda load: replace(load, delete_share=0.0)), st.sampled_from([None, HOUR_MS]))
-def test_the_compiled_picker_does_as_the_picker_with_the_defaults(load, window_ms):
-    options = CompactionOptions(window_ms=window_ms)
+@given(
+    loads.map(lambda load: replace(load, delete_share=0.0)),
+    st.sampled_from([None, HOUR_MS]),
+    st.sampled_from(["count", "runs"]),
+)
+def test_the_compiled_picker_does_as_the_picker_with_the_defaults(load, window_ms, policy):
+    options = CompactionOptions(window_ms=window_ms, policy=policy)
 
     assert plain(simulate(load.arrivals(), options)) == plain(simulate(load.arrivals(), options, is_compiled=False))
+
+
+@pytest.mark.parametrize(("deep", "long"), [(130, 1), (12, 110)])
+def test_of_many_runs_the_compiled_picker_weighs_those_that_the_picker_weighs(deep, long):
+    """More sorted runs, or groups in them, than either compares with each other."""
+    generator = np.random.default_rng(deep)
+    files = [
+        (6 * place, int(generator.integers(1, 59)), int(generator.integers(1, 500)), 0, 0)
+        for place in range(long)
+        for _ in range(deep)
+    ]
+    options = CompactionOptions(policy="runs", window_ms=365 * DAY_MS, input_files_max=20)
+    arrivals = arrivals_of([(0, files)])
+    assert len(files) > GROUPS_PROBED_MAX or deep > RUNS_PROBED_MAX
+
+    compiled, by_picker = (simulate(arrivals, options, is_compiled=is_compiled) for is_compiled in (True, False))
+
+    assert plain(compiled) == plain(by_picker)
 
 
 @settings(deadline=None, max_examples=10)
