@@ -73,8 +73,8 @@ def forward(
 ) -> Forwarded:
     """Replay what is still to come in windows of a width, in the unit of the files' times.
 
-    Requires: arrivals are of different moments, oldest first, and at least one has files; nothing expires, and there are
-    no delete markers.
+    Requires: arrivals are of different moments, oldest first, and at least one has files; nothing expires, the last row
+    wins, and there are no delete markers.
     """
     leaves = _leaves(standing, arrivals, width)
     merged_ms, runs, weighed, size_bytes, offsets, members, *changes = replay_windows(

@@ -22,7 +22,7 @@ from mitoframe.jobs.arrivals import Arrival
 from mitoframe.jobs.forwarding import Standing, divided, forward
 from mitoframe.jobs.picking import settled_ms
 from mitoframe.jobs.twcs import plan_compaction
-from mitoframe.jobs.windows import groups_of, infer_window_ms, table_of
+from mitoframe.jobs.windows import FlushedBounds, groups_of, infer_window_ms, table_of
 from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
 from mitoframe.model.options import HOUR_MS
 from mitoframe.model.timerange import PER_SECOND
@@ -77,15 +77,9 @@ def simulate(
 
     ``grace_ms`` is how long a removed file stays. Unless ``is_compiled``, all is done by the picker itself.
     """
-    replay, left = _Replay(options, unit, grace_ms), _by_moment(arrivals)
-    plain_from = _plain_from(left, options) if is_compiled else len(left)
-    for number, arrival in enumerate(left):
-        if number >= plain_from and replay.window_ms is not None:
-            return replay.forwarded(left[number:])
-        replay.wait(until_ms=arrival.at_ms)
-        replay.take(arrival)
-    replay.wait()
-    replay.end()
+    replay = Replay(arrivals, options, unit=unit, grace_ms=grace_ms, is_compiled=is_compiled)
+    while replay.advance():
+        pass
     return replay.result()
 
 
@@ -111,9 +105,24 @@ def _plain_from(arrivals: Many[Arrival], options: CompactionOptions) -> int:
     return max((number + 1 for number, arrival in enumerate(arrivals) if arrival.starts_anew), default=0)
 
 
-class _Replay:
-    def __init__(self, options: CompactionOptions, unit: TimeUnit, grace_ms: int) -> None:
+class Replay:
+    """A history that is replayed a moment at a time, for whoever cannot wait for all of it."""
+
+    def __init__(
+        self,
+        arrivals: Iterable[Arrival],
+        options: CompactionOptions,
+        *,
+        unit: TimeUnit = "ms",
+        grace_ms: int = HOUR_MS,
+        is_compiled: bool = True,
+    ) -> None:
+        """Take what `simulate` takes."""
         self.options, self.unit, self.grace_ms = options, unit, grace_ms
+        self._left = _by_moment(arrivals)
+        self._plain_from = _plain_from(self._left, options) if is_compiled else len(self._left)
+        self._taken = 0
+        self._ended: Simulation | None = None
         self.removed: deque[tuple[int, int]] = deque()
         self._removed_bytes = 0
         self.flushed_bytes = self.merged_bytes = self.dropped_bytes = self.expired_bytes = self.deleted_bytes = 0
@@ -124,7 +133,32 @@ class _Replay:
         self.steps: list[dict[str, Any]] = []
         self.tasks: list[dict[str, Any]] = []
 
-    def take(self, arrival: Arrival) -> None:
+    def advance(self) -> bool:
+        """Go on to the next moment, or to the end at once where that is quick; tell whether there is more to come."""
+        if self._ended is not None:
+            return False
+        until_ms = self._left[self._taken].at_ms if self._taken < len(self._left) else None
+        if self._settles_ms is not None and (until_ms is None or self._settles_ms < until_ms):
+            self._settle(self._settles_ms)
+        elif until_ms is None:
+            self._end()
+        elif self._taken >= self._plain_from:
+            self._ended = self._forwarded(self._left[self._taken :])
+        else:
+            self._take(self._left[self._taken])
+            self._taken += 1
+        return self._ended is None
+
+    @property
+    def share(self) -> float:
+        """How much of what came has been replayed, from 0 to 1; 1 at the end and not before."""
+        return 1.0 if self._ended is not None else self._taken / (len(self._left) + 1)
+
+    def result(self) -> Simulation:
+        """Return what has come of it so far."""
+        return self._ended if self._ended is not None else self._so_far()
+
+    def _take(self, arrival: Arrival) -> None:
         """Let files come, and merge until nothing is due."""
         came = {file.file_id: file for file in arrival.files}
         if arrival.starts_anew:
@@ -138,19 +172,58 @@ class _Replay:
         self._merge_all(arrival.at_ms)
         self._note(arrival.at_ms)
 
-    def wait(self, *, until_ms: int | None = None) -> None:
-        """Let time go by, and merge what nothing comes to any more; without an end, until all has settled."""
-        while self._settles_ms is not None and (until_ms is None or self._settles_ms < until_ms):
-            now_ms = self._settles_ms
-            if self._merge_all(now_ms):
-                self._note(now_ms)
-            else:
-                self._settles_ms = self._next_settling(now_ms)
+    def _settle(self, now_ms: int) -> None:
+        """Merge what nothing comes to any more."""
+        if self._merge_all(now_ms):
+            self._note(now_ms)
+        else:
+            self._settles_ms = self._next_settling(now_ms)
 
-    def forwarded(self, arrivals: Many[Arrival]) -> Simulation:
-        """Return what comes of this and all that is still to come. Requires: as `forward` says."""
-        standing = Standing(
-            now_ms=self.steps[-1]["at_ms"] if self.steps else arrivals[0].at_ms,
+    def _forwarded(self, arrivals: Many[Arrival]) -> Simulation:
+        """Return what comes of this and all that is still to come. Requires: as `forward` says.
+
+        Until the first merge settles how long windows are, that follows from the files there are: it changes a few
+        times at most, and what comes between two such moments is replayed as if it did not change any more.
+        """
+        so_far = self._so_far()
+        stretches = [(0, self.window_ms)] if self.window_ms else self._stretches(arrivals)
+        for (begin, window_ms), following in zip(stretches, [*stretches[1:], None], strict=True):
+            later = forward(
+                self._standing(arrivals[begin].at_ms),
+                arrivals[begin:],
+                self.options,
+                width=self._width_of(window_ms),
+                grace_ms=self.grace_ms,
+            )
+            if following is None or (later.tasks and later.tasks["at_ms"][0] < arrivals[following[0]].at_ms):
+                return Simulation(
+                    steps=_together(so_far.steps, later.steps),
+                    tasks=_together(so_far.tasks, later.tasks),
+                    files=later.files,
+                    window_ms=window_ms if later.tasks else self.window_ms,
+                )
+            is_before = later.steps["at_ms"] < arrivals[following[0]].at_ms
+            steps = {name: column[is_before] for name, column in later.steps.items()}
+            so_far = replace(so_far, steps=_together(so_far.steps, steps))
+            for arrival in arrivals[begin : following[0]]:
+                self.files |= {file.file_id: file for file in arrival.files}
+                self.flushed_bytes += sum(file.size_bytes for file in arrival.files)
+        raise AssertionError("the last stretch has no end")
+
+    def _stretches(self, arrivals: Many[Arrival]) -> list[tuple[int, int]]:
+        """Return from which arrival on windows are how long, as long as nothing is merged."""
+        found: list[tuple[int, int]] = []
+        bounds = FlushedBounds(self.files.values())
+        for number, arrival in enumerate(arrivals):
+            bounds.add(arrival.files)
+            window_ms = bounds.window_ms(self.unit)
+            if not found or found[-1][1] != window_ms:
+                found.append((number, window_ms))
+        return found
+
+    def _standing(self, now_ms: int) -> Standing:
+        return Standing(
+            now_ms=now_ms,
             made=self._made,
             files=tuple(self.files.values()),
             removed=tuple(self.removed),
@@ -160,17 +233,8 @@ class _Replay:
             expired_bytes=self.expired_bytes,
             deleted_bytes=self.deleted_bytes,
         )
-        later = forward(standing, arrivals, self.options, width=self.width, grace_ms=self.grace_ms)
-        so_far = self.result()
-        return replace(
-            so_far,
-            steps=_together(so_far.steps, later.steps),
-            tasks=_together(so_far.tasks, later.tasks),
-            files=later.files,
-        )
 
-    def result(self) -> Simulation:
-        """Return what has come of it so far."""
+    def _so_far(self) -> Simulation:
         return Simulation(
             steps=_columns(self.steps),
             tasks=_columns(self.tasks),
@@ -178,10 +242,11 @@ class _Replay:
             window_ms=self.window_ms,
         )
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Let the last removed file go."""
         if self.removed:
             self._note(self.removed[-1][0] + self.grace_ms)
+        self._ended = self._so_far()
 
     def _merge_all(self, at_ms: int) -> bool:
         """Merge until nothing is due; tell whether anything was."""
@@ -281,7 +346,7 @@ class _Replay:
 
     def _reading(self) -> dict[str, Any]:
         """Tell how many files a look at one time has to merge."""
-        groups = groups_of(table_of(self.files.values()), self.width)
+        groups = groups_of(table_of(self.files.values()), self._width)
         if groups is None:
             return {"windows": 0, "runs_max": 0, "runs_mean": 0.0}
         runs = groups.per_window(groups.depth, np.maximum)
@@ -293,7 +358,7 @@ class _Replay:
 
     def _next_settling(self, now_ms: int) -> int | None:
         """Return when the next window of several files will have had no rows for long enough, None if none will."""
-        groups = groups_of(table_of(self.files.values()), self.width)
+        groups = groups_of(table_of(self.files.values()), self._width)
         if groups is None:
             return None
         moments = settled_ms(groups, self.options)[np.diff(groups.bounds) > 1]
@@ -301,9 +366,11 @@ class _Replay:
         return int(later.min()) if len(later) else None
 
     @property
-    def width(self) -> int:
+    def _width(self) -> int:
         """How long a window is, in the unit of the files' times."""
-        window_ms = self.window_ms or infer_window_ms(self.files.values(), self.unit)
+        return self._width_of(self.window_ms or infer_window_ms(self.files.values(), self.unit))
+
+    def _width_of(self, window_ms: int) -> int:
         return window_ms * PER_SECOND[self.unit] // 1000
 
 
