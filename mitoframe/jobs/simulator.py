@@ -106,7 +106,7 @@ def _plain_from(arrivals: Many[Arrival], options: CompactionOptions) -> int:
 
 
 class Replay:
-    """A history that is replayed a moment at a time, for whoever cannot wait for all of it."""
+    """A history that is replayed a round of picking at a time, for whoever cannot wait for all of it."""
 
     def __init__(
         self,
@@ -128,18 +128,25 @@ class Replay:
         self.flushed_bytes = self.merged_bytes = self.dropped_bytes = self.expired_bytes = self.deleted_bytes = 0
         self._made = 0
         self._settles_ms: int | None = None
+        self._now_ms: int | None = None
+        """A moment at which more may be due than what was merged so far."""
+        self._rounds = 0
+        self._is_changed = False
         self.window_ms = options.window_ms
         self.files: dict[FileId, FileMeta] = {}
         self.steps: list[dict[str, Any]] = []
         self.tasks: list[dict[str, Any]] = []
 
     def advance(self) -> bool:
-        """Go on to the next moment, or to the end at once where that is quick; tell whether there is more to come."""
+        """Ask the picker once, or go to the end at once where that is quick; tell whether there is more to come."""
         if self._ended is not None:
             return False
+        if self._now_ms is not None:
+            self._merge_more(self._now_ms)
+            return True
         until_ms = self._left[self._taken].at_ms if self._taken < len(self._left) else None
         if self._settles_ms is not None and (until_ms is None or self._settles_ms < until_ms):
-            self._settle(self._settles_ms)
+            self._begin(self._settles_ms, is_changed=False)
         elif until_ms is None:
             self._end()
         elif self._taken >= self._plain_from:
@@ -159,7 +166,7 @@ class Replay:
         return self._ended if self._ended is not None else self._so_far()
 
     def _take(self, arrival: Arrival) -> None:
-        """Let files come, and merge until nothing is due."""
+        """Let files come."""
         came = {file.file_id: file for file in arrival.files}
         if arrival.starts_anew:
             gone = [file for file in self.files.values() if file.file_id not in came]
@@ -169,12 +176,19 @@ class Replay:
         else:
             self.flushed_bytes += sum(file.size_bytes for file in arrival.files)
         self.files |= came
-        self._merge_all(arrival.at_ms)
-        self._note(arrival.at_ms)
+        self._begin(arrival.at_ms, is_changed=True)
 
-    def _settle(self, now_ms: int) -> None:
-        """Merge what nothing comes to any more."""
-        if self._merge_all(now_ms):
+    def _begin(self, now_ms: int, *, is_changed: bool) -> None:
+        self._now_ms, self._is_changed, self._rounds = now_ms, is_changed, 0
+
+    def _merge_more(self, now_ms: int) -> None:
+        """Merge what is due; if nothing is, this moment is over."""
+        if self._rounds < ROUNDS_MAX and self._compact(now_ms):
+            self._is_changed = True
+            self._rounds += 1
+            return
+        self._now_ms = None
+        if self._is_changed:
             self._note(now_ms)
         else:
             self._settles_ms = self._next_settling(now_ms)
@@ -247,13 +261,6 @@ class Replay:
         if self.removed:
             self._note(self.removed[-1][0] + self.grace_ms)
         self._ended = self._so_far()
-
-    def _merge_all(self, at_ms: int) -> bool:
-        """Merge until nothing is due; tell whether anything was."""
-        for done in range(ROUNDS_MAX):
-            if not self._compact(at_ms):
-                return done > 0
-        return True
 
     def _compact(self, at_ms: int) -> bool:
         plan = plan_compaction(

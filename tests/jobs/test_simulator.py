@@ -308,7 +308,7 @@ def test_a_history_that_begins_anew_goes_on_with_the_files_there_were_then(first
 def test_windows_grow_with_what_comes_as_long_as_nothing_is_merged(policy):
     """Files that lie hour by hour, then days apart: the windows they are in are told anew at each step."""
     history = [(MINUTE_MS, [(place, 10, 100, 0, 0)]) for place in (0, 2, 7, 30, 80, 90, 4000, 4002)]
-    options = CompactionOptions(policy=policy, trigger_files=50, settled_trigger_files=50)
+    options = CompactionOptions(policy=policy, trigger_files=30, settled_trigger_files=30)
 
     compiled, by_picker = (simulate(arrivals_of(history), options, is_compiled=each) for each in (True, False))
 
