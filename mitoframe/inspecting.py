@@ -7,8 +7,9 @@ file reads its footer.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,11 +17,11 @@ import pyarrow as pa
 from mitoframe import inspection
 from mitoframe.jobs.twcs import plan_compaction
 from mitoframe.jobs.windows import window_ms
-from mitoframe.model.errors import DamageWarning, InvalidInputError, MitoError
+from mitoframe.model.errors import DamageWarning, InvalidInputError, MitoError, TableNotFoundError
 from mitoframe.model.options import RegionOptions, compaction_options
 from mitoframe.model.request import CompactRequest
 from mitoframe.model.timerange import PER_SECOND, TIME_MAX, TimeRange
-from mitoframe.simulating import Replayer
+from mitoframe.simulating import Replayer, Replaying
 from mitoframe.views.panel import TASKS_MAX, Panel, Seen, Still, make_widget
 
 if TYPE_CHECKING:
@@ -47,13 +48,25 @@ def inspect(source: TableSource) -> Any:
         return Still(panel)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """The history of a version, and what comes of it as it is."""
+class Curves:
+    """A history under other options and as it is, replayed side by side, a step at a time."""
 
-    version: int
-    replayer: Replayer
-    usual: pa.Table
+    def __init__(self, replaying: Replaying, usual: Replaying) -> None:
+        self._replaying, self._usual = replaying, usual
+
+    def advance(self) -> bool:
+        """Take a step with what has come less far; tell whether there is more to come."""
+        later = min(self._replaying, self._usual, key=lambda each: each.share)
+        later.advance()
+        return self.share < 1
+
+    @property
+    def share(self) -> float:
+        """How much has been replayed, from 0 to 1; 1 at the end and not before."""
+        return min(self._replaying.share, self._usual.share)
+
+    def frames(self) -> dict[str, pa.Table]:
+        return {"steps": _steps(self._replaying.result()), "usual": _steps(self._usual.result())}
 
 
 class TableSource:
@@ -69,20 +82,28 @@ class TableSource:
 
     def __init__(self, name: str, engine: MitoEngine, region_id: RegionId, check_open: Callable[[], None]) -> None:
         self._name, self._engine, self._region_id, self._check_open = name, engine, region_id, check_open
-        self._history: _Known | None = None
+        self._history: Replayer | Callable[[], Replayer] | None = None
+        self._usual: Replaying | None = None
 
     def version(self) -> int:
         return self._version().manifest_version
 
     def _version(self) -> Version:
         self._check_open()
-        return self._engine.newest(self._region_id).control.current().version
+        try:
+            return self._engine.newest(self._region_id).control.current().version
+        except TableNotFoundError:
+            if self._history is None:
+                raise
+            raise InvalidInputError(f"table {self._name!r} was dropped; what is shown is how it was before.") from None
 
     def seen(self) -> Seen:
         found = self._version()
         history = self._engine.history(self._region_id)
         for said in history.damage:
             warnings.warn(f"the journal of {self._name!r} is damaged: {said}", DamageWarning, stacklevel=2)
+        self._history = partial(Replayer.of_history, history.entries, found.state, self._engine.config, self._name)
+        self._usual = None
         plan = self._engine.compaction_plan(self._region_id, CompactRequest(mode="due"))
         options = compaction_options(self._engine.config, found.state.options)
         return Seen(
@@ -139,16 +160,20 @@ class TableSource:
         )
         return _tasks(plan, version)
 
-    def replay(self, options: Mapping[str, int]) -> dict[str, pa.Table]:
-        known = self._known(self._version())
-        return {"steps": _steps(known.replayer.run(_as_told(options))), "usual": known.usual}
+    def replay(self, options: Mapping[str, int]) -> Curves:
+        """Begin to replay the history of what was seen last: a newer one would have to be looked up first."""
+        self._check_open()
+        replayer = self._replayer()
+        if self._usual is None:
+            self._usual = replayer.begin({})
+        return Curves(replayer.begin(_as_told(options)) if options else self._usual, self._usual)
 
-    def _known(self, version: Version) -> _Known:
-        """Look the history up, unless that was done for this version."""
-        if self._history is None or self._history.version != version.manifest_version:
-            replayer = Replayer.of_table(self._engine, self._region_id, self._name)
-            usual = _steps(replayer.run({}))
-            self._history = _Known(version=version.manifest_version, replayer=replayer, usual=usual)
+    def _replayer(self) -> Replayer:
+        """Return what was seen last, as a history; most tables are closed before anybody asks for it."""
+        if self._history is None:
+            self._history = Replayer.of_table(self._engine, self._region_id, self._name)
+        elif not isinstance(self._history, Replayer):
+            self._history = self._history()
         return self._history
 
     # --- live -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mitoframe import inspection
 from mitoframe.altering import region_options
 from mitoframe.frames.polars import from_table
 from mitoframe.jobs.arrivals import DAY_MS, Arrival, WriteLoad, cut_anew, told_arrivals
+from mitoframe.jobs.simulator import Replay
 from mitoframe.jobs.simulator import simulate as replayed
 from mitoframe.model.card import Section, card
 from mitoframe.model.errors import InvalidInputError
@@ -31,12 +33,17 @@ from mitoframe.model.timerange import PER_SECOND, DurationLike, parse_duration_m
 from mitoframe.model.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Many
+
     import polars as pl
 
     from mitoframe.engine.engine import MitoEngine
     from mitoframe.jobs.simulator import Columns, Simulation
+    from mitoframe.model.edit import RegionState
     from mitoframe.model.ids import RegionId
     from mitoframe.model.timerange import TimeUnit
+    from mitoframe.storage.journal import JournalEntry
 
 OPTIONS = (
     "compaction_window", "compaction_policy", "compaction_trigger_files", "compaction_settled_trigger_files",
@@ -50,6 +57,8 @@ _BEGIN_MS = 1_704_067_200_000
 """When rows that are made up begin: 2024."""
 _FIRST_ARRIVALS = 16
 """After so many flushes a table without a given window has one."""
+_CUT_AT_ONCE = 50
+"""How many flushes are cut anew in a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -193,12 +202,17 @@ class Replayer:
     def of_table(engine: MitoEngine, region_id: RegionId, name: str) -> Replayer:
         """Look up what came to a table, by its journal."""
         state = engine.newest(region_id).state
+        return Replayer.of_history(engine.history(region_id).entries, state, engine.config, name)
+
+    @staticmethod
+    def of_history(entries: Iterable[JournalEntry], state: RegionState, config: MitoConfig, name: str) -> Replayer:
+        """Take what came to a table from its history, which somebody has looked up."""
         removed = {item.file_id: item.file for item in state.removed_files if item.file is not None}
-        told = told_arrivals(engine.history(region_id).entries, {**removed, **state.files})
+        told = told_arrivals(entries, {**removed, **state.files})
         return Replayer(
             name=repr(name),
             arrivals=told.arrivals,
-            config=engine.config,
+            config=config,
             options=state.options,
             time_type=state.metadata.time.type,
             unit=state.metadata.time_unit,
@@ -214,24 +228,73 @@ class Replayer:
             InvalidInputError: an option has nothing to do with it.
 
         """
-        known = compaction_options(self._config, replace(self._options, **given_options(options)))
-        arrivals = self._arrivals if known.window_ms is None else self._cut_by(known.window_ms)
+        replaying = self.begin(options)
+        while replaying.advance():
+            pass
+        return replaying.result()
+
+    def begin(self, options: Mapping[str, Any]) -> Replaying:
+        """Begin what `run` does, for whoever does it in steps. Raises as that does."""
+        return Replaying(self, compaction_options(self._config, replace(self._options, **given_options(options))))
+
+    def _result(self, options: CompactionOptions, arrivals: Many[Arrival], simulation: Simulation) -> SimulationResult:
         return SimulationResult(
             name=self._name,
-            options=known,
+            options=options,
             unknown_files=self._unknown_files,
-            _simulation=replayed(arrivals, known, unit=self._unit, grace_ms=self._config.gc_grace_ms),
+            _simulation=simulation,
             _flushes=sum(not arrival.starts_anew for arrival in arrivals),
             _time_type=self._time_type,
         )
 
-    def _cut_by(self, window_ms: int) -> tuple[Arrival, ...]:
-        """Return what came as windows of a length cut it; most often it is the length that was asked for before."""
-        width = window_ms * PER_SECOND[self._unit] // 1000
-        if width not in self._cut:
-            given, *_ = self._cut.items()
-            self._cut = dict([given, (width, tuple(cut_anew(self._arrivals, width)))])
-        return self._cut[width]
+    def _width_of(self, options: CompactionOptions) -> int:
+        """Return by how long windows what came has to be cut; if none is given, it is left as it came."""
+        if options.window_ms is None:
+            return next(iter(self._cut))
+        return options.window_ms * PER_SECOND[self._unit] // 1000
+
+    def _remember(self, width: int, cut: tuple[Arrival, ...]) -> None:
+        """Keep what came as windows of a width cut it; most often it is the width that was asked for before."""
+        given, *_ = self._cut.items()
+        self._cut = dict([given, (width, cut)])
+
+
+class Replaying:
+    """A history on its way through one set of options, in steps that take some milliseconds each."""
+
+    def __init__(self, replayer: Replayer, options: CompactionOptions) -> None:
+        self._replayer, self._options = replayer, options
+        self._width = replayer._width_of(options)
+        self._cut: list[Arrival] = []
+        self._cutting = cut_anew(replayer._arrivals, self._width)
+        self._replay: Replay | None = None
+        if self._width in replayer._cut:
+            self._begin(replayer._cut[self._width])
+
+    def advance(self) -> bool:
+        """Take a step; tell whether there is more to come."""
+        if self._replay is not None:
+            return self._replay.advance()
+        more = list(islice(self._cutting, _CUT_AT_ONCE))
+        self._cut += more
+        if not more:
+            self._replayer._remember(self._width, tuple(self._cut))
+            self._begin(self._cut)
+        return True
+
+    def _begin(self, arrivals: Many[Arrival]) -> None:
+        replayer = self._replayer
+        self._replay = Replay(arrivals, self._options, unit=replayer._unit, grace_ms=replayer._config.gc_grace_ms)
+
+    @property
+    def share(self) -> float:
+        """How much has been replayed, from 0 to 1; 1 at the end and not before."""
+        return 0.0 if self._replay is None else self._replay.share
+
+    def result(self) -> SimulationResult:
+        """Return what has come of it so far."""
+        replay = self._replay or Replay((), self._options)
+        return self._replayer._result(self._options, self._replayer._cut.get(self._width, ()), replay.result())
 
 
 def simulate(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -63,7 +66,7 @@ def test_a_footer_says_what_is_in_a_file(db: mito.Database) -> None:
     panel = panel_of(db)
     number = next(n for n in panel.strata.now if panel.strata.level[n] == 1)
 
-    answer = panel.answer({"ask": "footer", "file": number, "id": 1})
+    answer = panel.answer({"ask": "footer", "file": panel.strata.file_ids[number], "id": 1})
 
     assert answer["keys"] == [{"host": "a"}, {"host": "b"}]
     [window] = answer["window"]
@@ -81,7 +84,9 @@ def test_a_file_that_was_vacuumed_is_refused_in_words(db: mito.Database) -> None
 
     db["cpu"].vacuum("0s")
 
-    assert "not there any more" in panel.answer({"ask": "footer", "file": number, "id": 1})["error"]
+    assert (
+        "not there any more" in panel.answer({"ask": "footer", "file": panel.strata.file_ids[number], "id": 1})["error"]
+    )
 
 
 def test_files_that_were_vacuumed_are_drawn_at_the_steps_at_which_they_were_there(db: mito.Database) -> None:
@@ -151,6 +156,62 @@ def test_a_closed_store_is_told_and_nothing_is_raised(db: mito.Database) -> None
 
     assert "closed" in sent[0]["error"]
     widget.close()
+
+
+def test_a_dropped_table_is_told_by_its_name(db: mito.Database) -> None:
+    panel = panel_of(db)
+    db.drop_table("cpu")
+
+    answers = [panel.answer({"ask": what, "options": {}, "id": 1}) for what in ("live", "plan")]
+
+    assert {answer["error"] for answer in answers} == {"table 'cpu' was dropped; what is shown is how it was before."}
+    assert not panel.refresh()
+    assert "<svg" in panel.still()
+
+
+def test_nothing_is_left_of_a_widget_that_was_closed(db: mito.Database) -> None:
+    threads = threading.active_count()
+    widget = db["cpu"].inspect()
+    left = weakref.ref(widget._panel)
+
+    widget.close()
+    del widget
+    gc.collect()
+
+    assert left() is None
+    assert threading.active_count() == threads
+
+
+def test_curves_are_those_of_a_replay_in_one_go(db: mito.Database) -> None:
+    table = db["cpu"]
+    table.alter(options={"ttl": "20000d"})  # So that the picker itself is asked, a step at a time.
+    source = TableSource("cpu", db.engine, table.region_id, lambda: None)
+    curves = source.replay({"compaction_trigger_files": 2, "compaction_window_ms": HOUR_MS})
+    shares = [curves.share]
+
+    while curves.advance():
+        shares.append(curves.share)
+
+    options = {"compaction_trigger_files": 2, "compaction_window": "1h"}
+    columns = ["at", "files", "write_amplification", "runs_max"]
+    found = {name: pl.DataFrame(frame) for name, frame in curves.frames().items()}
+    assert found["steps"].equals(table.simulate(options).steps.select(columns))
+    assert found["usual"].equals(table.simulate().steps.select(columns))
+    assert len(set(shares)) > 5
+    assert shares == sorted(shares)
+    assert curves.share == 1
+
+
+def test_a_slider_looks_no_journal_up(db: mito.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = panel_of(db)
+    asked: list[Any] = []
+    monkeypatch.setattr(type(db.engine), "history", lambda *given: asked.append(given))
+    db["cpu"].flush()
+
+    answer = panel.answer({"ask": "replay", "options": {"compaction_trigger_files": 2}, "id": 1})
+
+    assert answer["share"] == 1
+    assert not asked
 
 
 def test_without_anywidget_it_is_a_picture(db: mito.Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """A history in which windows have nothing to do with each other, replayed in one go by a compiled picker.
 
 `mitoframe.jobs.simulator` hands over where it has come to and what is still to come, and gets what it would have found
-itself. Here files become groups, groups become the arrays of `replay_by_count`, and merges become steps, tasks, and the
+itself. Here files become groups, groups become the arrays of `replay_windows`, and merges become steps, tasks, and the
 files that are left.
 """
 
@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from mitoframe.jobs.picking import PATIENCE_MAX, neighbours_reason, settled_reason
+from mitoframe.jobs.picking import (
+    GROUPS_PROBED_MAX,
+    NEIGHBOURS_MAX,
+    PATIENCE_MAX,
+    RUNS_PROBED_MAX,
+    joined_reason,
+    neighbours_reason,
+    runs_reason,
+    settled_reason,
+)
 from mitoframe.jobs.windows import groups_of, table_of
-from mitoframe.kernels.replay import NO_LIMIT, highest, replay_by_count
+from mitoframe.kernels.replay import NO_LIMIT, highest, replay_windows
 from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
 from mitoframe.model.ids import FileId, ManifestVersion, Sequence
 
@@ -64,11 +73,11 @@ def forward(
 ) -> Forwarded:
     """Replay what is still to come in windows of a width, in the unit of the files' times.
 
-    Requires: arrivals are of different moments, oldest first, and at least one has files; the policy counts files,
-    nothing expires, and there are no delete markers.
+    Requires: arrivals are of different moments, oldest first, and at least one has files; nothing expires, the last row
+    wins, and there are no delete markers.
     """
     leaves = _leaves(standing, arrivals, width)
-    merged_ms, runs, overlapping, size_bytes, offsets, members, *changes = replay_by_count(
+    merged_ms, runs, weighed, size_bytes, offsets, members, *changes = replay_windows(
         np.append(np.flatnonzero(np.diff(leaves.window, prepend=leaves.window[0] - 1)), len(leaves.window)),
         leaves.at_ms,
         leaves.first,
@@ -77,6 +86,7 @@ def forward(
         leaves.min_sequence,
         leaves.max_sequence,
         leaves.created_ms,
+        options.policy == "runs",
         options.trigger_files,
         options.settled_trigger_files,
         options.settle_ms,
@@ -84,19 +94,22 @@ def forward(
         NO_LIMIT if options.input_size_max_bytes is None else options.input_size_max_bytes,
         options.output_size_max_bytes,
         PATIENCE_MAX,
+        RUNS_PROBED_MAX,
+        GROUPS_PROBED_MAX,
+        NEIGHBOURS_MAX,
     )
     merges = _Merges(
         at_ms=merged_ms,
         size_bytes=size_bytes,
         runs=runs,
-        overlapping=overlapping,
+        weighed=weighed,
         outputs=np.maximum(-(-size_bytes // options.output_size_max_bytes), 1),
         offsets=offsets,
         members=members,
     )
     return Forwarded(
         steps=_steps(standing, arrivals, merges, leaves, grace_ms, *changes),
-        tasks=_tasks(merges, leaves, width) if len(merged_ms) else {},
+        tasks=_tasks(merges, leaves, options, width) if len(merged_ms) else {},
         files=tuple(_files_left(merges, leaves, standing.made)),
     )
 
@@ -166,7 +179,7 @@ class _Merges:
     at_ms: Ints
     size_bytes: Ints
     runs: Ints
-    overlapping: Ints
+    weighed: Ints
     outputs: Ints
     offsets: Ints
     members: Ints
@@ -186,7 +199,7 @@ class _Merges:
             roots = further
 
 
-def _tasks(merges: _Merges, leaves: _Leaves, width: int) -> Columns:
+def _tasks(merges: _Merges, leaves: _Leaves, options: CompactionOptions, width: int) -> Columns:
     leaf_count = len(leaves.first)
     windows = np.empty(leaf_count + len(merges.at_ms), dtype=np.int64)
     windows[:leaf_count] = leaves.window
@@ -195,9 +208,9 @@ def _tasks(merges: _Merges, leaves: _Leaves, width: int) -> Columns:
     order = np.lexsort((np.arange(len(merges.at_ms)), -window_start, merges.at_ms))
     counts = np.diff(merges.offsets)
     reasons = [
-        settled_reason(runs) if runs else neighbours_reason(count, overlapping)
-        for runs, count, overlapping in zip(
-            merges.runs[order].tolist(), counts[order].tolist(), merges.overlapping[order].tolist(), strict=True
+        _reason(options, *facts)
+        for facts in zip(
+            merges.runs[order].tolist(), counts[order].tolist(), merges.weighed[order].tolist(), strict=True
         )
     ]
     return {
@@ -209,6 +222,12 @@ def _tasks(merges: _Merges, leaves: _Leaves, width: int) -> Columns:
         "output_bytes": merges.size_bytes[order],
         "reason": np.array(reasons),
     }
+
+
+def _reason(options: CompactionOptions, runs: int, count: int, weighed: int) -> str:
+    if options.policy == "runs":
+        return runs_reason(runs) if runs else joined_reason(weighed)
+    return settled_reason(runs) if runs else neighbours_reason(count, weighed)
 
 
 def _steps(

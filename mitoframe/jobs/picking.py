@@ -102,7 +102,7 @@ def _by_runs(groups: Groups, facts: WindowFacts, window: int, options: Compactio
     first, stop = int(groups.bounds[window]), int(groups.bounds[window + 1])
     if facts.run_count[window] > 1:
         chosen = _cheapest_pair(groups, first, stop)
-        reason = f"{facts.run_count[window]} sorted runs; merging these removes one for the least"
+        reason = runs_reason(int(facts.run_count[window]))
         parts = (_smallest(groups, part, options) for part in _clusters(groups, chosen))
         return [Choice(groups=tuple(part.tolist()), reason=reason) for part in parts if len(part) > 1]
     if facts.group_count[window] < options.trigger_files:
@@ -110,8 +110,15 @@ def _by_runs(groups: Groups, facts: WindowFacts, window: int, options: Compactio
     first, stop = _best_neighbours(groups, first, min(stop, first + NEIGHBOURS_MAX), options)
     if stop - first < 2:
         return []
-    reason = f"one sorted run of {facts.group_count[window]} files; these neighbours are small"
-    return [Choice(groups=tuple(range(first, stop)), reason=reason)]
+    return [Choice(groups=tuple(range(first, stop)), reason=joined_reason(int(facts.group_count[window])))]
+
+
+def runs_reason(runs: int) -> str:
+    return f"{runs} sorted runs; merging these removes one for the least"
+
+
+def joined_reason(groups: int) -> str:
+    return f"one sorted run of {groups} files; these neighbours are small"
 
 
 def sorted_runs(groups: Groups, first: int, stop: int) -> Ints:

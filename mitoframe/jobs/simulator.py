@@ -5,8 +5,8 @@ more, and merges are done at once; between flushes, and after the last, it is as
 long enough. Nothing is read or written: an output is as large as its inputs together, less the delete markers that are
 dropped. So bytes are conserved: what is flushed is live, or dropped, or expired, or was deleted.
 
-With the policy that counts files, and without deletes and a time to live, windows have nothing to do with each other.
-Such a history, from the moment on at which the length of a window is known, is played through by a compiled twin of
+Without deletes and a time to live, and where the last row wins, windows have nothing to do with each other. Such a
+history, from the moment on at which the length of a window is known, is played through by a compiled twin of
 the picker (kernels/replay.py) and not by the picker itself: thousands of flushes in milliseconds.
 """
 
@@ -22,7 +22,7 @@ from mitoframe.jobs.arrivals import Arrival
 from mitoframe.jobs.forwarding import Standing, divided, forward
 from mitoframe.jobs.picking import settled_ms
 from mitoframe.jobs.twcs import plan_compaction
-from mitoframe.jobs.windows import groups_of, infer_window_ms, table_of
+from mitoframe.jobs.windows import FlushedBounds, groups_of, infer_window_ms, table_of
 from mitoframe.model.file import LEVEL_COMPACTED, FileMeta
 from mitoframe.model.options import HOUR_MS
 from mitoframe.model.timerange import PER_SECOND
@@ -77,15 +77,9 @@ def simulate(
 
     ``grace_ms`` is how long a removed file stays. Unless ``is_compiled``, all is done by the picker itself.
     """
-    replay, left = _Replay(options, unit, grace_ms), _by_moment(arrivals)
-    plain_from = _plain_from(left, options) if is_compiled else len(left)
-    for number, arrival in enumerate(left):
-        if number >= plain_from and replay.window_ms is not None:
-            return replay.forwarded(left[number:])
-        replay.wait(until_ms=arrival.at_ms)
-        replay.take(arrival)
-    replay.wait()
-    replay.end()
+    replay = Replay(arrivals, options, unit=unit, grace_ms=grace_ms, is_compiled=is_compiled)
+    while replay.advance():
+        pass
     return replay.result()
 
 
@@ -104,28 +98,75 @@ def _by_moment(arrivals: Iterable[Arrival]) -> list[Arrival]:
 
 def _plain_from(arrivals: Many[Arrival], options: CompactionOptions) -> int:
     """Return from which arrival on windows have nothing to do with each other."""
-    if options.policy != "count" or options.ttl_ms is not None or options.dedup != "last":
+    if options.ttl_ms is not None or options.dedup != "last":
         return len(arrivals)
     if any(file.delete_count for arrival in arrivals for file in arrival.files):
         return len(arrivals)
     return max((number + 1 for number, arrival in enumerate(arrivals) if arrival.starts_anew), default=0)
 
 
-class _Replay:
-    def __init__(self, options: CompactionOptions, unit: TimeUnit, grace_ms: int) -> None:
+class Replay:
+    """A history that is replayed a round of picking at a time, for whoever cannot wait for all of it."""
+
+    def __init__(
+        self,
+        arrivals: Iterable[Arrival],
+        options: CompactionOptions,
+        *,
+        unit: TimeUnit = "ms",
+        grace_ms: int = HOUR_MS,
+        is_compiled: bool = True,
+    ) -> None:
+        """Take what `simulate` takes."""
         self.options, self.unit, self.grace_ms = options, unit, grace_ms
+        self._left = _by_moment(arrivals)
+        self._plain_from = _plain_from(self._left, options) if is_compiled else len(self._left)
+        self._taken = 0
+        self._ended: Simulation | None = None
         self.removed: deque[tuple[int, int]] = deque()
         self._removed_bytes = 0
         self.flushed_bytes = self.merged_bytes = self.dropped_bytes = self.expired_bytes = self.deleted_bytes = 0
         self._made = 0
         self._settles_ms: int | None = None
+        self._now_ms: int | None = None
+        """A moment at which more may be due than what was merged so far."""
+        self._rounds = 0
+        self._is_changed = False
         self.window_ms = options.window_ms
         self.files: dict[FileId, FileMeta] = {}
         self.steps: list[dict[str, Any]] = []
         self.tasks: list[dict[str, Any]] = []
 
-    def take(self, arrival: Arrival) -> None:
-        """Let files come, and merge until nothing is due."""
+    def advance(self) -> bool:
+        """Ask the picker once, or go to the end at once where that is quick; tell whether there is more to come."""
+        if self._ended is not None:
+            return False
+        if self._now_ms is not None:
+            self._merge_more(self._now_ms)
+            return True
+        until_ms = self._left[self._taken].at_ms if self._taken < len(self._left) else None
+        if self._settles_ms is not None and (until_ms is None or self._settles_ms < until_ms):
+            self._begin(self._settles_ms, is_changed=False)
+        elif until_ms is None:
+            self._end()
+        elif self._taken >= self._plain_from:
+            self._ended = self._forwarded(self._left[self._taken :])
+        else:
+            self._take(self._left[self._taken])
+            self._taken += 1
+        return self._ended is None
+
+    @property
+    def share(self) -> float:
+        """How much of what came has been replayed, from 0 to 1; 1 at the end and not before."""
+        return 1.0 if self._ended is not None else self._taken / (len(self._left) + 1)
+
+    def result(self) -> Simulation:
+        """Return what has come of it so far."""
+        return self._ended if self._ended is not None else self._so_far()
+
+    def _take(self, arrival: Arrival) -> None:
+        """Let files come."""
         came = {file.file_id: file for file in arrival.files}
         if arrival.starts_anew:
             gone = [file for file in self.files.values() if file.file_id not in came]
@@ -135,22 +176,68 @@ class _Replay:
         else:
             self.flushed_bytes += sum(file.size_bytes for file in arrival.files)
         self.files |= came
-        self._merge_all(arrival.at_ms)
-        self._note(arrival.at_ms)
+        self._begin(arrival.at_ms, is_changed=True)
 
-    def wait(self, *, until_ms: int | None = None) -> None:
-        """Let time go by, and merge what nothing comes to any more; without an end, until all has settled."""
-        while self._settles_ms is not None and (until_ms is None or self._settles_ms < until_ms):
-            now_ms = self._settles_ms
-            if self._merge_all(now_ms):
-                self._note(now_ms)
-            else:
-                self._settles_ms = self._next_settling(now_ms)
+    def _begin(self, now_ms: int, *, is_changed: bool) -> None:
+        self._now_ms, self._is_changed, self._rounds = now_ms, is_changed, 0
 
-    def forwarded(self, arrivals: Many[Arrival]) -> Simulation:
-        """Return what comes of this and all that is still to come. Requires: as `forward` says."""
-        standing = Standing(
-            now_ms=self.steps[-1]["at_ms"] if self.steps else arrivals[0].at_ms,
+    def _merge_more(self, now_ms: int) -> None:
+        """Merge what is due; if nothing is, this moment is over."""
+        if self._rounds < ROUNDS_MAX and self._compact(now_ms):
+            self._is_changed = True
+            self._rounds += 1
+            return
+        self._now_ms = None
+        if self._is_changed:
+            self._note(now_ms)
+        else:
+            self._settles_ms = self._next_settling(now_ms)
+
+    def _forwarded(self, arrivals: Many[Arrival]) -> Simulation:
+        """Return what comes of this and all that is still to come. Requires: as `forward` says.
+
+        Until the first merge settles how long windows are, that follows from the files there are: it changes a few
+        times at most, and what comes between two such moments is replayed as if it did not change any more.
+        """
+        so_far = self._so_far()
+        stretches = [(0, self.window_ms)] if self.window_ms else self._stretches(arrivals)
+        for (begin, window_ms), following in zip(stretches, [*stretches[1:], None], strict=True):
+            later = forward(
+                self._standing(arrivals[begin].at_ms),
+                arrivals[begin:],
+                self.options,
+                width=self._width_of(window_ms),
+                grace_ms=self.grace_ms,
+            )
+            if following is None or (later.tasks and later.tasks["at_ms"][0] < arrivals[following[0]].at_ms):
+                return Simulation(
+                    steps=_together(so_far.steps, later.steps),
+                    tasks=_together(so_far.tasks, later.tasks),
+                    files=later.files,
+                    window_ms=window_ms if later.tasks else self.window_ms,
+                )
+            is_before = later.steps["at_ms"] < arrivals[following[0]].at_ms
+            steps = {name: column[is_before] for name, column in later.steps.items()}
+            so_far = replace(so_far, steps=_together(so_far.steps, steps))
+            for arrival in arrivals[begin : following[0]]:
+                self.files |= {file.file_id: file for file in arrival.files}
+                self.flushed_bytes += sum(file.size_bytes for file in arrival.files)
+        raise AssertionError("the last stretch has no end")
+
+    def _stretches(self, arrivals: Many[Arrival]) -> list[tuple[int, int]]:
+        """Return from which arrival on windows are how long, as long as nothing is merged."""
+        found: list[tuple[int, int]] = []
+        bounds = FlushedBounds(self.files.values())
+        for number, arrival in enumerate(arrivals):
+            bounds.add(arrival.files)
+            window_ms = bounds.window_ms(self.unit)
+            if not found or found[-1][1] != window_ms:
+                found.append((number, window_ms))
+        return found
+
+    def _standing(self, now_ms: int) -> Standing:
+        return Standing(
+            now_ms=now_ms,
             made=self._made,
             files=tuple(self.files.values()),
             removed=tuple(self.removed),
@@ -160,17 +247,8 @@ class _Replay:
             expired_bytes=self.expired_bytes,
             deleted_bytes=self.deleted_bytes,
         )
-        later = forward(standing, arrivals, self.options, width=self.width, grace_ms=self.grace_ms)
-        so_far = self.result()
-        return replace(
-            so_far,
-            steps=_together(so_far.steps, later.steps),
-            tasks=_together(so_far.tasks, later.tasks),
-            files=later.files,
-        )
 
-    def result(self) -> Simulation:
-        """Return what has come of it so far."""
+    def _so_far(self) -> Simulation:
         return Simulation(
             steps=_columns(self.steps),
             tasks=_columns(self.tasks),
@@ -178,17 +256,11 @@ class _Replay:
             window_ms=self.window_ms,
         )
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Let the last removed file go."""
         if self.removed:
             self._note(self.removed[-1][0] + self.grace_ms)
-
-    def _merge_all(self, at_ms: int) -> bool:
-        """Merge until nothing is due; tell whether anything was."""
-        for done in range(ROUNDS_MAX):
-            if not self._compact(at_ms):
-                return done > 0
-        return True
+        self._ended = self._so_far()
 
     def _compact(self, at_ms: int) -> bool:
         plan = plan_compaction(
@@ -281,7 +353,7 @@ class _Replay:
 
     def _reading(self) -> dict[str, Any]:
         """Tell how many files a look at one time has to merge."""
-        groups = groups_of(table_of(self.files.values()), self.width)
+        groups = groups_of(table_of(self.files.values()), self._width)
         if groups is None:
             return {"windows": 0, "runs_max": 0, "runs_mean": 0.0}
         runs = groups.per_window(groups.depth, np.maximum)
@@ -293,7 +365,7 @@ class _Replay:
 
     def _next_settling(self, now_ms: int) -> int | None:
         """Return when the next window of several files will have had no rows for long enough, None if none will."""
-        groups = groups_of(table_of(self.files.values()), self.width)
+        groups = groups_of(table_of(self.files.values()), self._width)
         if groups is None:
             return None
         moments = settled_ms(groups, self.options)[np.diff(groups.bounds) > 1]
@@ -301,9 +373,11 @@ class _Replay:
         return int(later.min()) if len(later) else None
 
     @property
-    def width(self) -> int:
+    def _width(self) -> int:
         """How long a window is, in the unit of the files' times."""
-        window_ms = self.window_ms or infer_window_ms(self.files.values(), self.unit)
+        return self._width_of(self.window_ms or infer_window_ms(self.files.values(), self.unit))
+
+    def _width_of(self, window_ms: int) -> int:
         return window_ms * PER_SECOND[self.unit] // 1000
 
 

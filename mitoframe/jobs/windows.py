@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from mitoframe.model.file import LEVEL_COMPACTED, LEVEL_FLUSHED
-from mitoframe.model.timerange import PER_SECOND, TIME_MAX
+from mitoframe.model.timerange import PER_SECOND, TIME_MAX, TIME_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,11 +64,24 @@ def infer_window_ms(files: Iterable[FileMeta], unit: TimeUnit) -> int:
     >>> infer_window_ms([], "ms") == 3_600_000
     True
     """
-    flushed = [file for file in files if file.level == LEVEL_FLUSHED]
-    if not flushed:
-        return WINDOW_CHOICES_MS[0]
-    span = max(file.max_time for file in flushed) - min(file.min_time for file in flushed)
-    return window_for_span(span * 1000 // PER_SECOND[unit])
+    return FlushedBounds(files).window_ms(unit)
+
+
+class FlushedBounds:
+    """Between which times flushed files lie, as more of them come."""
+
+    def __init__(self, files: Iterable[FileMeta] = ()) -> None:
+        self._first, self._last = TIME_MAX, TIME_MIN
+        self.add(files)
+
+    def add(self, files: Iterable[FileMeta]) -> None:
+        for file in files:
+            if file.level == LEVEL_FLUSHED:
+                self._first, self._last = min(self._first, file.min_time), max(self._last, file.max_time)
+
+    def window_ms(self, unit: TimeUnit) -> int:
+        """Return the smallest window choice that holds them all."""
+        return window_for_span(max(self._last - self._first, 0) * 1000 // PER_SECOND[unit])
 
 
 def window_for_span(span_ms: int) -> int:

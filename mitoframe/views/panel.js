@@ -12,7 +12,7 @@ const MEMORY = -1;
 const LEFT = 124, RIGHT = 12, TOP = 6, GAP = 10, AXIS = 24;
 const LANES_HEIGHT = 230, LANE_MAX = 16, LANE_STABLE_MIN = 3, LEVEL_MIN = 18, BAR_MIN = 1.5;
 const SVG = "http://www.w3.org/2000/svg";
-const REPLAY_SLOW = 150, REPLAY_PAUSE = 500; // Milliseconds.
+const REFUSED_PAUSE = 10_000; // Milliseconds.
 const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR, MIB = 1024 * 1024;
 const TICK_STEPS = [
   1, 10, 100, SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY,
@@ -149,6 +149,11 @@ function scaled(number, units) {
   let unit = 0;
   while (number >= 999.5 && unit < units.length - 1) { number /= 1000; unit++; }
   return `${Number(number.toPrecision(3))}${units[unit]}`;
+}
+
+/** Write a number of things. */
+export function counted(count, what) {
+  return `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
 }
 
 /** Write a length of time. */
@@ -341,6 +346,7 @@ function render({ model, el }) {
 
   function load() {
     const picked = state.picked === null ? null : fileId(columns, state.picked);
+    const isAllShown = columns === undefined || isFitted();
     facts = JSON.parse(model.get("header"));
     columns = unpack(facts.columns, model.get("columns"));
     const newest = columns.step_version.length - 1;
@@ -349,6 +355,7 @@ function render({ model, el }) {
     state.step = Math.min(state.step, newest);
     state.picked = picked === null ? null : numberOf(columns, picked);
     state.marked.clear();
+    if (isAllShown) [state.first, state.last] = limits();
   }
 
   // -- the chart --
@@ -359,6 +366,11 @@ function render({ model, el }) {
     if (first > last) return [0, DAY];
     const margin = 0.015 * (last - first) || Math.max(SECOND, 1e-9 * Math.abs(first));
     return [first - margin, last + margin];
+  }
+
+  function isFitted() {
+    const [first, last] = limits();
+    return state.first <= first && state.last >= last;
   }
 
   function fit() {
@@ -543,8 +555,8 @@ function render({ model, el }) {
     if (columns.died[number] < columns.step_version.length) pairs.push(["went with", sentence(facts, columns, columns.died[number]).split(" · ").slice(0, 3).join(" · ")]);
     footer.replaceChildren(title, listOf(pairs));
     if (isMemory) return;
-    const answer = await ask({ ask: "footer", file: number });
-    if (state.picked !== number || isGone) return;
+    const answer = await ask({ ask: "footer", file: id });
+    if (isGone || state.picked === null || fileId(columns, state.picked) !== id) return;
     if (answer.error) { footer.append(make("p", { class: "mito-problem" }, answer.error)); return; }
     showFooter(pairs, title, answer);
   }
@@ -624,88 +636,114 @@ function render({ model, el }) {
 
   const sizes = Array.from({ length: 11 }, (_, n) => MIB * 2 ** n);
   const sliders = [];
+  const controls = make("div");
   const outcome = make("div", { "data-testid": "mito-plan" });
   const curves = make("div");
+  whatIf.append(make("h4", {}, "What if"), controls, make("button", { "data-testid": "mito-reset", onclick: reset }, "as it is"), outcome);
 
-  function slider(name, label, values, show) {
-    const usual = facts.options[name];
-    const known = [...new Set([...values, usual])].sort((a, b) => a - b);
-    const shown = make("span", {}, show(usual));
-    const input = make("input", { type: "range", min: 0, max: known.length - 1, value: known.indexOf(usual), "aria-label": label, "aria-valuetext": show(usual), "data-testid": `mito-${name}`, oninput: () => {
-      shown.textContent = show(known[input.value]);
-      input.setAttribute("aria-valuetext", shown.textContent);
-      if (name === "compaction_window_ms") { state.windowMs = known[input.value]; paint(); }
+  /** What was moved away from what the table has stays where it is; the rest follows the table. */
+  function slider(name, label, values, show, moved) {
+    const usual = facts.options[name], chosen = moved ?? usual;
+    const known = [...new Set([...values, usual, chosen])].sort((a, b) => a - b);
+    const shown = make("span", {});
+    const input = make("input", { type: "range", min: 0, max: known.length - 1, "aria-label": label, "data-testid": `mito-${name}`, oninput: () => {
+      tell();
+      if (name === "compaction_window_ms") { state.windowMs = value(); paint(); }
       askWhatIf();
     } });
-    sliders.push({ name, value: () => known[Number(input.value)], reset: () => { input.value = known.indexOf(usual); shown.textContent = show(usual); } });
+    const value = () => known[Number(input.value)];
+    const tell = () => { shown.textContent = show(value()); input.setAttribute("aria-valuetext", shown.textContent); };
+    const set = (wanted) => { input.value = known.indexOf(wanted); tell(); };
+    set(chosen);
+    sliders.push({ name, usual, value, input, reset: () => set(usual) });
     return make("div", { class: "mito-slider" }, make("span", {}, label), input, shown);
   }
 
   function buildWhatIf() {
+    const moved = Object.fromEntries(changedSliders().map((each) => [each.name, each.value()]));
+    const focused = sliders.findIndex((each) => each.input.matches(":focus"));
     sliders.length = 0;
-    whatIf.replaceChildren(
-      make("h4", {}, "What if"),
-      slider("compaction_window_ms", "window", WINDOWS, duration),
-      slider("compaction_trigger_files", "trigger", Array.from({ length: 15 }, (_, n) => n + 2).concat([20, 24, 28, 32]), (n) => `${n} files`),
-      slider("sst_size_bytes", "file size", sizes, (n) => (n % MIB ? bytes(n) : `${n / MIB} MiB`)),
-      make("button", { onclick: () => { for (const each of sliders) each.reset(); state.windowMs = null; paint(); askWhatIf(); } }, "as it is"),
-      outcome);
+    state.windowMs = moved.compaction_window_ms ?? null;
+    controls.replaceChildren(...[
+      ["compaction_window_ms", "window", WINDOWS, duration],
+      ["compaction_trigger_files", "trigger", Array.from({ length: 15 }, (_, n) => n + 2).concat([20, 24, 28, 32]), (n) => `${n} files`],
+      ["sst_size_bytes", "file size", sizes, (n) => (n % MIB ? bytes(n) : `${n / MIB} MiB`)],
+    ].map((each) => slider(...each, moved[each[0]])));
+    sliders[focused]?.input.focus();
+  }
+
+  function changedSliders() {
+    return sliders.filter((each) => each.value() !== each.usual);
+  }
+
+  function reset() {
+    for (const each of sliders) each.reset();
+    state.windowMs = null;
+    paint();
     askWhatIf();
   }
 
-  let isAsking = false, isStale = false, replayMs = 0;
+  let isAsking = false, isStale = false;
 
-  async function askWhatIf() {
+  /** Ask for the next merges, then for the curves, part by part; of sliders that move meanwhile only where they stand. */
+  async function askWhatIf(how = {}) {
     if (isAsking) { isStale = true; return; }
     isAsking = true;
-    do {
-      isStale = false;
-      const changed = sliders.filter((each) => each.value() !== facts.options[each.name]);
-      const options = Object.fromEntries(changed.map((each) => [each.name, each.value()]));
-      const began = performance.now();
-      const plan = await ask({ ask: "plan", options });
-      if (isGone) return;
-      showPlan(plan, changed.length > 0);
-      outcome.setAttribute("data-answered-ms", (performance.now() - began).toFixed(0));
-      if (replayMs > REPLAY_SLOW) await new Promise((resolve) => setTimeout(resolve, REPLAY_PAUSE)); // Until it stands.
-      if (isStale) continue;
-      const replayed = performance.now();
-      const replay = await ask({ ask: "replay", options });
-      if (isGone) return;
-      replayMs = performance.now() - replayed;
-      if (!replay.error) curves.replaceChildren(curvesOf(replay, changed.length > 0));
-    } while (isStale);
-    isAsking = false;
+    try {
+      do {
+        isStale = false;
+        await askOnce(how);
+        how = {};
+      } while (isStale && !isGone);
+    } finally { isAsking = false; }
+  }
+
+  async function askOnce(how) {
+    const changed = changedSliders();
+    const options = Object.fromEntries(changed.map((each) => [each.name, each.value()]));
+    const began = performance.now();
+    const plan = await ask({ ask: "plan", options, ...how });
+    if (isGone) return;
+    showPlan(plan, changed.length > 0);
+    outcome.setAttribute("data-answered-ms", (performance.now() - began).toFixed(0));
+    for (let share = 0; share < 1 && !isStale; ) {
+      const replay = await ask({ ask: "replay", options, ...how });
+      if (isGone || replay.error) return;
+      share = replay.share;
+      curves.replaceChildren(curvesOf(replay, changed.length > 0));
+    }
   }
 
   function showPlan(answer, isChanged) {
-    if (answer.error) { outcome.replaceChildren(make("p", { class: "mito-problem" }, answer.error)); return; }
-    state.marked = new Set(isChanged ? answer.tasks.flatMap((task) => task.inputs) : []);
+    state.marked = new Set(isChanged && !answer.error ? answer.tasks.flatMap((task) => task.inputs) : []);
     paintMarks();
+    if (answer.error) { outcome.replaceChildren(make("p", { class: "mito-problem", role: "status" }, answer.error)); return; }
+    const focused = [...outcome.querySelectorAll("button")].findIndex((each) => each.matches(":focus"));
     const least = answer.has_more ? "at least " : "";
     const next = answer.task_count
-      ? `next: ${least}${answer.task_count} ${answer.task_count === 1 ? "merge" : "merges"} of ${answer.file_count} files, ${bytes(answer.size_bytes)}`
+      ? `next: ${least}${counted(answer.task_count, "merge")} of ${counted(answer.file_count, "file")}, ${bytes(answer.size_bytes)}`
       : "next: nothing to merge";
     const tasks = answer.tasks.slice(0, 8).map((task) => make("button", {
       class: "mito-task", "data-testid": "mito-task", onclick: () => { state.marked = new Set(task.inputs); paintMarks(); },
-    }, `${task.inputs.length} files of ${task.window_start.slice(0, 16)}, ${bytes(task.size_bytes)}: ${task.reason}`));
+    }, `${counted(task.file_count, "file")} of ${task.window_start.slice(0, 16)}, ${bytes(task.size_bytes)}: ${task.reason}`));
     outcome.replaceChildren(make("p", { "data-testid": "mito-next", style: "margin: 4px 0" }, next), curves, ...tasks);
+    tasks[Math.min(focused, tasks.length - 1)]?.focus();
   }
 
-  function curvesOf({ steps, usual }, isChanged) {
-    if (!steps.at.length) return make("p", { class: "mito-none" }, "No flush is remembered, so there is nothing to replay.");
+  function curvesOf({ steps, usual, share, most: peaks }, isChanged) {
+    if (!steps.at.length && share === 1) return make("p", { class: "mito-none" }, "No flush is remembered, so there is nothing to replay.");
     const moments = [...new Set([...steps.at, ...usual.at])].sort((a, b) => a - b);
     const shown = [["files", "files", 0], ["write_amplification", "bytes written per byte", 2], ["runs_max", "runs a read merges", 0]];
     return make("div", { class: "mito-curves" }, ...shown.map(([name, label, digits]) => {
-      const most = Math.max(...steps[name], ...usual[name]);
+      const most = Math.max(peaks.steps[name], peaks.usual[name]);
       const picture = draw("svg", { viewBox: "0 0 150 48", preserveAspectRatio: "none", role: "img", "aria-label": label });
       const line = (of, colour, width) => draw("polyline", { points: curve(moments, of.at, of[name], most, 150, 46), fill: "none", stroke: `var(--mito-${colour})`, "stroke-width": width, "vector-effect": "non-scaling-stroke" });
       picture.append(draw("line", { x1: 0, x2: 150, y1: 47, y2: 47, stroke: "var(--mito-line)", "vector-effect": "non-scaling-stroke" }), line(usual, "other", 1.5));
       if (isChanged) picture.append(line(steps, "pick", 1.8));
-      const peak = (of) => (name === "write_amplification" ? of[name].at(-1) : Math.max(...of[name])).toFixed(digits);
+      const peak = (of, peaked) => (name === "write_amplification" ? of[name].at(-1) ?? 1 : peaked[name]).toFixed(digits);
       const words = name === "write_amplification" ? "" : "at most ";
       return make("div", { "data-testid": `mito-curve-${name}` }, make("div", { class: "mito-quiet" }, label), picture,
-        make("div", {}, isChanged ? `${words}${peak(steps)}, as it is ${peak(usual)}` : `${words}${peak(usual)}`));
+        make("div", {}, `${words}${peak(steps, peaks.steps)}${isChanged ? `, as it is ${peak(usual, peaks.usual)}` : ""}${share < 1 ? `, after ${Math.floor(100 * share)} % of its history` : ""}`));
     }));
   }
 
@@ -717,9 +755,9 @@ function render({ model, el }) {
     if (document.visibilityState === "visible" && isSeen) {
       const answer = await ask({ ask: "live" });
       if (isGone) return;
-      if (answer.error) { live.replaceChildren(make("h4", {}, "Now"), make("p", { class: "mito-problem" }, answer.error)); return; }
-      showLive(answer);
-      pause = answer.next_ms;
+      if (answer.error) live.replaceChildren(make("h4", {}, "Now"), make("p", { class: "mito-problem" }, answer.error));
+      else showLive(answer);
+      pause = answer.error ? REFUSED_PAUSE : answer.next_ms;
     }
     looking = setTimeout(look, pause);
   }
@@ -767,7 +805,8 @@ function render({ model, el }) {
     paint();
   });
   const drop = () => { wasMoved = drag !== null && drag.moved; drag = null; };
-  window.addEventListener("pointerup", drop);
+  const ends = ["pointerup", "pointercancel"];
+  for (const name of ends) window.addEventListener(name, drop);
   chart.addEventListener("click", (event) => {
     if (wasMoved) return;
     const box = chart.getBoundingClientRect();
@@ -785,7 +824,12 @@ function render({ model, el }) {
 
   let looking = null, isSeen = true;
   const onMessage = (message) => { waiting.get(message.id)?.(message); waiting.delete(message.id); };
-  const onChange = () => { load(); paint(); askWhatIf(); };
+  const onChange = () => {
+    load();
+    if (sliders.some((each) => each.usual !== facts.options[each.name])) buildWhatIf();
+    paint();
+    askWhatIf({ unasked: true });
+  };
   const themes = new MutationObserver(() => requestAnimationFrame(() => paint()));
   const size = new ResizeObserver(() => { if (chart.clientWidth !== shownWidth) paint(); });
   const seen = new IntersectionObserver((entries) => { isSeen = entries.some((entry) => entry.isIntersecting); });
@@ -798,6 +842,7 @@ function render({ model, el }) {
   fit();
   hint();
   buildWhatIf();
+  askWhatIf({ unasked: true });
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class", "data-theme"] });
   media.addEventListener("change", onMedia);
   size.observe(chart);
@@ -811,7 +856,7 @@ function render({ model, el }) {
     clearTimeout(looking);
     model.off("msg:custom", onMessage);
     model.off("change:columns", onChange);
-    window.removeEventListener("pointerup", drop);
+    for (const name of ends) window.removeEventListener(name, drop);
     media.removeEventListener("change", onMedia);
     for (const each of [themes, size, seen]) each.disconnect();
   };

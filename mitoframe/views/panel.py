@@ -6,9 +6,12 @@ traits, and asks by messages:
 
     header    JSON: what there is to say in words, and where each column lies in `columns`   (`strata.Strata.packed`)
     columns   the files and steps, as one buffer
-    message   {"ask": "footer", "file": number} | {"ask": "plan" or "replay", "options": {...}} | {"ask": "live"},
-              each with "id"
+    message   {"ask": "footer", "file": identifier} | {"ask": "plan" or "replay", "options": {...}} | {"ask": "live"},
+              each with "id", and with "unasked" if nobody clicked anything
     answer    {"id", ...} of `answer`, or {"id", "error"}
+
+No answer keeps the kernel for longer than about `REPLAY_SECONDS`: a history that takes longer to replay is answered as
+far as it has come, with "share", and the page asks again until that is 1 or a slider has moved.
 
 The page asks for what is new, about once a second while it can be seen, so that a notebook that nobody looks at costs
 nothing; `Budget` says how often, so that it costs little where much changes. The traits change only when files did.
@@ -42,6 +45,10 @@ POINTS_MAX = 240
 TASKS_MAX = 25
 """How many merges are looked for; that there would be more is told."""
 ROW_GROUPS_MAX = 64
+REPLAY_SECONDS = 0.04
+"""How long a history is replayed for an answer; more is for the next one."""
+REPLAYS_MAX = 8
+"""How many are kept on their way, or at their end: sliders go back and forth, and a widget may be on several pages."""
 LIVE_MS = 1_000
 LIVE_SHARE = 0.008
 """Of one processor, for all that a widget does by itself."""
@@ -74,6 +81,23 @@ class Seen:
     options: Mapping[str, int]
 
 
+class Curves(Protocol):
+    """What would have become of a table's history, replayed a step at a time."""
+
+    def advance(self) -> bool:
+        """Take a step of some milliseconds; tell whether there is more to come."""
+
+    @property
+    def share(self) -> float:
+        """How much has been replayed, from 0 to 1; 1 at the end and not before."""
+
+    def frames(self) -> Mapping[str, Any]:
+        """Return what has come of it so far as frames: ``steps``, and ``usual`` as it is.
+
+        Columns: at, files, write_amplification, runs_max.
+        """
+
+
 class Source(Protocol):
     """What a widget asks."""
 
@@ -89,11 +113,8 @@ class Source(Protocol):
     def plan(self, options: Mapping[str, int]) -> Any:
         """Return the frame of what would be merged next, up to `TASKS_MAX`."""
 
-    def replay(self, options: Mapping[str, int]) -> Mapping[str, Any]:
-        """Return what would have become of the table's history as frames: ``steps``, and ``usual`` as it is.
-
-        Columns: at, files, write_amplification, runs_max.
-        """
+    def replay(self, options: Mapping[str, int]) -> Curves:
+        """Begin to replay the history of what was seen last."""
 
     def live(self) -> Mapping[str, Any]:
         """Return frames: ``memtables``, ``log``, ``caches``, ``jobs``."""
@@ -117,7 +138,7 @@ class Budget:
         return self._now() >= self._free_at
 
     def spend(self, seconds: float) -> None:
-        self._free_at = self._now() + seconds / self._share
+        self._free_at = max(self._free_at, self._now()) + seconds / self._share
 
 
 class Panel:
@@ -132,12 +153,14 @@ class Panel:
     def __init__(self, source: Source, refusals: type[Exception]) -> None:
         self._source, self._refusals = source, refusals
         self._budget = Budget(LIVE_SHARE / 2)
+        self._curves: dict[frozenset[tuple[str, int]], Curves] = {}
         self.seen, self.strata = self._look()
 
     def _look(self) -> tuple[Seen, Strata]:
         began = process_time()
         seen = self._source.seen()
         strata = strata_of(seen.files, seen.history)
+        self._curves.clear()
         self._budget.spend(process_time() - began)
         return seen, strata
 
@@ -169,19 +192,22 @@ class Panel:
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Answer what a page asks."""
         answers: dict[str, Callable[[], dict[str, Any]]] = {
-            "footer": lambda: self._footer(int(message["file"])),
+            "footer": lambda: self._footer(message["file"]),
             "plan": lambda: self._plan(_numbers(message["options"])),
             "replay": lambda: self._replay(_numbers(message["options"])),
             "live": self._live,
         }
+        began = process_time()
         try:
             found = answers[message["ask"]]()
         except self._refusals as error:
             found = {"error": str(error)}
+        if message.get("unasked"):
+            self._budget.spend(process_time() - began)
         return found | {"id": message["id"], "ask": message["ask"]}
 
-    def _footer(self, number: int) -> dict[str, Any]:
-        frames = self._source.footer(self.strata.file_ids[number])
+    def _footer(self, file_id: str) -> dict[str, Any]:
+        frames = self._source.footer(file_id)
         found = {name: rows_of(frame) for name, frame in frames.items()}
         chunks, groups = found.pop("chunks", []), found.pop("row_groups", [])
         return found | {
@@ -195,17 +221,33 @@ class Panel:
         tasks = rows_of(self._source.plan(options))
         number_of = {file_id: number for number, file_id in enumerate(self.strata.file_ids)}
         for task in tasks:
+            task["file_count"] = len(task["inputs"])
             task["inputs"] = [number_of[file_id] for file_id in task["inputs"] if file_id in number_of]
         return {
             "task_count": len(tasks),
-            "file_count": sum(len(task["inputs"]) for task in tasks),
+            "file_count": sum(task["file_count"] for task in tasks),
             "size_bytes": sum(task["size_bytes"] for task in tasks),
             "has_more": len(tasks) >= TASKS_MAX,
             "tasks": tasks,
         }
 
     def _replay(self, options: Mapping[str, int]) -> dict[str, Any]:
-        return {name: _thinned(frame) for name, frame in self._source.replay(options).items()}
+        curves = self._replaying(options)
+        began = process_time()
+        while curves.advance() and process_time() - began < REPLAY_SECONDS:
+            pass
+        frames = {name: pa.table(frame) for name, frame in curves.frames().items()}
+        thinned = {name: _thinned(frame) for name, frame in frames.items()}
+        return thinned | {"share": curves.share, "most": {name: _most(frame) for name, frame in frames.items()}}
+
+    def _replaying(self, options: Mapping[str, int]) -> Curves:
+        """Return what is on its way under these options, or begin it."""
+        key = frozenset(options.items())
+        curves = self._curves.pop(key, None) or self._source.replay(options)
+        self._curves[key] = curves
+        if len(self._curves) > REPLAYS_MAX:
+            del self._curves[next(iter(self._curves))]
+        return curves
 
     def _live(self) -> dict[str, Any]:
         began = process_time()
@@ -232,8 +274,9 @@ def _widget_class() -> Any:
     class InspectWidget(anywidget.AnyWidget):  # type: ignore[misc]
         """Shows a table's files; everything else about it is in `Panel`."""
 
-        _esm = SCRIPT
-        _css = STYLE
+        # As text: of a file anywidget tells its widgets when it changes, and so keeps all there ever were.
+        _esm = SCRIPT.read_text(encoding="utf-8")
+        _css = STYLE.read_text(encoding="utf-8")
         header = traitlets.Unicode().tag(sync=True)
         columns = traitlets.Bytes().tag(sync=True)
 
@@ -352,9 +395,14 @@ def _columns_of(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _thinned(steps: Any) -> dict[str, list[float]]:
-    """Return each column of a frame at no more than so many rows, the last one among them; times in milliseconds."""
-    table = pa.table(steps)
+def _most(table: pa.Table) -> dict[str, float]:
+    """Return the most of each column but times: it need not be among the points that are drawn."""
+    numbers = (name for name in table.column_names if not pa.types.is_timestamp(table.schema.field(name).type))
+    return {name: max(table[name].to_pylist(), default=0) for name in numbers}
+
+
+def _thinned(table: pa.Table) -> dict[str, list[float]]:
+    """Return each column of a table at no more than so many rows, the last one among them; times in milliseconds."""
     chosen = np.linspace(0, max(len(table) - 1, 0), min(len(table), POINTS_MAX)).astype(np.int64)
     return {
         field.name: milliseconds(table, field.name)[chosen].tolist()

@@ -18,6 +18,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -25,10 +26,14 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from pictured import WINDOWS, happened
 
+import mitoframe as mito
+from mitoframe.inspecting import TableSource
+from mitoframe.model.errors import MitoError
 from mitoframe.views.panel import SCRIPT, STYLE, Panel, Seen
 
 ROOT = Path(__file__).parents[2]
@@ -332,6 +337,160 @@ def test_ten_thousand_files_are_painted_within_a_second_and_can_be_reached(tmp_p
     assert watched.complaints == []
 
 
+ASKING = """<!doctype html><meta name="color-scheme" content="light dark"><body><div id="place"></div>
+<script type="module">
+%s
+const traits = {}, heard = {};
+const model = {
+  get: (name) => traits[name], on(name, told) { heard[name] = told; }, off() {},
+  async send(message) { heard["msg:custom"](await window.kernel(message)); },
+};
+window.become = (header, letters) => {
+  const held = Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
+  Object.assign(traits, { header, columns: new DataView(held.buffer) });
+  if (heard["change:columns"]) heard["change:columns"]();
+  else render({ model, el: document.getElementById("place") });
+};
+</script>"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A table in a page of its own, whose questions are answered here, and which sees what is new when it is told."""
+
+    page: Any
+    panel: Panel
+
+    def tell(self) -> None:
+        header, columns = self.panel.payload()
+        self.page.evaluate("(given) => window.become(...given)", [header, b64encode(columns).decode()])
+
+    def look_again(self) -> None:
+        """Have the kernel look, and not yet tell the page."""
+        self.panel.__init__(self.panel._source, MitoError)  # type: ignore[misc]
+
+
+@contextmanager
+def shown(table: mito.Table, folder: Path) -> Iterator[Shown]:
+    script = SCRIPT.read_text().replace("export default", "const shown =").replace("export function", "function")
+    page_file = folder / "page.html"
+    page_file.write_text(f"<style>{STYLE.read_text()}</style>" + ASKING % script)
+    panel = Panel(TableSource(table.name, table._engine, table.region_id, lambda: None), MitoError)
+    with browsing() as watched:
+        watched.page.expose_function("kernel", panel.answer)
+        watched.page.goto(page_file.as_uri())
+        found = Shown(page=watched.page, panel=panel)
+        found.tell()
+        watched.page.locator("[data-testid=mito-curve-files], .mito-none").last.wait_for()
+        yield found
+        assert watched.complaints == []
+
+
+def flush_days(table: mito.Table, days: int, first: int = 0) -> None:
+    for day in range(first, first + days):
+        times = [datetime(2024, 1, 1) + timedelta(days=day // 2, hours=hour) for hour in range(24)]
+        table.write(pl.DataFrame({"ts": times, "cpu": [0.5] * 24}))
+        table.flush()
+
+
+@pytest.fixture
+def table() -> Iterator[mito.Table]:
+    with mito.open("memory://", compaction_mode="manual") as db:
+        yield db.create_table("cpu", {"ts": pl.Datetime("ms"), "cpu": pl.Float64}, time="ts")
+
+
+def slider_of(page: Any, name: str) -> tuple[str, str]:
+    """What a slider says, and what it says to who cannot see it."""
+    slider = page.get_by_test_id(f"mito-{name}")
+    return slider.locator("xpath=following-sibling::span").inner_text(), slider.get_attribute("aria-valuetext")
+
+
+def test_a_table_that_was_empty_is_seen_whole_once_it_has_files(table: mito.Table, tmp_path: Path) -> None:
+    with shown(table, tmp_path) as seen:
+        assert slider_of(seen.page, "compaction_window_ms") == ("1 h", "1 h")
+        flush_days(table, 6)
+
+        seen.look_again()
+        seen.tell()
+
+        assert seen.page.get_by_test_id("mito-sst").count() == 6
+        assert slider_of(seen.page, "compaction_window_ms") == ("1 w", "1 w")
+        change_of(seen.page, seen.page.get_by_test_id("mito-next"), "")
+        assert "as it is" not in seen.page.get_by_test_id("mito-curve-files").inner_text(), "nobody moved a slider"
+
+
+def test_a_slider_stays_where_it_was_moved_and_the_others_follow_the_table(table: mito.Table, tmp_path: Path) -> None:
+    flush_days(table, 6)
+    with shown(table, tmp_path) as seen:
+        trigger = seen.page.get_by_test_id("mito-compaction_trigger_files")
+        trigger.focus()
+        seen.page.keyboard.press("Home")
+        table.alter(options={"sst_size_bytes": 1 << 22})
+
+        seen.look_again()
+        seen.tell()
+
+        assert slider_of(seen.page, "compaction_trigger_files") == ("2 files", "2 files")
+        assert slider_of(seen.page, "sst_size_bytes") == ("4 MiB", "4 MiB")
+        playwright.expect(trigger).to_be_focused()
+        seen.page.get_by_test_id("mito-reset").click()
+        assert slider_of(seen.page, "compaction_trigger_files") == ("4 files", "4 files")
+
+
+def test_a_history_that_is_told_in_parts_is_asked_for_until_all_of_it_is_there(
+    table: mito.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mitoframe.views.panel.REPLAY_SECONDS", 0.0)
+    table.alter(options={"ttl": "20000d"})  # So that the picker itself is asked, a step at a time.
+    flush_days(table, 6)
+    with shown(table, tmp_path) as seen:
+        curve = seen.page.get_by_test_id("mito-curve-files")
+        seen.page.evaluate("""() => {
+            window.told = [];
+            const note = () => window.told.push(document.querySelector("[data-testid=mito-curve-files]")?.innerText);
+            new MutationObserver(note).observe(document.body, { childList: true, subtree: true });
+        }""")
+
+        seen.page.get_by_test_id("mito-compaction_trigger_files").focus()
+        seen.page.keyboard.press("Home")
+
+        playwright.expect(curve).to_contain_text("as it is")
+        playwright.expect(curve).not_to_contain_text("% of its history")
+        assert any("% of its history" in (told or "") for told in seen.page.evaluate("window.told"))
+        assert [curves.share for curves in seen.panel._curves.values()] == [1, 1]
+
+
+def test_nothing_is_marked_where_options_are_refused(table: mito.Table, tmp_path: Path) -> None:
+    table.alter(options={"compaction_input_files_max": 8})
+    flush_days(table, 6)
+    with shown(table, tmp_path) as seen:
+        seen.page.get_by_test_id("mito-compaction_trigger_files").focus()
+        seen.page.keyboard.press("Home")
+        seen.page.get_by_test_id("mito-marked").first.wait_for(state="attached")
+
+        seen.page.keyboard.press("End")
+
+        playwright.expect(seen.page.get_by_test_id("mito-plan")).to_contain_text("input_files_max")
+        playwright.expect(seen.page.get_by_test_id("mito-marked")).to_have_count(0)
+
+
+def test_a_click_opens_the_file_that_was_clicked_although_the_kernel_knows_newer_ones(
+    table: mito.Table, tmp_path: Path
+) -> None:
+    flush_days(table, 2, first=10)
+    with shown(table, tmp_path) as seen:
+        expected = seen.panel.strata.file_ids[0]
+        flush_days(table, 4)
+        seen.look_again()
+        assert seen.panel.strata.file_ids[0] != expected
+
+        seen.page.get_by_test_id("mito-chart").focus()
+        seen.page.keyboard.press("Home")
+        seen.page.keyboard.press("Enter")
+
+        playwright.expect(seen.page.get_by_test_id("mito-footer")).to_have_attribute("data-file", expected)
+
+
 def panel_of_many(count: int) -> Panel:
     """Files an hour apart, some of which last longer, as 200 flushes brought them."""
     hour = np.timedelta64(1, "h")
@@ -382,7 +541,7 @@ class Written:
     def plan(self, options: Any) -> pa.Table:
         raise AssertionError(options)
 
-    def replay(self, options: Any) -> dict[str, pa.Table]:
+    def replay(self, options: Any) -> Any:
         raise AssertionError(options)
 
     def live(self) -> dict[str, pa.Table]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitoframe.jobs.arrivals import DAY_MS, Arrival, WriteLoad, flushes_of
-from mitoframe.jobs.simulator import Simulation, simulate
+from mitoframe.jobs.simulator import Replay, Simulation, simulate
 from mitoframe.jobs.twcs import plan_compaction
 from mitoframe.model.file import LEVEL_COMPACTED
 from mitoframe.model.options import HOUR_MS, CompactionOptions
@@ -238,8 +238,9 @@ def arrivals_of(history, *, begin_ms: int = 0, name: str = "0") -> list[Arrival]
     return arrivals
 
 
-countings = st.builds(
+wanted = st.builds(
     CompactionOptions,
+    policy=st.sampled_from(["count", "runs"]),
     window_ms=st.sampled_from([HOUR_MS, HOUR_MS, 7 * HOUR_MS, None]),
     trigger_files=st.integers(2, 5),
     settled_trigger_files=st.integers(2, 4),
@@ -250,24 +251,41 @@ countings = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=1_000 if NIGHTLY else 25)
-@given(histories, countings)
+@settings(deadline=None, max_examples=2_000 if NIGHTLY else 50)
+@given(histories, wanted)
 def test_the_compiled_picker_merges_what_the_picker_does_at_the_same_moments(history, options):
     arrivals = arrivals_of(history)
 
-    by_picker = simulate(arrivals, options, is_compiled=False)
-
-    compiled = simulate(arrivals, options)
+    compiled, by_picker = (simulate(arrivals, options, is_compiled=is_compiled) for is_compiled in (True, False))
 
     assert plain(compiled) == plain(by_picker)
 
 
 @settings(deadline=None, max_examples=60 if NIGHTLY else 4)
-@given(loads.map(lambda load: replace(load, delete_share=0.0)), st.sampled_from([None, HOUR_MS]))
-def test_the_compiled_picker_does_as_the_picker_with_the_defaults(load, window_ms):
-    options = CompactionOptions(window_ms=window_ms)
+@given(
+    loads.map(lambda load: replace(load, delete_share=0.0)),
+    st.sampled_from([None, HOUR_MS]),
+    st.sampled_from(["count", "runs"]),
+)
+def test_the_compiled_picker_does_as_the_picker_with_the_defaults(load, window_ms, policy):
+    options = CompactionOptions(window_ms=window_ms, policy=policy)
 
     assert plain(simulate(load.arrivals(), options)) == plain(simulate(load.arrivals(), options, is_compiled=False))
+
+
+@pytest.mark.parametrize(("count", "span", "longest"), [(300, 60, 1200), (1500, 3000, 300)])
+def test_of_many_runs_the_compiled_picker_weighs_those_that_the_picker_weighs(count, span, longest):
+    """The cheapest pair of all is not among those that either compares: these are too many runs, or groups of them."""
+    generator = np.random.default_rng(count)
+    drawn = (generator.integers(0, span // 6, count), generator.integers(1, longest, count))
+    sizes = 1 + (generator.exponential(1, count) ** 6 * 10).astype(np.int64)
+    files = [(first, minutes, size, 0, 0) for first, minutes, size in np.stack([*drawn, sizes]).T.tolist()]
+    options = CompactionOptions(policy="runs", window_ms=365 * DAY_MS, input_files_max=20)
+    arrivals = arrivals_of([(0, files)])
+
+    compiled, by_picker = (simulate(arrivals, options, is_compiled=is_compiled) for is_compiled in (True, False))
+
+    assert plain(compiled) == plain(by_picker)
 
 
 @settings(deadline=None, max_examples=10)
@@ -284,6 +302,37 @@ def test_a_history_that_begins_anew_goes_on_with_the_files_there_were_then(first
     steps = whole.steps
     assert (steps["live_bytes"] + steps["deleted_bytes"] == steps["flushed_bytes"]).all()
     assert plain(whole) == plain(simulate([*before, *rest], options, is_compiled=False))
+
+
+@pytest.mark.parametrize("policy", ["count", "runs"])
+def test_windows_grow_with_what_comes_as_long_as_nothing_is_merged(policy):
+    """Files that lie hour by hour, then days apart: the windows they are in are told anew at each step."""
+    history = [(MINUTE_MS, [(place, 10, 100, 0, 0)]) for place in (0, 2, 7, 30, 80, 90, 4000, 4002)]
+    options = CompactionOptions(policy=policy, trigger_files=30, settled_trigger_files=30)
+
+    compiled, by_picker = (simulate(arrivals_of(history), options, is_compiled=each) for each in (True, False))
+
+    assert plain(compiled) == plain(by_picker)
+    assert compiled.window_ms is None
+    assert len(set(compiled.steps["windows"].tolist())) > 1
+
+
+def test_a_replay_tells_what_has_come_of_it_so_far():
+    options = CompactionOptions(ttl_ms=30 * DAY_MS)
+    replay, shares = Replay(LATE.arrivals(), options), [0.0]
+    whole = simulate(LATE.arrivals(), options)
+
+    while replay.advance():
+        shares.append(replay.share)
+        so_far = replay.result()
+        assert all(
+            np.array_equal(whole.steps[name][: len(so_far.steps["at_ms"])], so_far.steps[name]) for name in so_far.steps
+        )
+
+    assert shares == sorted(shares)
+    assert shares[-1] < replay.share == 1.0
+    assert plain(replay.result()) == plain(whole)
+    assert not replay.advance()
 
 
 def test_thousands_of_flushes_take_milliseconds():

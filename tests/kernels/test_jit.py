@@ -152,7 +152,7 @@ def samples():
         ),
         merge.newest_of_pieces: (int32s([0, 0]), int64s([0, 3]), int64s([3, 6]), int64s([0, 1, 2]), times[take][:6]),
         replay.highest: (int64s([0, 0, 3, 2]), int64s([3, 2, 0, 5])),
-        replay.replay_by_count: (
+        replay.replay_windows: (
             int64s([0, size // 2, size]),
             moments,
             times,
@@ -161,7 +161,7 @@ def samples():
             np.arange(size),
             moments,
             moments,
-            *(4, 2, 10, 8, 2**62, 40, 24),
+            *(False, 4, 2, 10, 8, 2**62, 40, 24, 100, 1024, 100),
         ),
         series.codes_from_offsets: (int64s([0, 2, 2, 5]), 1, 5),
         series.series_offsets: (np.sort(codes), count),

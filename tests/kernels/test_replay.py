@@ -1,4 +1,4 @@
-"""The policy that counts files, window by window. That it is the picker's is tested with the simulator."""
+"""Both policies, window by window. That they are the picker's is tested with the simulator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.kernels.replay import NO_LIMIT, highest, replay_by_count
+from mitoframe.kernels.replay import NO_LIMIT, highest, replay_windows
 
 groups = st.tuples(
     st.integers(0, 3),  # The window.
@@ -20,7 +20,7 @@ groups = st.tuples(
 )
 
 
-def replayed(drawn, how=replay_by_count):
+def replayed(drawn, how=replay_windows, *, is_by_runs=False):
     drawn = sorted(drawn, key=lambda group: group[:2])
     window, at_ms, first, span, size_bytes, newest = (np.array(column) for column in zip(*drawn, strict=True))
     window_starts = np.append(np.flatnonzero(np.diff(window, prepend=-1)), len(window))
@@ -34,6 +34,7 @@ def replayed(drawn, how=replay_by_count):
         np.arange(len(window)),
         np.arange(len(window)) + newest,
         at_ms,
+        is_by_runs,
         4,
         2,
         25,
@@ -41,13 +42,18 @@ def replayed(drawn, how=replay_by_count):
         NO_LIMIT,
         150,
         24,
+        100,
+        1024,
+        100,
     )
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(groups, min_size=1, max_size=30))
-def test_it_does_as_it_is_written(drawn):
-    compiled, written = replayed(drawn), replayed(drawn, replay_by_count.python)
+@given(st.lists(groups, min_size=1, max_size=30), st.booleans())
+def test_it_does_as_it_is_written(drawn, is_by_runs):
+    compiled = replayed(drawn, is_by_runs=is_by_runs)
+
+    written = replayed(drawn, replay_windows.python, is_by_runs=is_by_runs)
 
     assert [found.tolist() for found in compiled] == [found.tolist() for found in written]
 
@@ -55,7 +61,7 @@ def test_it_does_as_it_is_written(drawn):
 @settings(deadline=None, max_examples=60)
 @given(st.lists(groups, min_size=1, max_size=60))
 def test_every_group_is_merged_once_at_most_and_no_byte_is_lost(drawn):
-    merged_ms, runs, overlapping, size_bytes, offsets, members, changed_ms, before, after = replayed(drawn)
+    merged_ms, runs, weighed, size_bytes, offsets, members, changed_ms, before, after = replayed(drawn)
 
     drawn = sorted(drawn, key=lambda group: group[:2])
     sizes = [group[4] for group in drawn]
@@ -65,7 +71,7 @@ def test_every_group_is_merged_once_at_most_and_no_byte_is_lost(drawn):
         assert 2 <= len(inputs) <= 6
         assert all(member < len(drawn) + merge for member in inputs), "a merge takes what is there"
         sizes.append(sum(sizes[member] for member in inputs))
-        assert runs[merge] > 1 or overlapping[merge] <= len(inputs)
+        assert runs[merge] > 1 or weighed[merge] <= len(inputs)
         assert runs[merge] > 1 or (sizes[-1] <= 150 and 2 * max(sizes[member] for member in inputs) <= sizes[-1])
     assert size_bytes.tolist() == sizes[len(drawn) :]
     assert len(merged_ms) == len(size_bytes)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pictured import WINDOWS, files_of, history_of, name_of
 
-from mitoframe.views.panel import LIVE_MS, POINTS_MAX, Budget, Panel, Seen, make_widget, rows_of
+from mitoframe.views.panel import LIVE_MS, POINTS_MAX, REPLAYS_MAX, Budget, Panel, Seen, make_widget, rows_of
 
 HISTORY = history_of(("create", [], []), ("flush", [], ["a"]), ("flush", [], ["b"])).append_column(
     "rows_out", pa.array([0, 1, 1], pa.uint64())
@@ -19,6 +19,26 @@ CHUNK = {"row_group": 0, "column": "cpu", "type": "DOUBLE", "compression": "ZSTD
 
 class Refused(Exception):
     """The store says no."""
+
+
+class FakeCurves:
+    """A history of a thousand moments, which takes a hundred steps to replay; its peak is in the middle."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def advance(self) -> bool:
+        self.taken = min(self.taken + 1, 100)
+        return self.taken < 100
+
+    @property
+    def share(self) -> float:
+        return self.taken / 100
+
+    def frames(self) -> dict[str, pa.Table]:
+        counts = [5_000 if n == 503 else n for n in range(1_000)]
+        steps = pa.table({"at": pa.array(range(1_000), pa.timestamp("s")), "files": counts})
+        return {"steps": steps.slice(0, 10 * self.taken), "usual": steps.slice(0, 3)}
 
 
 class FakeSource:
@@ -71,10 +91,9 @@ class FakeSource:
         }
         return pa.table(tasks)
 
-    def replay(self, options: Any) -> dict[str, pa.Table]:
+    def replay(self, options: Any) -> FakeCurves:
         self.asked.append(options)
-        steps = pa.table({"at": pa.array(range(1_000), pa.timestamp("s")), "files": range(1_000)})
-        return {"steps": steps, "usual": steps.slice(0, 3)}
+        return FakeCurves()
 
     def live(self) -> dict[str, pa.Table]:
         return {"memtables": pa.table({"rows": [7], "since": pa.array([0], pa.timestamp("ms", "UTC"))})}
@@ -107,7 +126,7 @@ def test_the_header_says_where_each_column_lies(panel: Panel) -> None:
 
 
 def test_a_click_asks_for_the_footer_of_that_file_and_sums_its_columns_up(panel: Panel, source: FakeSource) -> None:
-    answer = panel.answer({"ask": "footer", "file": 0, "id": "x1"})
+    answer = panel.answer({"ask": "footer", "file": name_of("a"), "id": "x1"})
 
     assert source.asked == [name_of("a")]
     assert (answer["id"], answer["row_group_count"], len(answer["chunks"])) == ("x1", 2, 2)
@@ -118,7 +137,9 @@ def test_a_click_asks_for_the_footer_of_that_file_and_sums_its_columns_up(panel:
 
 
 def test_what_the_store_refuses_is_told(panel: Panel) -> None:
-    assert panel.answer({"ask": "footer", "file": 1, "id": "x"}) == {"error": "it is gone", "id": "x", "ask": "footer"}
+    answer = panel.answer({"ask": "footer", "file": name_of("b"), "id": "x"})
+
+    assert answer == {"error": "it is gone", "id": "x", "ask": "footer"}
 
 
 def test_what_would_be_merged_is_told_by_the_numbers_that_the_page_knows(panel: Panel, source: FakeSource) -> None:
@@ -126,7 +147,8 @@ def test_what_would_be_merged_is_told_by_the_numbers_that_the_page_knows(panel: 
 
     assert source.asked == [{"compaction_trigger_files": 8}]
     assert answer["tasks"][0]["inputs"] == [1, 0]
-    assert (answer["task_count"], answer["file_count"], answer["size_bytes"]) == (1, 2, 12)
+    assert answer["tasks"][0]["file_count"] == 3, "one came since, and is not drawn yet"
+    assert (answer["task_count"], answer["file_count"], answer["size_bytes"]) == (1, 3, 12)
     json.dumps(answer)
 
 
@@ -136,6 +158,61 @@ def test_a_curve_has_few_points_the_first_and_the_last_among_them(panel: Panel) 
     assert len(curves["steps"]["files"]) == POINTS_MAX
     assert (curves["steps"]["files"][0], curves["steps"]["files"][-1]) == (0, 999)
     assert curves["usual"] == {"at": [0.0, 1_000.0, 2_000.0], "files": [0, 1, 2]}
+
+
+def test_the_most_of_a_curve_is_told_although_no_point_has_it(panel: Panel) -> None:
+    curves = panel.answer({"ask": "replay", "options": {}, "id": 1})
+
+    assert max(curves["steps"]["files"]) == 999
+    assert curves["most"] == {"steps": {"files": 5_000}, "usual": {"files": 2}}
+
+
+def test_a_history_that_takes_long_is_told_as_far_as_it_has_come_and_goes_on_when_asked_again(
+    panel: Panel, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mitoframe.views.panel.REPLAY_SECONDS", 0.0)
+    moved = {"compaction_trigger_files": 8}
+
+    shares = [panel.answer({"ask": "replay", "options": {}, "id": n})["share"] for n in range(3)]
+    other = panel.answer({"ask": "replay", "options": moved, "id": 4})["share"]
+    again = panel.answer({"ask": "replay", "options": {}, "id": 5})["share"]
+
+    assert (shares, other, again) == ([0.01, 0.02, 0.03], 0.01, 0.04)
+    assert source.asked == [{}, moved]
+    source.now = 3
+    panel._budget = Budget(0.01, now=lambda: 0.0)
+    assert panel.refresh()
+    assert panel.answer({"ask": "replay", "options": {}, "id": 6})["share"] == 0.01, "files changed, and so did history"
+
+
+def test_few_histories_are_kept_however_often_a_slider_moves(panel: Panel) -> None:
+    for trigger in range(2, 30):
+        panel.answer({"ask": "replay", "options": {"compaction_trigger_files": trigger}, "id": trigger})
+
+    assert len(panel._curves) == REPLAYS_MAX
+
+
+def test_what_a_page_asks_by_itself_is_paid_for_before_the_next_look(panel: Panel, source: FakeSource) -> None:
+    spent: list[float] = []
+    panel._budget.spend = spent.append  # type: ignore[method-assign]
+
+    panel.answer({"ask": "plan", "options": {}, "id": 1})
+    assert not spent
+    panel.answer({"ask": "plan", "options": {}, "id": 2, "unasked": True})
+
+    assert len(spent) == 1
+
+
+def test_what_is_spent_twice_is_paid_for_twice() -> None:
+    moment = [0.0]
+    budget = Budget(0.5, now=lambda: moment[0])
+    budget.spend(1.0)
+    budget.spend(2.0)
+
+    moment[0] = 5.9
+    assert not budget.is_free()
+    moment[0] = 6.0
+    assert budget.is_free()
 
 
 def test_what_goes_on_is_told_with_when_to_ask_again(panel: Panel) -> None:
