@@ -65,6 +65,8 @@ _LEAN_BYTES = 32 * 1024
 """So much of a column is read at a time where many files are read side by side."""
 _TAIL_BYTES = 64 * 1024
 """So much of the end of a file is read to open it."""
+_AT_HAND_MAX = 4
+"""So many footers are at hand that are too large for the cache: one question asks for each of them many times."""
 _SCHEMAS_KEPT = 256
 """Files of a table mostly have one schema, which is worked out once."""
 
@@ -145,6 +147,8 @@ class SstReader:
         self.cache = Cache(_CACHE_BYTES) if cache is None else cache
         self._pages = PageReader(self._bytes, self.cache)
         self._asked: dict[FileId, set[int]] = {}
+        # The newest first; replaced as a whole, so that it needs no lock.
+        self._at_hand: tuple[tuple[FileId, Footer], ...] = ()
 
     def verify(self, metadata: RegionMetadata, file: FileMeta) -> None:
         """Compare a whole file with the manifest, once per process, before somebody else reads it.
@@ -182,6 +186,7 @@ class SstReader:
     def forget(self, file_id: FileId) -> None:
         """Drop what is kept of a file that was deleted."""
         self.cache.forget(file_id)
+        self._at_hand = tuple(entry for entry in self._at_hand if entry[0] != file_id)
         self._asked.pop(file_id, None)
         self._bytes.forget(file_id)
 
@@ -196,6 +201,9 @@ class SstReader:
         cached: Footer | None = self.cache.get("footers", file.file_id)
         if cached is not None:
             return cached
+        for file_id, at_hand in self._at_hand:
+            if file_id == file.file_id:
+                return at_hand
         key = sst_key(metadata.region_id, file.file_id)
         try:
             footer = self._read_footer(metadata.region_id, key, file)
@@ -204,6 +212,8 @@ class SstReader:
         except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
             raise CorruptionError(f"not an SST that this mitoframe can read: {error}", path=key) from error
         self.cache.put("footers", file.file_id, None, footer, footer.size_bytes)
+        if not self.cache.holds("footers", file.file_id):
+            self._at_hand = ((file.file_id, footer), *self._at_hand[: _AT_HAND_MAX - 1])
         return footer
 
     def _read_footer(self, region_id: RegionId, key: str, file: FileMeta) -> Footer:

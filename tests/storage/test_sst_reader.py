@@ -178,12 +178,14 @@ class CountingStore(MemoryObjectStore):
         return super().get_range(key, start, length)
 
 
-def written_to(store: MemoryObjectStore, metadata: RegionMetadata, written: list[Row], row_group_rows: int) -> FileMeta:
+def written_to(
+    store: MemoryObjectStore, metadata: RegionMetadata, written: list[Row], row_group_rows: int = 2, *, name: str = "a"
+) -> FileMeta:
     return write_sst(
         store,
         metadata,
         sort_batches([batch_of(metadata, written)]),
-        file_id=file_id_of("a"),
+        file_id=file_id_of(name),
         level=0,
         row_group_rows=row_group_rows,
         created_ms=0,
@@ -285,6 +287,40 @@ def test_what_is_kept_of_a_file_goes_with_it():
     store.delete(KEY)
     with pytest.raises(CorruptionError, match="it is missing"):
         reader.row_group(METADATA, file, 0, ["cpu"])
+
+
+@pytest.mark.parametrize(
+    ("budget_bytes", "file_count", "opened_again"), [(0, 4, False), (0, 5, True), (1 << 20, 5, False)]
+)
+def test_footers_that_the_cache_has_no_room_for_are_read_again_only_after_some_others(
+    budget_bytes, file_count, opened_again
+):
+    store = CountingStore()
+    files = [written_to(store, METADATA, [put(1, 1, name)], name=name) for name in "abcde"[:file_count]]
+    reader = reader_of(store, budget_bytes)
+    for file in files:
+        reader.footer(METADATA, file)
+    store.ranges.clear()
+
+    again = [reader.footer(METADATA, file) for file in files[::-1] * 2]
+
+    assert bool(store.ranges) == opened_again
+    assert [footer.series.column("host").to_pylist() for footer in again] == [
+        [name] for name in "edcba"[-file_count:]
+    ] * 2
+
+
+def test_a_footer_that_the_cache_has_no_room_for_goes_with_its_file():
+    store, file = write(METADATA, batch_of(METADATA, [put(1, 1)]))
+    reader = reader_of(store, 0)
+    reader.footer(METADATA, file)
+    store.delete(KEY)
+    assert len(reader.footer(METADATA, file).series) == 1
+
+    reader.forget(file.file_id)
+
+    with pytest.raises(CorruptionError, match="it is missing"):
+        reader.footer(METADATA, file)
 
 
 def test_what_is_kept_is_what_the_file_says_and_fitted_to_the_schema_at_hand_each_time():
