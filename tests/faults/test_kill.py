@@ -20,8 +20,8 @@ SHARDS = 2
 
 
 def start(shard: int) -> subprocess.Popen[str]:
-    double_every = "4" if NIGHTLY else "80"
-    arguments = ["--double-every", double_every, "--shard", str(shard), "--shards", str(SHARDS)]
+    amount = ["--double-every", "4"] if NIGHTLY else ["--double-every", "45", "--thin"]
+    arguments = [*amount, "--shard", str(shard), "--shards", str(SHARDS)]
     return subprocess.Popen(
         [sys.executable, str(HARNESS), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
