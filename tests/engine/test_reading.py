@@ -30,7 +30,8 @@ PATIENCE_SECONDS = 20
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def engine(request: pytest.FixtureRequest) -> Iterator[MitoEngine]:
     engine = open_engine(scheduler=ThreadScheduler(dict.fromkeys(LANES, 1) | {SCAN_LANE: request.param}))
-    create(engine, METADATA)
+    # So that a share has row groups of its own, and none that was read for the one before.
+    create(engine, METADATA, row_group_rows=10)
     yield engine
     engine.close()
 
