@@ -409,7 +409,7 @@ class Regions:
 
 
 def _dropped(region_id: RegionId) -> TableNotFoundError:
-    return TableNotFoundError(f"region {region_id}, which was dropped")
+    return TableNotFoundError(f"the table of region {region_id}", was_dropped=True)
 
 
 def _is_marked_dropped(store: ObjectStore, region_id: RegionId) -> bool:

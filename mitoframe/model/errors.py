@@ -59,12 +59,13 @@ class ConfigError(InvalidInputError):
 
 
 class TableNotFoundError(MitoError, KeyError):
-    """There is no table of that name."""
+    """There is no table of that name, or not any more."""
 
-    def __init__(self, name: str, existing: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, existing: Iterable[str] = (), *, was_dropped: bool = False) -> None:
         self.name = name
         self.existing = tuple(existing)
-        super().__init__(f"no table {name!r}{_near_miss(name, self.existing, 'tables')}")
+        missing = f"no table {name!r}{_near_miss(name, self.existing, 'tables')}"
+        super().__init__(f"{name} was dropped; nothing of it can be read any more." if was_dropped else missing)
 
     def __str__(self) -> str:
         # KeyError prints the repr of its argument, which would quote the whole sentence.
