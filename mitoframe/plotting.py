@@ -62,6 +62,10 @@ class Plot:
     ) -> None:
         self._table, self._version, self._window_ms, self._past = table, version, window_ms, past
 
+    def __repr__(self) -> str:
+        kinds = ", ".join(name for name in vars(Plot) if not name.startswith("_"))
+        return f"pictures of table {self._table.name!r}: {kinds}"
+
     @_draws
     def timeline(self, ax: Axes | None = None) -> Axes:
         """Draw the table's SSTs over time, by level, with the compaction windows behind them.

@@ -20,7 +20,7 @@ from mitoframe.jobs.twcs import window_ms
 from mitoframe.model.batch import OpType
 from mitoframe.model.card import ROWS_MAX, Section, card
 from mitoframe.model.edit import DELETED
-from mitoframe.model.errors import DamageWarning, InvalidInputError, ReadOnlyError, unknown_name
+from mitoframe.model.errors import DamageWarning, InvalidInputError, MitoError, ReadOnlyError, unknown_name
 from mitoframe.model.request import AlterRequest, BuildIndexRequest, CompactRequest, TruncateRequest
 from mitoframe.model.result import (
     AlterResult,
@@ -1070,17 +1070,26 @@ class Table:
         return self._engine.region(self.region_id).control.current().version
 
     def __repr__(self) -> str:
-        state = self._version().state
-        rows = sum(file.row_count for file in state.files.values())
-        buffered = sum(memtable.stats.row_count for memtable in self._version().memtables)
+        try:
+            return f"table {self.name!r}: {self._described(self._version())}"
+        except MitoError as error:  # Who looks at a table wants to know what is the matter with it, and no traceback.
+            return f"table {self.name!r}: {error}"
+
+    def _described(self, version: Version) -> str:
+        files = version.state.files.values()
+        rows = sum(file.row_count for file in files)
+        buffered = sum(memtable.stats.row_count for memtable in version.memtables)
         tags = ", ".join(self.tags) or "none"
         return (
-            f"table {self.name!r}: time {self.time}, tags {tags}, {len(self._metadata.fields)} fields; "
-            f"{counted(len(state.files), 'file')} with {counted(rows, 'row')}, {counted(buffered, 'row')} in memory"
+            f"time {self.time}, tags {tags}, {counted(len(self._metadata.fields), 'field')}; "
+            f"{counted(len(files), 'file')} with {counted(rows, 'row')}, {counted(buffered, 'row')} in memory"
         )
 
-    def _repr_html_(self) -> str:
-        state = self._version().state
+    def _repr_html_(self) -> str | None:
+        try:
+            state = self._version().state
+        except MitoError:
+            return None  # What `repr` says of it is shown instead.
         roles = {self.time: "time"} | dict.fromkeys(self.tags, "tag")
         columns = [(column.name, str(column.type), roles.get(column.name, "")) for column in self._metadata.columns]
         newest = sorted(state.files.values(), key=lambda file: file.max_sequence, reverse=True)[:ROWS_MAX]

@@ -170,6 +170,27 @@ def test_a_table_shows_what_it_is(cpu: mito.Table) -> None:
     assert "<div>table &#x27;cpu&#x27;" in cpu._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("end", "what"),
+    [
+        (lambda database: database.close(), "was closed; open the store again"),
+        (lambda database: database.drop_table("cpu"), "was dropped; nothing of it can be read any more"),
+    ],
+    ids=["closed", "dropped"],
+)
+def test_a_table_that_can_no_longer_be_read_says_why_when_it_is_looked_at(end, what) -> None:
+    with mito.open("memory://") as database:
+        database.write(rows({("a", 0): 1.0}), "cpu", time="ts", tags=["host"])
+        table = database["cpu"]
+
+        end(database)
+
+        assert repr(table).startswith("table 'cpu': ")
+        assert what in repr(table)
+        assert table._repr_html_() is None, "what repr says is shown"
+        assert repr(table.plot).startswith("pictures of table 'cpu': timeline, windows, ")
+
+
 def test_a_table_without_tags_or_fields_is_a_set_of_times() -> None:
     with mito.open("memory://") as database:
         table = database.create_table("beats", {"ts": pl.Datetime("us")}, time="ts")
