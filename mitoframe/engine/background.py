@@ -57,6 +57,7 @@ class Draft:
         self._region, self._parts, self._drafts = region, parts, drafts
         self._closed = False
         self._writes: list[Future[Any]] = []
+        self._errands: list[Errand[Any]] = []
         self.file_ids: list[FileId] = []
         drafts.add(self)
 
@@ -71,6 +72,13 @@ class Draft:
         write = self._parts.scheduler.submit(WRITE_LANE, job)
         self._writes.append(write)
         return write
+
+    def send(self, job: Callable[[], Result]) -> Errand[Result]:
+        """Have a file written in the background for a caller, who may be interrupted while he waits for it."""
+        errand: Errand[Result] = Errand()
+        self._errands.append(errand)
+        errand.hand_to(self._parts.scheduler, WRITE_LANE, partial(errand.run, job))
+        return errand
 
     def commit(self, edit: FileEdit, flushed: Sequence[Memtable] = ()) -> None:
         """Commit the edit that lists the files.
@@ -90,6 +98,8 @@ class Draft:
             for write in self._writes:
                 write.cancel()
             wait(self._writes)  # A file that is stored after the others are deleted would stay.
+            for errand in self._errands:
+                errand.settle()
             with self._region.editing():
                 self._closed = True
                 if not self._region.is_poisoned():  # Else nobody knows what the manifest lists.

@@ -780,7 +780,7 @@ class MitoEngine:
             try:
                 self._stop_upkeep()
                 self._background.stop_indexing()
-                self.reading.stop_warming()
+                self.reading.stop()
                 scheduler.drain()
                 try:
                     self._let_go(not self.read_only and (self.config.flush_on_close if flush is None else flush))

@@ -2,8 +2,8 @@
 
 The one who waits may be interrupted (Ctrl-C) between any two of its steps, and must not harm the one who works. A
 `Future` is guarded by a condition, which is entered in Python code: an interruption there can leave it locked, and the
-thread that wants to tell the result then hangs for ever, and its lane with it. Here both meet only at a lock and a
-queue, each of which is one step to use.
+thread that wants to tell the result then hangs for ever, and its lane with it. Here both meet only at a dictionary and
+a queue, each of which is one step to use.
 
 An interrupted waiter withdraws what was not begun; what was begun it lets finish first.
 """
@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Lock
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -29,6 +28,7 @@ Result = TypeVar("Result")
 _LOOK_AGAIN_SECONDS = 1.0
 """How soon it is noticed that the thread that was to do the work has died, or that an interrupted one kept a token."""
 _POLL_SECONDS = 0.002
+_WITHDRAWN = object()
 
 
 class Errand(Generic[Result]):
@@ -36,7 +36,7 @@ class Errand(Generic[Result]):
 
     def __init__(self) -> None:
         self.carrier: Future[object] | None = None
-        self._claim = Lock()  # Taken for good by whoever begins it, or withdraws it.
+        self._claim: dict[None, object] = {}  # Whoever begins it, or withdraws it, is the first and only one in it.
         self._wakes: SimpleQueue[None] = SimpleQueue()  # A token at the end, which who waits passes on.
         self._is_ended = False
         self._result: Result | None = None
@@ -46,7 +46,8 @@ class Errand(Generic[Result]):
 
     def begin(self) -> bool:
         """Tell whether it is still to be done. From here on it cannot be withdrawn."""
-        return self._claim.acquire(blocking=False)
+        mine = object()
+        return self._claim.setdefault(None, mine) is mine
 
     def succeed(self, result: Result) -> None:
         self._result = result
@@ -83,7 +84,7 @@ class Errand(Generic[Result]):
 
     @property
     def is_begun(self) -> bool:
-        return self._claim.locked()
+        return bool(self._claim)
 
     @property
     def is_ended(self) -> bool:
@@ -95,8 +96,14 @@ class Errand(Generic[Result]):
         return self.carrier is not None and self.carrier.done() and not self.is_ended
 
     def withdraw(self) -> bool:
-        """Tell whether it was not begun, and now never will be."""
-        return self._claim.acquire(blocking=False)
+        """Tell whether it was not begun, and now never will be; asked again, the same."""
+        return self._claim.setdefault(None, _WITHDRAWN) is _WITHDRAWN
+
+    def settle(self) -> None:
+        """Withdraw it, or let it finish if it was begun, however it ends."""
+        if not self.withdraw():
+            with suppress(MitoError):
+                self._wait()
 
     def result(self, *, withdraw: bool = True) -> Result:
         """Wait, and return what it came to, or raise that.

@@ -19,6 +19,7 @@ import numpy as np
 from mitoframe.engine.errand import send
 from mitoframe.engine.parts import SCAN_LANE
 from mitoframe.engine.warming import Warming
+from mitoframe.model.errors import ClosedError
 from mitoframe.read.ends import are_told_by_ends, end_jobs
 from mitoframe.read.latest import last_rows
 from mitoframe.read.plan import with_expired
@@ -55,9 +56,11 @@ class Reading:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._warming = Warming(parts.scheduler)
+        self._is_over = False
 
-    def stop_warming(self) -> None:
-        """Load nothing more for queries to come: there will be none."""
+    def stop(self) -> None:
+        """Refuse to read on, and load nothing for queries to come: the engine is closed."""
+        self._is_over = True
         self._warming.stop()
 
     def few_rows(self, plan: ScanPlan, columns: Many[str], told: Told = _nobody) -> list[pa.RecordBatch] | None:
@@ -141,6 +144,8 @@ class Reading:
                 if here is None:
                     job, errand = sent.popleft()
                     here = job if errand.withdraw() else errand.result
+                if self._is_over:
+                    raise ClosedError("the store was closed while this was read; open it again.")
                 sent.extend((job, self._send(job)) for job in islice(left, max(ahead - len(sent), 0)))
                 began = perf_counter()
                 result = here()

@@ -10,9 +10,8 @@ committed, all at once. Their sequences begin at 1; the edit places them after a
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -40,6 +39,13 @@ BYTES_PER_ROW_AT_FIRST = 32
 """What a stored row takes, as long as no file tells."""
 
 
+class Stored(Protocol):
+    """A file that is being stored."""
+
+    def result(self) -> FileMeta:
+        """Wait for it; raises what went wrong."""
+
+
 class Backfill:
     """Gathers, sorts and stores. ``submit`` runs a job that stores a file, here or elsewhere; errors come from it."""
 
@@ -51,7 +57,7 @@ class Backfill:
         width: int,
         store: ObjectStore,
         new_file_id: Callable[[], FileId],
-        submit: Callable[[Callable[[], FileMeta]], Future[FileMeta]],
+        submit: Callable[[Callable[[], FileMeta]], Stored],
         buffer_bytes: int,
         file_bytes: int,
         row_group_rows: int,
@@ -64,7 +70,7 @@ class Backfill:
         self._row_group_rows, self._now_ms = row_group_rows, now_ms
         self._gathered: list[Batch] = []
         self._gathered_bytes = 0
-        self._jobs: list[Future[FileMeta]] = []
+        self._jobs: list[Stored] = []
         self._files: list[FileMeta] = []
         self.row_count = 0
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import gc
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from datetime import datetime
 
 import pyarrow as pa
@@ -32,6 +34,7 @@ from mitoframe.ports import LogStore, ObjectStore
 from mitoframe.storage.paths import parse_sst_key, sst_folder
 from mitoframe.testing.vfs_faults import SlowVfs
 from mitoframe.testing.vfs_memory import MemoryVfs
+from mitoframe.testing.warm import warm_up
 
 METADATA = metadata_of()
 EPOCH = datetime(1970, 1, 1)
@@ -145,6 +148,7 @@ def moments(chance: random.Random) -> Iterator[float]:
 @pytest.mark.parametrize("kind", ["memory", "segments"])
 @pytest.mark.parametrize("seed", range(2))
 def test_an_interruption_anywhere_leaves_all_or_nothing_and_a_handle_that_works(kind, seed):
+    warm_up()  # Interrupted while it loads code, Numba complains of what it had only begun to make.
     chance, store = random.Random(seed), Store(kind)
     engine = store.start()
     create(engine, METADATA)
@@ -182,6 +186,27 @@ def test_an_interruption_anywhere_leaves_all_or_nothing_and_a_handle_that_works(
     again = store.start()
     assert rows_in(again) == rows
     again.close()
+
+
+def test_whoever_backfills_waits_at_nothing_that_an_interruption_could_leave_locked(monkeypatch):
+    waited: list[str] = []
+    result = Future.result
+
+    def watched(future: Future[object], timeout: float | None = None) -> object:
+        waited.append(threading.current_thread().name)
+        return result(future, timeout)
+
+    store = Store("memory")
+    engine = store.start()
+    create(engine, METADATA)
+    monkeypatch.setattr(Future, "result", watched)
+    monkeypatch.setattr(Future, "exception", watched)
+
+    engine.bulk_insert(REGION, [batch_of(METADATA, [put(0, time)]) for time in range(3)], metadata=METADATA)
+
+    assert threading.current_thread().name not in waited
+    monkeypatch.undo()
+    engine.close()
 
 
 @pytest.mark.parametrize("moment", [0.0005, 0.002, 0.01, 0.03])
