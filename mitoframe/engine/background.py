@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -56,8 +56,7 @@ class Draft:
     def __init__(self, region: Region, parts: Parts, drafts: set[Draft]) -> None:
         self._region, self._parts, self._drafts = region, parts, drafts
         self._closed = False
-        self._writes: list[Future[Any]] = []
-        self._errands: list[Errand[Any]] = []
+        self._writes: list[Errand[Any]] = []
         self.file_ids: list[FileId] = []
         drafts.add(self)
 
@@ -67,18 +66,12 @@ class Draft:
         self.file_ids.append(file_id)
         return file_id
 
-    def submit(self, job: Callable[[], Result]) -> Future[Result]:
+    def submit(self, job: Callable[[], Result]) -> Errand[Result]:
         """Have a file written in the background."""
-        write = self._parts.scheduler.submit(WRITE_LANE, job)
-        self._writes.append(write)
+        write: Errand[Result] = Errand()
+        self._writes.append(write)  # Known before it is begun: who is interrupted in between waits for it nevertheless.
+        write.hand_to(self._parts.scheduler, WRITE_LANE, partial(write.run, job))
         return write
-
-    def send(self, job: Callable[[], Result]) -> Errand[Result]:
-        """Have a file written in the background for a caller, who may be interrupted while he waits for it."""
-        errand: Errand[Result] = Errand()
-        self._errands.append(errand)
-        errand.hand_to(self._parts.scheduler, WRITE_LANE, partial(errand.run, job))
-        return errand
 
     def commit(self, edit: FileEdit, flushed: Sequence[Memtable] = ()) -> None:
         """Commit the edit that lists the files.
@@ -95,11 +88,9 @@ class Draft:
     def close(self, *, discard: bool) -> None:
         """Let the files be as they are; or delete those that turned out to be listed nowhere."""
         if discard:
-            for write in self._writes:
-                write.cancel()
-            wait(self._writes)  # A file that is stored after the others are deleted would stay.
-            for errand in self._errands:
-                errand.settle()
+            begun = [write for write in self._writes if not write.withdraw()]
+            for write in begun:
+                write.failure()  # Only waited for: a file that is stored after the others are deleted would stay.
             with self._region.editing():
                 self._closed = True
                 if not self._region.is_poisoned():  # Else nobody knows what the manifest lists.
@@ -124,7 +115,7 @@ class _SstWrite:
     """A frozen memtable on its way to files."""
 
     draft: Draft
-    result: Future[FlushedMemtable]
+    result: Errand[FlushedMemtable]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -329,10 +320,9 @@ class Background:
         """Wait for the SSTs of all memtables; after the first error is told, the failed ones can be begun anew."""
         with lanes.write_lock:
             writes = {memtable.memtable_id: lanes.writes[memtable.memtable_id] for memtable in memtables}
-        wait([write.result for write in writes.values()])
-        failed = [memtable_id for memtable_id, write in writes.items() if write.result.exception() is not None]
+        failed = [memtable_id for memtable_id, write in writes.items() if write.result.failure() is not None]
         self._end_writes(lanes, failed, discard=True)
-        return [write.result.result() for write in writes.values()]
+        return [write.result.result(withdraw=False) for write in writes.values()]
 
     def draft(self, region: Region) -> Draft:
         """Begin to write files that an edit will list."""

@@ -108,7 +108,7 @@ class Changes:
             width=state.partition_width,
             store=self._parts.store,
             new_file_id=draft.new_file_id,
-            submit=draft.send,
+            submit=draft.submit,
             buffer_bytes=config.backfill_buffer_bytes,
             file_bytes=state.options.sst_size_bytes or config.sst_size_bytes,
             row_group_rows=state.options.row_group_rows or config.row_group_rows,

@@ -99,11 +99,13 @@ class Errand(Generic[Result]):
         """Tell whether it was not begun, and now never will be; asked again, the same."""
         return self._claim.setdefault(None, _WITHDRAWN) is _WITHDRAWN
 
-    def settle(self) -> None:
-        """Withdraw it, or let it finish if it was begun, however it ends."""
-        if not self.withdraw():
-            with suppress(MitoError):
-                self._wait()
+    def failure(self) -> BaseException | None:
+        """Wait, and return what went wrong, if something did. Requires: it was not withdrawn."""
+        try:
+            self._wait()
+        except MitoError as error:  # The thread that was to do it has died.
+            return error
+        return self._error
 
     def result(self, *, withdraw: bool = True) -> Result:
         """Wait, and return what it came to, or raise that.

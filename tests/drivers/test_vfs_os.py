@@ -185,3 +185,15 @@ def test_a_forked_child_neither_releases_the_lock_nor_keeps_it(tmp_path):
     )
 
     assert result.stdout.splitlines() == ["child is refused", "parent still holds it", "freed though the child lives"]
+
+
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="this system reads otherwise")
+def test_a_system_that_reads_less_than_was_asked_for_is_asked_again(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(bytes(range(100)))
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, length, start: pread(descriptor, min(length, 7), start))
+
+    vfs = OsVfs(str(tmp_path))
+
+    assert vfs.read("file") == bytes(range(100))
+    assert vfs.read_ranges("file", [(90, 20), (3, 9), (200, 5)]) == [bytes(range(90, 100)), bytes(range(3, 12)), b""]

@@ -24,6 +24,7 @@ from mitoframe.model.errors import ConfigError, CorruptionError
 from mitoframe.model.file import FileMeta
 from mitoframe.model.predicate import ALWAYS, And, Compare, IsIn, IsNull, Not, Opaque, matching
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN, RegionMetadata
+from mitoframe.storage import sst_reader
 from mitoframe.storage.cache import Cache
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.runs import sort_batches
@@ -128,6 +129,20 @@ def test_fields_are_read_in_the_order_asked_for_and_no_others():
     for names, wanted in [(["y", "x"], ("five", 5)), (["x.y"], (True,)), (["x"], (5,)), ([], ())]:
         [row] = rows_of(reader.read(metadata, file, [0], names))
         assert row.fields == wanted
+
+
+@pytest.mark.parametrize("tail_bytes", [8, 100, 1_000, 1 << 16])
+def test_a_file_is_opened_however_little_of_its_end_is_read_at_first(tail_bytes, monkeypatch):
+    metadata = metadata_of(HOST)
+    batch = batch_of(metadata, [put(0, time, f"h{time:02}") for time in range(40)])
+    store, file = write(metadata, batch)
+    monkeypatch.setattr(sst_reader, "_TAIL_BYTES", tail_bytes)
+
+    footer = SstReader(store).footer(metadata, file)
+
+    assert footer.parquet.num_row_groups == file.row_group_count == 20
+    assert footer.series.column("host").to_pylist() == [f"h{time:02}" for time in range(40)]
+    assert footer.metadata == metadata
 
 
 def test_no_row_groups_are_no_rows(small):
