@@ -842,7 +842,7 @@ function render({ model, el }) {
   fit();
   hint();
   buildWhatIf();
-  askWhatIf({ unasked: true });
+  askWhatIf();
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class", "data-theme"] });
   media.addEventListener("change", onMedia);
   size.observe(chart);

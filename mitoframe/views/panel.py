@@ -14,7 +14,9 @@ No answer keeps the kernel for longer than about `REPLAY_SECONDS`: a history tha
 far as it has come, with "share", and the page asks again until that is 1 or a slider has moved.
 
 The page asks for what is new, about once a second while it can be seen, so that a notebook that nobody looks at costs
-nothing; `Budget` says how often, so that it costs little where much changes. The traits change only when files did.
+nothing; `Budget` says how often, so that it costs little where much changes. What opening a page costs is not paid for:
+the first curves of a machine take seconds to compile, and the page would stand still for as long as those are few of.
+The traits change only when files did.
 
 anywidget is imported with the first widget, not before.
 """
@@ -26,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from time import monotonic, process_time
+from time import monotonic, thread_time
 from typing import Any, Protocol
 
 import numpy as np
@@ -157,21 +159,20 @@ class Panel:
         self.seen, self.strata = self._look()
 
     def _look(self) -> tuple[Seen, Strata]:
-        began = process_time()
         seen = self._source.seen()
-        strata = strata_of(seen.files, seen.history)
-        self._curves.clear()
-        self._budget.spend(process_time() - began)
-        return seen, strata
+        return seen, strata_of(seen.files, seen.history)
 
     def refresh(self) -> bool:
         """Look again if there is a newer version, and time for it; tell whether anything is new."""
         try:
             if self._source.version() == self.seen.version or not self._budget.is_free():
                 return False
+            began = thread_time()
             self.seen, self.strata = self._look()
         except self._refusals:
             return False  # The next answer says why.
+        self._budget.spend(thread_time() - began)
+        self._curves.clear()
         return True
 
     def payload(self) -> tuple[str, bytes]:
@@ -197,13 +198,13 @@ class Panel:
             "replay": lambda: self._replay(_numbers(message["options"])),
             "live": self._live,
         }
-        began = process_time()
+        began = thread_time()
         try:
             found = answers[message["ask"]]()
         except self._refusals as error:
             found = {"error": str(error)}
         if message.get("unasked"):
-            self._budget.spend(process_time() - began)
+            self._budget.spend(thread_time() - began)
         return found | {"id": message["id"], "ask": message["ask"]}
 
     def _footer(self, file_id: str) -> dict[str, Any]:
@@ -233,8 +234,8 @@ class Panel:
 
     def _replay(self, options: Mapping[str, int]) -> dict[str, Any]:
         curves = self._replaying(options)
-        began = process_time()
-        while curves.advance() and process_time() - began < REPLAY_SECONDS:
+        began = thread_time()
+        while curves.advance() and thread_time() - began < REPLAY_SECONDS:
             pass
         frames = {name: pa.table(frame) for name, frame in curves.frames().items()}
         thinned = {name: _thinned(frame) for name, frame in frames.items()}
@@ -250,9 +251,9 @@ class Panel:
         return curves
 
     def _live(self) -> dict[str, Any]:
-        began = process_time()
+        began = thread_time()
         found: dict[str, Any] = {name: rows_of(frame) for name, frame in self._source.live().items()}
-        cost_ms = 1000 * (process_time() - began)
+        cost_ms = 1000 * (thread_time() - began)
         return found | {"version": self._source.version(), "next_ms": max(LIVE_MS, cost_ms / (LIVE_SHARE / 2))}
 
 

@@ -34,7 +34,7 @@ from pictured import WINDOWS, happened
 import mitoframe as mito
 from mitoframe.inspecting import TableSource
 from mitoframe.model.errors import MitoError
-from mitoframe.views.panel import SCRIPT, STYLE, Panel, Seen
+from mitoframe.views.panel import SCRIPT, STYLE, Budget, Panel, Seen
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "browser-out"
@@ -459,6 +459,21 @@ def test_a_history_that_is_told_in_parts_is_asked_for_until_all_of_it_is_there(
         playwright.expect(curve).not_to_contain_text("% of its history")
         assert any("% of its history" in (told or "") for told in seen.page.evaluate("window.told"))
         assert [curves.share for curves in seen.panel._curves.values()] == [1, 1]
+
+
+def test_who_opens_a_page_does_not_wait_for_what_opening_it_took(
+    table: mito.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent: list[float] = []
+    monkeypatch.setattr(Budget, "spend", lambda budget, seconds: spent.append(seconds))
+    flush_days(table, 6)
+    with shown(table, tmp_path) as seen:
+        assert spent == []
+
+        seen.tell()
+
+        while len(spent) < 2:  # The plan and the curves of what is new are asked for by the page itself.
+            seen.page.wait_for_timeout(20)
 
 
 def test_nothing_is_marked_where_options_are_refused(table: mito.Table, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -201,6 +202,18 @@ def test_what_a_page_asks_by_itself_is_paid_for_before_the_next_look(panel: Pane
     panel.answer({"ask": "plan", "options": {}, "id": 2, "unasked": True})
 
     assert len(spent) == 1
+
+
+def test_what_opening_a_page_took_is_not_paid_for(monkeypatch: pytest.MonkeyPatch, source: FakeSource) -> None:
+    hours = itertools.count(0, 3600)
+    monkeypatch.setattr("mitoframe.views.panel.thread_time", lambda: next(hours))
+    panel = Panel(source, Refused)
+    panel.answer({"ask": "plan", "options": {}, "id": 1})
+
+    source.now = 3
+    assert panel.refresh()
+    source.now = 4
+    assert not panel.refresh(), "an hour has to be paid for"
 
 
 def test_what_is_spent_twice_is_paid_for_twice() -> None:
