@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from mitoframe.model.ids import ManifestVersion
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mitoframe.model.file import FileMeta
     from mitoframe.model.ids import EntryId, FileId, RegionId
     from mitoframe.model.job import CompactionJob
+    from mitoframe.model.keyvalue import Change, Compare, Delete, Put, RangeResult, TxnResult
     from mitoframe.model.schema import RegionMetadata
 
 Result = TypeVar("Result")
@@ -228,56 +229,6 @@ class LogStore(Protocol):
 # --- metadata ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyValue:
-    key: bytes
-    value: bytes
-    create_revision: int
-    mod_revision: int
-    version: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeResult:
-    kvs: tuple[KeyValue, ...]
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """Holds when the key's number of that kind (0 for a missing key) equals ``value``."""
-
-    key: bytes
-    target: Literal["create", "mod", "version"]
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    key: bytes
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    key: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TxnResult:
-    succeeded: bool
-    revision: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A key's latest state after a revision: ``value`` is None if it was deleted."""
-
-    key: bytes
-    value: bytes | None
-    mod_revision: int
-
-
 class MetaStore(Protocol):
     """Small values by key, with etcd's revisions: one counter for the store, raised by each changing transaction."""
 
@@ -287,7 +238,11 @@ class MetaStore(Protocol):
     def txn(
         self, compare: Sequence[Compare], success: Sequence[Put | Delete], failure: Sequence[Put | Delete] = ()
     ) -> TxnResult:
-        """Apply ``success`` if every comparison holds, else ``failure``; atomically and durably."""
+        """Apply ``success`` if every comparison holds, else ``failure``; atomically and durably.
+
+        The catalog compares numbers of single keys for equality, and puts and deletes single keys without leases: a
+        store has to know no more than that.
+        """
 
     def changes(self, key: bytes, end: bytes | None, *, after: int) -> tuple[int, tuple[Change, ...]]:
         """Poll: return the current revision and every key of the range that changed after revision ``after``."""

@@ -48,7 +48,7 @@ from mitoframe.model.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from mitoframe.ports import Change, Compare, Delete, KeyValue, Put, RangeResult, TxnResult
+from mitoframe.model.keyvalue import Change, Compare, Delete, KeyValue, Put, RangeResult, TxnResult
 
 FORMAT = 1
 BUSY_TIMEOUT_S = 5.0
@@ -123,7 +123,7 @@ class SqliteMetaStore:
 
     >>> store = SqliteMetaStore(":memory:")
     >>> store.txn([Compare(b"a", "create", 0)], [Put(b"a", b"1")])
-    TxnResult(succeeded=True, revision=2)
+    TxnResult(succeeded=True, revision=2, responses=())
     >>> store.range(b"a").kvs[0].value
     b'1'
     """
@@ -153,7 +153,7 @@ class SqliteMetaStore:
 
         def read(connection: sqlite3.Connection) -> RangeResult:
             kvs = tuple(row.to_key_value() for row in self._rows(connection, key, end) if not row.deleted)
-            return RangeResult(kvs=kvs, revision=self._state(connection).revision)
+            return RangeResult(kvs=kvs, revision=self._state(connection).revision, count=len(kvs))
 
         return self._read(read)
 
@@ -175,6 +175,7 @@ class SqliteMetaStore:
     ) -> TxnResult:
         """Apply ``success`` if every comparison holds, else ``failure``; atomically and durably."""
         for comparison in compare:
+            assert (comparison.relation, comparison.end) == ("=", None), "single keys are compared for equality"
             _require_key(comparison.key)
         for operations in (success, failure):
             _require_distinct_keys(operations)

@@ -36,7 +36,8 @@ from mitoframe.model.errors import (
     TableNotFoundError,
 )
 from mitoframe.model.ids import RegionId, TableId, region_id, region_number_of, table_id_of
-from mitoframe.ports import Compare, Delete, KeyValue, MetaStore, Put
+from mitoframe.model.keyvalue import Compare, Delete, KeyValue, Put
+from mitoframe.ports import MetaStore
 
 FORMAT = 1
 NAME_BYTES_MAX = 255

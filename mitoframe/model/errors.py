@@ -10,6 +10,8 @@ unaware of mitoframe would expect. Messages name the thing, what is wrong with i
       TableNotFoundError (KeyError)          ask for another table
       TableExistsError                       choose another name, or open the existing table
       SnapshotExpiredError                   read a newer version
+      CompactedError                         read a newer revision of the key-value store
+      FutureRevisionError (ValueError)       read a revision that there is
       ReadOnlyError                          open the store with mode="rw"
       ConflictError                          read again and retry
         FencedError                          a newer writer owns this; reopen
@@ -78,6 +80,26 @@ class TableExistsError(MitoError):
 
 class SnapshotExpiredError(MitoError):
     """The version asked for is no longer kept."""
+
+
+class CompactedError(MitoError):
+    """A revision of a key-value store is not kept any more. Fields: ``revision``, ``compact_revision``: the oldest."""
+
+    def __init__(self, revision: int, compact_revision: int) -> None:
+        self.revision, self.compact_revision = revision, compact_revision
+        super().__init__(
+            f"revision {revision} was compacted: what is kept begins at {compact_revision}. Read that or a newer one."
+        )
+
+
+class FutureRevisionError(MitoError, ValueError):
+    """A revision of a key-value store has not come yet. Fields: ``revision``, ``current_revision``."""
+
+    def __init__(self, revision: int, current_revision: int) -> None:
+        self.revision, self.current_revision = revision, current_revision
+        super().__init__(
+            f"revision {revision} has not come yet: the newest is {current_revision}. Read that, with revision=0."
+        )
 
 
 class ReadOnlyError(MitoError):

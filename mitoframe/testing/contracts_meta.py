@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from mitoframe.model.errors import ClosedError, InvalidInputError
-from mitoframe.ports import Change, Compare, Delete, KeyValue, MetaStore, Put, TxnResult
+from mitoframe.model.keyvalue import Change, Compare, Delete, KeyValue, Put, TxnResult
+from mitoframe.ports import MetaStore
 
 Target = Literal["create", "mod", "version"]
 TARGETS: tuple[Target, ...] = ("create", "mod", "version")
@@ -256,11 +257,12 @@ class MetaStoreModel:
             self.history.append(following)
         return TxnResult(succeeded=succeeded, revision=self.revision)
 
-    def number(self, key: bytes, target: Target) -> int:
+    def number(self, key: bytes, target: str) -> int:
         kv = self.contents.get(key)
         if kv is None:
             return 0
-        return {"create": kv.create_revision, "mod": kv.mod_revision, "version": kv.version}[target]
+        numbers: dict[str, int] = {"create": kv.create_revision, "mod": kv.mod_revision, "version": kv.version}
+        return numbers[target]
 
     def changes(self, key: bytes, end: bytes | None, *, after: int) -> tuple[Change, ...]:
         latest: dict[bytes, Change] = {}

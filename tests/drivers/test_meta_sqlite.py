@@ -31,7 +31,7 @@ from mitoframe.model.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from mitoframe.ports import Compare, Delete, Put
+from mitoframe.model.keyvalue import Compare, Delete, Put
 from mitoframe.testing.contracts_meta import MetaStoreContract
 
 ALL = (b"\x00", b"\xff")
@@ -165,7 +165,7 @@ import sys, types
 package = sys.modules["mitoframe"] = types.ModuleType("mitoframe")
 package.__path__ = [sys.argv[2]]
 from mitoframe.drivers.meta_sqlite import SqliteMetaStore
-from mitoframe.ports import Delete, Put
+from mitoframe.model.keyvalue import Delete, Put
 
 store = SqliteMetaStore(sys.argv[1])
 start = store.range(b"left").kvs
@@ -436,7 +436,7 @@ FILE_LIMIT = """
 import resource, signal, sys
 from mitoframe.drivers.meta_sqlite import SqliteMetaStore
 from mitoframe.model.errors import UnavailableError
-from mitoframe.ports import Put
+from mitoframe.model.keyvalue import Put
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = SqliteMetaStore(sys.argv[1])

@@ -32,7 +32,8 @@ from mitoframe.model.errors import (
     TableNotFoundError,
 )
 from mitoframe.model.ids import TableId, region_id
-from mitoframe.ports import Compare, Delete, MetaStore, Put, RangeResult, TxnResult
+from mitoframe.model.keyvalue import Compare, Delete, Put, RangeResult, TxnResult
+from mitoframe.ports import MetaStore
 
 SCHEMA = {"columns": [{"name": "ts", "kind": "time"}], "unit": "ms"}
 EVERYTHING = (b"\x00", b"\xff")

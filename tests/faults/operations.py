@@ -25,10 +25,11 @@ from mitoframe.frames.arrow import to_batch
 from mitoframe.model.batch import Batch, OpType
 from mitoframe.model.errors import MitoError
 from mitoframe.model.ids import RegionId
+from mitoframe.model.keyvalue import Put
 from mitoframe.model.options import MitoConfig
 from mitoframe.model.request import CloseRequest, DeleteRequest, PutRequest
 from mitoframe.model.timerange import parse_duration_ms
-from mitoframe.ports import MetaStore, Put, Vfs
+from mitoframe.ports import MetaStore, Vfs
 from mitoframe.registry import Mode, connect_vfs
 from mitoframe.table import Table
 

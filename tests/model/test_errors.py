@@ -12,6 +12,8 @@ TREE = {
     "TableNotFoundError": (MitoError, KeyError),
     "TableExistsError": (MitoError,),
     "SnapshotExpiredError": (MitoError,),
+    "CompactedError": (MitoError,),
+    "FutureRevisionError": (MitoError, ValueError),
     "ReadOnlyError": (MitoError,),
     "ConflictError": (MitoError,),
     "FencedError": (errors.ConflictError,),
