@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mitoframe.model.flaw import Flaw
     from mitoframe.model.ids import FileId, RegionId
     from mitoframe.model.schema import RegionMetadata
-    from mitoframe.read.coverage import Stretch
+    from mitoframe.read.coverage import Stretches
     from mitoframe.region.version import Version
     from mitoframe.storage.cache import CacheUse
     from mitoframe.storage.journal import FileFacts, JournalEntry
@@ -233,7 +233,7 @@ def coverage(version: Version) -> pa.Table:
     members: list[FileMeta | RangeStats] = [*files, *buffered]
     newest = _newest_before(version)
     return _coverage(
-        [*(file.file_id for file in files), *(MEMTABLE_NAME for _ in buffered)],
+        pa.array([*(file.file_id for file in files), *(MEMTABLE_NAME for _ in buffered)], pa.string()),
         [each.min_time for each in members],
         [each.max_time for each in members],
         [each.row_count for each in members],
@@ -246,31 +246,32 @@ def _buffered(version: Version) -> list[RangeStats]:
     return [part.stats for memtable in version.memtables for part in memtable.ranges()]
 
 
-def coverage_by(stretches: Iterable[Stretch], version: Version, tag_type: pa.DataType) -> pa.Table:
+def coverage_by(stretches: Iterable[Stretches], version: Version, tag_type: pa.DataType) -> pa.Table:
     """Return one row per file and value of a tag, or several if there are gaps; see `Table.coverage`."""
     found = list(stretches)
     newest = _newest_before(version)
-    counts = [len(each.values) for each in found]
-    names = [MEMTABLE_NAME if each.file is None else each.file.file_id for each in found]
-    befores = [newest(each.min_sequence) for each in found]
     nothing = np.empty(0, dtype=np.int64)
+    counts = np.concatenate([nothing, *(each.counts for each in found)])
+    names = [MEMTABLE_NAME if source is None else source.file_id for each in found for source in each.sources]
+    befores = [newest(sequence) for each in found for sequence in each.min_sequences]
+    covers = [each.cover for each in found]
     table = _coverage(
-        np.repeat(np.array(names, dtype=object), counts).tolist(),
-        np.concatenate([nothing, *(each.starts for each in found)]),
-        np.concatenate([nothing, *(each.ends for each in found)]),
-        np.concatenate([nothing, *(each.row_counts for each in found)]),
+        pa.array(names, pa.string()).take(pa.array(np.repeat(np.arange(len(names)), counts))),
+        np.concatenate([nothing, *(cover.starts for cover in covers)]),
+        np.concatenate([nothing, *(cover.ends for cover in covers)]),
+        np.concatenate([nothing, *(cover.row_counts for cover in covers)]),
         np.repeat(np.array(befores, dtype=np.int64), counts),
         version.state.metadata.time.type,
     )
-    return table.add_column(0, "value", pa.chunked_array([each.values.cast(tag_type) for each in found], tag_type))
+    return table.add_column(0, "value", pa.chunked_array([cover.values.cast(tag_type) for cover in covers], tag_type))
 
 
 def _coverage(
-    file_ids: list[str], starts: Any, ends: Any, row_counts: Any, newest_before: Any, time_type: pa.DataType
+    file_ids: pa.Array, starts: Any, ends: Any, row_counts: Any, newest_before: Any, time_type: pa.DataType
 ) -> pa.Table:
     return pa.table(
         {
-            "file_id": pa.array(file_ids, pa.string()),
+            "file_id": file_ids,
             "min_time": pa.array(starts, pa.int64()).view(time_type),
             "max_time": pa.array(ends, pa.int64()).view(time_type),
             "rows": pa.array(row_counts, pa.uint64()),

@@ -992,7 +992,8 @@ class Table:
         Columns: value (of the tag, if one is named), file_id ("memtable" for rows in memory), min_time and max_time
         (both included), rows, is_late (begins before a time that already lay in a file when all of it was written).
         Without a tag one row per file, from the manifest. With one a row per file and value, or several where row
-        groups of the file leave a gap between them; this opens the footers of all files, some thousands a second.
+        groups of the file leave a gap between them; files with more than some dozens of values are opened for that,
+        some thousands a second.
 
         Args:
             by: the name of a tag.

@@ -1,15 +1,16 @@
 """Formats are promises: a store of every format that was ever released opens for ever.
 
 ``tests/golden/stores/format-1`` was written once, by `make_store`, and is never written again; ``format-2`` by
-`make_store` and `add_what_is_new`; ``format-3`` by these, `add_earlier_moments` and `add_indexes`; ``format-4`` and
-``format-5`` by the same. A change that makes this test fail is a new format: it gets a number and a folder of its own,
+`make_store` and `add_what_is_new`; ``format-3`` by these, `add_earlier_moments` and `add_indexes`; ``format-4`` to
+``format-6`` by the same. A change that makes this test fail is a new format: it gets a number and a folder of its own,
 and these stay.
 
 Format 2 of manifest and log: history, write keys, sequences of backfills, options, altered columns, mixed operations.
 Format 3 of the manifest: earlier moments, snapshots, former schemas, times of writes, indexes beside files. Checksums
 of blocks are for files of more than 2 MiB, which is more than is to be kept here; see ``storage/test_sst_bytes.py``.
 Format 4 of the manifest: what values the first tags of a file have, and which of its columns hold a NaN.
-Format 5 of the manifest: compressed, as ``manifest_compression="zlib"`` has it. What is not is format 4 still.
+Format 5 of the manifest: compressed, as ``manifest_compression="zlib"`` has it. What was not was format 4 still.
+Format 6 of the manifest: which times the values of tags cover in a file. Compressed or not, it is 6.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mitoframe.model.predicate import Compare, Text
 from mitoframe.model.rows import RowRanges
 
 STORES = Path(__file__).parent / "golden" / "stores"
+NEWEST = "format-6"
 SCHEMA = {
     "ts": pl.Datetime("us", "Europe/Paris"),
     "host": pl.String,
@@ -140,10 +142,14 @@ def check_indexes(db: mito.Database) -> None:
     assert_frame_equal(found, expected.select(found.columns).sort("ts"))
 
 
-def check_what_is_known_of_files(db: mito.Database, *, is_known: bool) -> None:
+def check_what_is_known_of_files(db: mito.Database, name: str) -> None:
     files = db.engine.region(db["cpu ü"].region_id).state.files.values()
-    assert {bool(file.leading_tags) for file in files} == {is_known}
-    assert {file.nan_columns for file in files} == {() if is_known else None}
+    assert {bool(file.leading_tags) for file in files} == {name >= "format-4"}
+    assert {file.nan_columns for file in files} == {() if name >= "format-4" else None}
+    assert {bool(file.covers) for file in files} == {name >= "format-6"}
+    covered = db["cpu ü"].coverage(by="host")
+    assert set(covered["value"]) == {None, "host-1", "host-2"}
+    assert covered["rows"].sum() == db["cpu ü"].coverage()["rows"].sum()
     found = db["cpu ü"].scan(where=pl.col("host") == "host-2").collect().sort("ts")
     assert_frame_equal(found, expected().filter(pl.col("host") == "host-2"))
 
@@ -195,7 +201,7 @@ def expected() -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("mode", ["rw", "r"])
-@pytest.mark.parametrize("name", ["format-1", "format-2", "format-3", "format-4", "format-5"])
+@pytest.mark.parametrize("name", ["format-1", "format-2", "format-3", "format-4", "format-5", "format-6"])
 def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> None:
     shutil.copytree(STORES / name, tmp_path / "store")
 
@@ -206,7 +212,7 @@ def test_a_store_of_every_format_opens(name: str, mode: str, tmp_path: Path) -> 
         if name >= "format-3":
             check_earlier_moments(db)
             check_indexes(db)
-        check_what_is_known_of_files(db, is_known=name >= "format-4")
+        check_what_is_known_of_files(db, name)
 
     assert_frame_equal(found, expected())
 
@@ -225,7 +231,7 @@ def test_what_is_written_today_is_the_newest_format(compression: str, tmp_path: 
         check_what_is_new(db)
         check_earlier_moments(db)
         check_indexes(db)
-        check_what_is_known_of_files(db, is_known=True)
+        check_what_is_known_of_files(db, NEWEST)
 
 
 def manifests(folder: Path) -> list[Any]:
@@ -243,13 +249,13 @@ def fields(value: Any, of: str = "") -> set[str]:
     return {name for key, item in value.items() for name in {f"{of}.{key}", *fields(item, f"{of}.{key}")}}
 
 
-def test_a_manifest_that_uses_nothing_new_has_nothing_that_the_format_it_names_has_not(tmp_path: Path) -> None:
+def test_a_manifest_has_nothing_that_the_format_it_names_has_not(tmp_path: Path) -> None:
     make_all(tmp_path / "store")
 
     written = manifests(tmp_path / "store")
 
-    assert {part["format"] for part in written} == {4}
-    assert fields(written) == fields(manifests(STORES / "format-4"))
+    assert {part["format"] for part in written} == {6}
+    assert fields(written) == fields(manifests(STORES / NEWEST))
 
 
 def test_a_compressed_manifest_is_refused_by_its_number_where_it_is_not_known() -> None:

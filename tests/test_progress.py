@@ -169,7 +169,7 @@ WAITED_FOR: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, list[in
     "compaction": (compact, [("compact cpu", " rows", [0, 6])]),
     "vacuum": (compact_and_vacuum, [("compact cpu", " rows", [0, 6]), ("vacuum cpu", " files", [0, 1, 2])]),
     "index": (build_indexes, [("index cpu", " rows", [0, 3, 6])]),
-    "coverage": (look_at_coverage, [("coverage of cpu", " files", [0, 1, 2])]),
+    "coverage": (look_at_coverage, [("coverage of cpu", " files", [0, 2])]),
     "recovery": (recover, [("recover", " rows", [0, 2, 4])] * 2),
 }
 

@@ -67,7 +67,7 @@ from mitoframe.model.request import (
 from mitoframe.model.result import CompactResult, FlushResult, IndexResult, VacuumResult
 from mitoframe.model.wording import counted
 from mitoframe.read import lookup
-from mitoframe.read.coverage import Stretch, coverage_by
+from mitoframe.read.coverage import Stretches, coverage_by
 from mitoframe.read.history import hold_everything, moment_of_sequence, moment_of_version, travel
 from mitoframe.read.plan import ScanPlan, plan_scan
 from mitoframe.region.hooks import Hooks, run_here
@@ -719,8 +719,8 @@ class MitoEngine:
         self.newest(region_id)  # Whoever asks for what is not there is told so.
         return self._journal.history(region_id)
 
-    def coverage(self, region_id: RegionId, tag: str, told: Callable[[int], None]) -> Iterator[Stretch]:
-        """Yield which times each value of a tag covers, by file; see `read.coverage`."""
+    def coverage(self, region_id: RegionId, tag: str, told: Callable[[int], None]) -> Iterator[Stretches]:
+        """Yield which times each value of a tag covers, by source; see `read.coverage`."""
         return coverage_by(self.newest(region_id).control.current(), self.reader, tag, told)
 
     # --- earlier moments --------------------------------------------------------------------------------

@@ -54,6 +54,9 @@ class FileMeta:
     are wider than need be. Empty if it is not known.
 
     ``nan_columns`` are the ids of those columns in the file that hold a NaN; None if it is not known.
+
+    ``covers`` says which times the values of tags cover, as ``storage/cover.py`` writes it, of tags of which that is
+    short; empty if it is of none, or not known.
     """
 
     file_id: FileId
@@ -77,6 +80,7 @@ class FileMeta:
     block_bytes: int = FORMER_BLOCK_BYTES
     leading_tags: tuple[ColumnStats, ...] = ()
     nan_columns: tuple[int, ...] | None = None
+    covers: str = ""
 
     def at_sequence(self, base: int) -> FileMeta:
         """Place a file whose sequences begin at 1 after sequence ``base``. Requires: it has no place yet."""
@@ -107,6 +111,8 @@ class FileMeta:
             value["leading_tags"] = [_stats_to_json(stats) for stats in self.leading_tags]
         if self.nan_columns is not None:
             value["nan_columns"] = list(self.nan_columns)
+        if not self.covers:
+            del value["covers"]
         return value
 
     @staticmethod

@@ -5,8 +5,7 @@ r"""A region's manifest: the list of its edits, and a checkpoint of them now and
     body        = one line of JSON; checksum = CRC32C of the body, eight hexadecimal digits
     packed body = {"format", "version", "zlib": "..."}: a body, compressed and in Base64
 
-A body is packed if that is wanted and it gets shorter. Each says the least format that a reader must know: 5 if it is
-packed, else 4.
+A body is packed if that is wanted and it gets shorter.
 
 Delta N is stored with put-if-absent: that is the commit point of everything but a write, and nobody can commit N twice.
 Versions are contiguous. The newest checkpoint that reads well is the start; deltas above it follow without a gap. The
@@ -38,9 +37,7 @@ if TYPE_CHECKING:
     from mitoframe.model.edit import Edit
     from mitoframe.ports import ObjectStore, Randomness
 
-MANIFEST_FORMAT = 5
-PLAIN_FORMAT = 4
-"""What is not packed can be read by whoever knows this one."""
+MANIFEST_FORMAT = 6
 _SEAL_BYTES = 9
 """What follows the body and its end of line: the checksum and an end of line."""
 
@@ -115,7 +112,7 @@ class Manifest:
         following = self.state.apply(edit)
         version = ManifestVersion(self.version + 1)
         commit_id = self._randomness.hex128()
-        body = {"format": PLAIN_FORMAT, "version": version, "commit_id": commit_id, "edits": [edit.to_json()]}
+        body = {"format": MANIFEST_FORMAT, "version": version, "commit_id": commit_id, "edits": [edit.to_json()]}
         key = manifest_key(self._region_id, version, "json")
         try:
             self._store.put_if_absent(key, _seal(body, packs=self._packs))
@@ -130,7 +127,7 @@ class Manifest:
         last = self._checkpoints[-1] if self._checkpoints else ManifestVersion(-1)
         if self.version - last < self._distance:
             return
-        body = {"format": PLAIN_FORMAT, "version": self.version, "state": self.state.to_json()}
+        body = {"format": MANIFEST_FORMAT, "version": self.version, "state": self.state.to_json()}
         key = manifest_key(self._region_id, self.version, "checkpoint")
         try:
             self._store.put_if_absent(key, _seal(body, packs=self._packs))

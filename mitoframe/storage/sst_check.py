@@ -21,6 +21,7 @@ from mitoframe.model.batch import OpType
 from mitoframe.model.errors import CorruptionError
 from mitoframe.model.flaw import Checked, Flaw, flaw_of
 from mitoframe.storage.cache import Cache
+from mitoframe.storage.cover import pieces_of, said_of, words_of
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import unify
 from mitoframe.storage.sst_reader import SstReader
@@ -135,6 +136,11 @@ def _of_footer(metadata: RegionMetadata, file: FileMeta, footer: Footer) -> Iter
     for place, stats in enumerate(file.leading_tags):
         if _is_outside(stats, footer.series.column(place)):
             yield f"tag {footer.series.schema.names[place]!r} has other values than the manifest says"
+    pieces = pieces_of(file, footer, metadata.time)
+    for place, name in enumerate(footer.series.schema.names):
+        said = said_of(file, place)
+        if said not in (None, words_of(footer.series.column(place), pieces)):
+            yield f"the values of tag {name!r} cover other times than the manifest says"
 
 
 def _is_in_order(series: pa.RecordBatch) -> bool:

@@ -36,7 +36,7 @@ from mitoframe.model.ids import FileId, Sequence
 from mitoframe.model.memory import POOL
 from mitoframe.model.predicate import ColumnStats
 from mitoframe.model.schema import OP_TYPE_COLUMN, SEQUENCE_COLUMN
-from mitoframe.model.timerange import TIME_MAX, TIME_MIN
+from mitoframe.storage.cover import covers, cut
 from mitoframe.storage.paths import sst_key
 from mitoframe.storage.series import decode_series, encode_series
 from mitoframe.storage.sst_bytes import block_checksums
@@ -86,6 +86,7 @@ class EncodedSst:
     schema_version: int
     leading_tags: tuple[ColumnStats, ...]
     nan_columns: tuple[int, ...]
+    covers: str
 
 
 def write_sst(
@@ -158,6 +159,7 @@ def store_sst(
         created_ms=created_ms,
         leading_tags=encoded.leading_tags,
         nan_columns=encoded.nan_columns,
+        covers=encoded.covers,
     )
 
 
@@ -189,17 +191,17 @@ class _Facts:
         self.floats = {column.name: column.column_id for column in metadata.fields if pa.types.is_floating(column.type)}
         self.nan_columns: set[int] = set()
         self.rows_per_series = np.zeros(series_count, dtype=np.int64)
-        self.row_count = self.row_group_count = self.delete_count = 0
-        self.min_time, self.max_time = TIME_MAX, TIME_MIN
+        self.row_count = self.delete_count = 0
+        self.group_rows: list[int] = []
+        self.group_times: list[tuple[int, int]] = []
         self.min_sequence, self.max_sequence = 2**64 - 1, 0
 
     def add(self, batch: Batch) -> None:
         self.rows_per_series += np.diff(series_offsets(batch.codes, len(self.rows_per_series)))
         self.row_count += len(batch)
-        self.row_group_count += 1
+        self.group_rows.append(len(batch))
+        self.group_times.append((int(batch.times.min()), int(batch.times.max())))
         self.delete_count += int(np.count_nonzero(batch.op_types == OpType.DELETE))
-        self.min_time = min(self.min_time, int(batch.times.min()))
-        self.max_time = max(self.max_time, int(batch.times.max()))
         self.min_sequence = min(self.min_sequence, int(batch.sequences.min()))
         self.max_sequence = max(self.max_sequence, int(batch.sequences.max()))
         for name, column_id in self.floats.items():
@@ -208,22 +210,24 @@ class _Facts:
 
     def told(self, metadata: RegionMetadata, series: pa.RecordBatch) -> dict[str, Any]:
         """Return what is known when all rows have passed, as `EncodedSst` and `FileMeta` call it."""
+        first_times, last_times = zip(*self.group_times, strict=True)
         return {
             "row_count": self.row_count,
             "delete_count": self.delete_count,
             "series_count": len(series),
-            "row_group_count": self.row_group_count,
-            "min_time": self.min_time,
-            "max_time": self.max_time,
+            "row_group_count": len(self.group_rows),
+            "min_time": min(first_times),
+            "max_time": max(last_times),
             "min_sequence": Sequence(self.min_sequence),
             "max_sequence": Sequence(self.max_sequence),
             "schema_version": metadata.schema_version,
             "leading_tags": leading_tags(series),
             "nan_columns": tuple(sorted(self.nan_columns)),
+            "covers": covers(series, cut(self.offsets(), np.append(0, np.cumsum(self.group_rows)), self.group_times)),
         }
 
     def offsets(self) -> npt.NDArray[np.int64]:
-        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.rows_per_series)])
+        return np.append(0, np.cumsum(self.rows_per_series))
 
 
 def _holds_nan(column: pa.Array) -> bool:

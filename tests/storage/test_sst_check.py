@@ -197,6 +197,11 @@ def test_storage_that_does_not_answer_says_nothing_about_the_file() -> None:
             "file",
             "tag 'host' has other values than the manifest says",
         ),
+        (
+            {"covers": '{"0":[["a","b"],[2,2]]}'},
+            "file",
+            "the values of tag 'host' cover other times than the manifest says",
+        ),
     ],
 )
 def test_a_manifest_that_says_otherwise_is_seen(lie: dict, kind: str, what: str) -> None:

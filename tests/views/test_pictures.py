@@ -102,6 +102,7 @@ def test_a_gap_is_white_and_late_rows_are_marked(database: mito.Database) -> Non
     assert [bool(image[0, column]) for column in (0, 200, 399)] == [True, False, True]
     assert words_of(axes)[-1] == "holds rows that came late"
     assert table.coverage()["is_late"].to_list() == [False, False, True]
+    assert table.coverage(by="host").select("value", "is_late").rows() == [("a", False), ("a", False), ("b", True)]
     assert axes.get_title(loc="left") == "Coverage: 5 rows of 2 values"
 
 
