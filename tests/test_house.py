@@ -268,10 +268,13 @@ def test_the_rules_let_pass_what_is_right(name: str, source: str) -> None:
 
 
 def test_importing_a_room_does_not_load_its_neighbours() -> None:
-    rooms = [path for path in files() if path.name == "__init__.py" and path.parent != PACKAGE]
+    # `kv` is a door of its own.
+    rooms = [path for path in files() if path.name == "__init__.py" and path.parent not in (PACKAGE, PACKAGE / "kv")]
 
     assert [str(path) for path in rooms if path.read_text()] == []
-    assert {path.parent.name for path in rooms} == {path.parent.name for path in files() if path.parent != PACKAGE}
+    assert {path.parent.name for path in rooms} | {"kv"} == {
+        path.parent.name for path in files() if path.parent != PACKAGE
+    }
 
 
 def graph(modules: tuple[Module, ...]) -> dict[str, set[str]]:

@@ -261,6 +261,55 @@ class WatchBatch:
     events: tuple[Event, ...] = ()
 
 
+# --- the store as a whole ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a store is.
+
+    Attributes:
+        path: where it is.
+        revision: the newest.
+        compact_revision: the oldest that may be read; -1 if nothing was ever compacted.
+        keys: how many are there now.
+        leases: how many there are.
+        size_bytes: of the file.
+        is_compacting: what was compacted is not all dropped yet.
+
+    """
+
+    path: str
+    revision: int
+    compact_revision: int
+    keys: int
+    leases: int
+    size_bytes: int
+    is_compacting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashInfo:
+    """A checksum of all that is kept up to ``revision``, by which two stores can be compared.
+
+    ``compact_revision`` is the oldest revision that may be read: stores that differ in it have other checksums.
+    """
+
+    hash: int
+    revision: int
+    compact_revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotInfo:
+    """A copy of a store: the file, its newest revision, its size, and the SHA-256 of its bytes in hexadecimal."""
+
+    path: str
+    revision: int
+    size_bytes: int
+    sha256: str
+
+
 def _shown(data: bytes) -> str:
     """Return bytes as people read them: text where it is, escapes where it is not, and not all of what is long."""
     text = data[:200].decode("utf-8", errors="backslashreplace")

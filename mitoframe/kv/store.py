@@ -1,0 +1,457 @@
+"""The key-value store: what can be asked of it, each in one transaction of its backend.
+
+There is one commit point: the backend's commit, which is durable before a call returns. The current revision, the rows
+of keys and the rows of leases are all in it, so a kill leaves all of a call or nothing, and a restart goes on from the
+revision that was committed last. Nothing is remembered in memory between calls: other processes' commits are seen at
+once, and there is nothing to build when a store is opened.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from mitoframe.kv.asking import bounds_of, require_get, require_lease, require_range, require_txn
+from mitoframe.kv.backend_sqlite import MEMORY, SqliteBackend
+from mitoframe.kv.rows import ChangingRows, Rows
+from mitoframe.kv.txn import Changing
+from mitoframe.kv.view import View
+from mitoframe.model.card import Section, card
+from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, UnavailableError
+from mitoframe.model.keyvalue import (
+    Change,
+    Compare,
+    Delete,
+    DeleteResult,
+    Get,
+    KeyValue,
+    Operation,
+    Put,
+    PutResult,
+    RangeResult,
+    SortOrder,
+    SortTarget,
+    Status,
+    Txn,
+    TxnResult,
+    WatchBatch,
+)
+from mitoframe.model.wording import counted
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from mitoframe.kv.backend import Backend
+
+POLL_S = 0.05
+
+
+def open(  # noqa: A001 - as `mitoframe.open`
+    path: str | os.PathLike[str],
+    *,
+    mode: Literal["rw", "r"] = "rw",
+    backend: Literal["sqlite"] = "sqlite",
+    now: Callable[[], float] = time.monotonic,
+) -> KeyValueStore:
+    """Open the key-value store at ``path``, made if it is not there.
+
+    Everything that is stored is read once, and compared with its checksums. What a compaction that was interrupted has
+    left is dropped. Any number of processes may have a store open, for writing too: they take turns.
+
+    Args:
+        path: a file; ``"memory://"`` is a store that ends with the process.
+        mode: ``"r"`` changes nothing.
+        backend: what keeps the rows.
+        now: seconds that only grow, by which leases expire.
+
+    Raises:
+        CorruptionError: it is damaged, or is none.
+        ConfigError: a newer mitoframe has made it.
+
+    Example:
+        >>> from mitoframe import kv
+        >>> store = kv.open("memory://")
+        >>> store.put(b"/plant/line", b"7").revision
+        2
+        >>> store.close()
+
+    """
+    if mode not in ("rw", "r"):
+        raise InvalidInputError(f"mode {mode!r} is neither 'rw' nor 'r'")
+    if backend != "sqlite":
+        raise InvalidInputError(f"there is no backend {backend!r} for key-value stores; there is 'sqlite'")
+    if path == MEMORY and mode == "r":
+        raise InvalidInputError('a store in memory is new, so that there is nothing to read; leave out mode="r"')
+    return KeyValueStore(SqliteBackend(str(path), read_only=mode == "r"), read_only=mode == "r", now=now)
+
+
+class KeyValueStore:
+    """Keys and values with revisions, as `open` returns it; threads may share it.
+
+    >>> from mitoframe import kv
+    >>> with kv.open("memory://") as store:
+    ...     _ = store.put(b"line", b"7")
+    ...     _ = store.put(b"line", b"8")
+    ...     store.get(b"line").value, store.get(b"line", revision=2).value
+    (b'8', b'7')
+    """
+
+    def __init__(self, backend: Backend, *, read_only: bool = False, now: Callable[[], float] = time.monotonic) -> None:
+        self._backend = backend
+        self._read_only = read_only
+        self._now = now
+        self._committed = threading.Condition()
+        self._commit_count = 0
+        try:
+            self._open()
+        except BaseException:
+            backend.close()
+            raise
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def range(
+        self,
+        key: bytes,
+        end: bytes | None = None,
+        *,
+        prefix: bool = False,
+        revision: int = 0,
+        limit: int = 0,
+        sort_by: SortTarget = "key",
+        order: SortOrder = "none",
+        keys_only: bool = False,
+        count_only: bool = False,
+        min_mod: int = 0,
+        max_mod: int = 0,
+        min_create: int = 0,
+        max_create: int = 0,
+    ) -> RangeResult:
+        """Return a key, or all keys in [key, end), sorted.
+
+        Args:
+            key: where the range begins.
+            end: where it ends; None is the key alone, `FROM_KEY` all from it on.
+            prefix: the range is of all keys that begin with ``key``.
+            revision: as things were then; 0 is now.
+            limit: the most keys that are returned; 0 is all.
+            sort_by: ``"key"``, ``"version"``, ``"create"``, ``"mod"`` or ``"value"``.
+            order: ``"ascending"`` or ``"descending"``; ``"none"`` is ascending.
+            keys_only: leave values out.
+            count_only: return no keys, only how many there are.
+            min_mod: leave out what was changed last before this revision; 0 is no bound, as with the following.
+            max_mod: or after this one.
+            min_create: or was created before this one.
+            max_create: or after this one.
+
+        Raises:
+            CompactedError: that revision is not kept any more.
+            FutureRevisionError: that revision has not come yet.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> for line in (b"/line/1", b"/line/2", b"/site"):
+            ...     _ = store.put(line, b"on")
+            >>> [found.key for found in store.range(b"/line/", prefix=True).kvs]
+            [b'/line/1', b'/line/2']
+
+        """
+        key, end = bounds_of(key, end, prefix)
+        get = Get(
+            key,
+            end,
+            revision=revision,
+            limit=limit,
+            sort_by=sort_by,
+            order=order,
+            keys_only=keys_only,
+            count_only=count_only,
+            min_mod=min_mod,
+            max_mod=max_mod,
+            min_create=min_create,
+            max_create=max_create,
+        )
+        require_get(get)
+        with self._view() as view:
+            return view.range(get)
+
+    def get(self, key: bytes, *, revision: int = 0) -> KeyValue | None:
+        """Return a key, or None if it is not there; ``revision`` 0 is now. Errors are those of `range`.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> kv.open("memory://").get(b"nothing") is None
+            True
+
+        """
+        require_range(key, None)
+        with self._view() as view:
+            return view.get(key, revision)
+
+    def changes(self, key: bytes, end: bytes | None, *, after: int) -> tuple[int, tuple[Change, ...]]:
+        """Return the current revision, and the latest state of every key of the range that changed after ``after``.
+
+        Raises:
+            CompactedError: deletes since then are not all known any more.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> seen = store.put(b"a", b"1").revision
+            >>> _ = store.delete(b"a")
+            >>> store.changes(b"a", None, after=seen)
+            (3, (Change(key=b'a', value=None, mod_revision=3),))
+
+        """
+        require_range(key, end)
+        with self._view() as view:
+            return view.revision, view.changes(key, end, after)
+
+    # --- changing --------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        key: bytes,
+        value: bytes = b"",
+        *,
+        lease: int = 0,
+        prev_kv: bool = False,
+        ignore_value: bool = False,
+        ignore_lease: bool = False,
+    ) -> PutResult:
+        """Set a key.
+
+        Args:
+            key: at least one byte.
+            value: any bytes.
+            lease: the key goes when this lease does; 0 is none, which also detaches one that it has.
+            prev_kv: return how the key was before.
+            ignore_value: keep the value that the key has, which must be there then.
+            ignore_lease: keep the lease that the key has, which must be there then.
+
+        Raises:
+            InvalidInputError: the key is empty, there is no such lease, or nothing to keep.
+            LimitExceededError: key and value have more than 1.5 MiB.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> _ = store.put(b"line", b"7")
+            >>> store.put(b"line", b"8", prev_kv=True).prev_kv.value
+            b'7'
+
+        """
+        put = Put(key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease)
+        require_txn(Txn((), (put,)))
+        with self._change() as changing:
+            return changing.put(put)
+
+    def delete(
+        self, key: bytes, end: bytes | None = None, *, prefix: bool = False, prev_kv: bool = False
+    ) -> DeleteResult:
+        """Delete a key or range, as `range` names it; what is not there is no error, and no revision.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> _ = store.put(b"line", b"7")
+            >>> store.delete(b"line").deleted, store.delete(b"line").deleted
+            (1, 0)
+
+        """
+        delete = Delete(*bounds_of(key, end, prefix), prev_kv=prev_kv)
+        require_txn(Txn((), (delete,)))
+        with self._change() as changing:
+            return changing.delete(delete)
+
+    def txn(
+        self, compare: Sequence[Compare], success: Sequence[Operation] = (), failure: Sequence[Operation] = ()
+    ) -> TxnResult:
+        """Do ``success`` if every comparison holds, else ``failure``: all of it at one revision, or nothing.
+
+        Comparisons see the state before the transaction; operations see what those before them did.
+
+        Raises:
+            InvalidInputError: a key is named twice, there are more than 128 operations, or one is not possible.
+            LimitExceededError: keys and values have more than 1.5 MiB.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> store.txn([kv.V(b"owner") == 0], [kv.Put(b"owner", b"me")], [kv.Get(b"owner")]).succeeded
+            True
+
+        """
+        txn = Txn(tuple(compare), tuple(success), tuple(failure))
+        require_txn(txn)
+        with self._change() as changing:
+            return changing.txn(txn)
+
+    # --- the store as a whole --------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Say how the store is, without reading what it holds.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> _ = store.put(b"line", b"7")
+            >>> store.status().revision, store.status().keys
+            (2, 1)
+
+        """
+        with self._view() as view:
+            state = view.state
+        return Status(
+            path=self._backend.path,
+            revision=state.revision,
+            compact_revision=state.compact_scheduled,
+            keys=state.keys,
+            leases=state.leases,
+            size_bytes=self._backend.size_bytes(),
+            is_compacting=state.compact_finished < state.compact_scheduled,
+        )
+
+    def close(self) -> None:
+        """Let the store go; what was put is there. Closing twice is harmless.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> store.close()
+
+        """
+        self._backend.close()
+        self._tell()
+
+    def __enter__(self) -> KeyValueStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        try:
+            return f"<{self._summary(self.status())}>"
+        except MitoError as error:
+            return f"<key-value store {self._backend.path}: {_reason(error)}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            status = self.status()
+        except MitoError as error:
+            return card(f"key-value store {self._backend.path}: {_reason(error)}")
+        rows = [
+            ("path", status.path),
+            ("revision", f"{status.revision:,}"),
+            ("oldest revision", f"{max(status.compact_revision, 0):,}"),
+            ("keys", f"{status.keys:,}"),
+            ("leases", f"{status.leases:,}"),
+            ("size", f"{status.size_bytes:,} bytes"),
+        ]
+        return card(self._summary(status), [Section(title="Status", rows=rows, note=" ", is_open=True)])
+
+    def _summary(self, status: Status) -> str:
+        return (
+            f"key-value store {status.path}: {counted(status.keys, 'key')} at revision {status.revision:,}, "
+            f"{counted(status.leases, 'lease')}"
+        )
+
+    # --- for watchers and leases -----------------------------------------------------------------------
+
+    def _revisions(self) -> tuple[int, int]:
+        """Return the current and the compacted revision."""
+        with self._view() as view:
+            return view.revision, view.state.compact_scheduled
+
+    def _events(
+        self, key: bytes, end: bytes | None, *, first: int, last: int, with_prev: bool
+    ) -> tuple[list[WatchBatch], int]:
+        """Return what happened to a range, as `View.events` does."""
+        with self._view() as view:
+            return view.events(key, end, first=first, last=last, with_prev=with_prev)
+
+    def _wait_past(self, revision: int, seconds: float) -> int:
+        """Wait until there is a newer revision, by whomever, or the time is over; return the newest."""
+        until = time.monotonic() + seconds
+        while True:
+            seen = self._commit_count
+            current, _ = self._revisions()
+            left = until - time.monotonic()
+            if current > revision or left <= 0:
+                return current
+            with self._committed:
+                if self._commit_count == seen:
+                    # Commits of other processes are told by nobody.
+                    self._committed.wait(min(left, POLL_S))
+
+    def _grant(self, lease: int, ttl_seconds: int) -> int:
+        require_lease(lease)
+        with self._change() as changing:
+            return changing.grant(lease, ttl_seconds)
+
+    def _revoke(self, lease: int) -> int:
+        """Delete a lease and its keys, at one revision, which is returned."""
+        require_lease(lease)
+        with self._change() as changing:
+            changing.revoke(lease)
+            return changing.revision
+
+    def _lease_rows(self) -> dict[int, int]:
+        """Return the seconds that each lease was granted for."""
+        with self._view() as view:
+            return dict(view.rows.leases())
+
+    def _lease_keys(self, lease: int) -> tuple[bytes, ...]:
+        require_lease(lease)
+        with self._view() as view:
+            return tuple(key for _, key in view.rows.lease_keys(lease))
+
+    # --- transactions ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _view(self) -> Iterator[View]:
+        with self._backend.begin_read() as transaction:
+            rows = Rows(transaction, self._backend.path)
+            yield View(rows, rows.state())
+
+    @contextmanager
+    def _change(self) -> Iterator[Changing]:
+        with self._backend.begin_write() as transaction:
+            rows = ChangingRows(transaction, self._backend.path)
+            changing = Changing(rows, rows.state())
+            yield changing
+            changing.finish()
+        if changing.has_changed:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake those who wait for a commit, or for the store to be closed."""
+        with self._committed:
+            self._commit_count += 1
+            self._committed.notify_all()
+
+    def _open(self) -> None:
+        with self._backend.begin_read() as transaction:
+            form = Rows(transaction, self._backend.path).format()
+        if form is None:
+            self._create()
+
+    def _create(self) -> None:
+        if self._read_only:
+            raise UnavailableError(f"{self._backend.path} is empty: its writer has not finished making it. Try again.")
+        with self._backend.begin_write() as transaction:
+            rows = ChangingRows(transaction, self._backend.path)
+            if rows.format() is None:  # nobody else made it meanwhile
+                rows.create()
+
+
+def _reason(error: MitoError) -> str:
+    return "closed" if isinstance(error, ClosedError) else str(error)

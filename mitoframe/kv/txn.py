@@ -1,0 +1,183 @@
+"""What a transaction does: comparisons first, then operations, all at one revision.
+
+A transaction that changes nothing has no revision of its own. All comparisons, also those of nested transactions, see
+the state before the first operation; and what can be refused is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from mitoframe.kv.asking import LEASE_MAX, TTL_SECONDS_MAX
+from mitoframe.kv.key_index import next_entry, tombstone
+from mitoframe.kv.revision import Entry, Revision
+from mitoframe.kv.view import View
+from mitoframe.model.errors import InvalidInputError
+from mitoframe.model.keyvalue import Delete, DeleteResult, Get, Operation, Put, PutResult, Response, Txn, TxnResult
+
+if TYPE_CHECKING:
+    from mitoframe.kv.rows import ChangingRows, State
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The operations of the branch that is taken; nested transactions are branches, too."""
+
+    succeeded: bool
+    operations: tuple[Taken, ...]
+
+
+Taken: TypeAlias = "Put | Get | Delete | Branch"
+
+
+class Changing(View):
+    """A view that changes what it sees, at the revision after the newest."""
+
+    def __init__(self, rows: ChangingRows, state: State) -> None:
+        super().__init__(rows, state)
+        self._changing = rows
+        self._begun = state
+        self._next = Revision(state.revision + 1)
+
+    @property
+    def revision(self) -> int:
+        return self._begun.revision + (self._next.sub > 0)
+
+    @property
+    def has_changed(self) -> bool:
+        return self.state != self._begun or self._next.sub > 0
+
+    def finish(self) -> None:
+        """Write down what is true of the store as a whole; the rest is written."""
+        if self.has_changed:
+            self._changing.finish(replace(self.state, revision=self.revision))
+
+    # --- operations ------------------------------------------------------------------------------------
+
+    def put(self, put: Put) -> PutResult:
+        self._require_possible(put)
+        return self._put(put)
+
+    def delete(self, delete: Delete) -> DeleteResult:
+        found = list(self._live(delete.key, delete.end, 0))
+        before = tuple(self.key_value(*each) for each in found) if delete.prev_kv else ()
+        for key, entry in found:
+            self._delete(key, entry)
+        return DeleteResult(revision=self.revision, deleted=len(found), prev_kvs=before)
+
+    def txn(self, compare: Txn) -> TxnResult:
+        branch = self._taken(compare)
+        for operation in _flat(branch):
+            self._require_possible(operation)
+        return self._apply(branch)
+
+    def _taken(self, txn: Txn) -> Branch:
+        succeeded = all(map(self.holds, txn.compare))
+        operations: Sequence[Operation] = txn.success if succeeded else txn.failure
+        return Branch(succeeded, tuple(self._taken(each) if isinstance(each, Txn) else each for each in operations))
+
+    def _apply(self, branch: Branch) -> TxnResult:
+        responses = tuple(map(self._respond, branch.operations))
+        return TxnResult(succeeded=branch.succeeded, revision=self.revision, responses=responses)
+
+    def _respond(self, operation: Taken) -> Response:
+        match operation:
+            case Put():
+                return self._put(operation)
+            case Get():
+                return self.range(operation)
+            case Delete():
+                return self.delete(operation)
+            case Branch():
+                return self._apply(operation)
+
+    def _require_possible(self, operation: Put | Get | Delete) -> None:
+        if isinstance(operation, Get):
+            self.require_readable(operation.revision)
+        if not isinstance(operation, Put):
+            return
+        if (operation.ignore_value or operation.ignore_lease) and self.rows.head(operation.key) is None:
+            raise InvalidInputError(
+                f"key {operation.key!r} is not there, so it has nothing to keep; put it without ignore_value and "
+                "ignore_lease"
+            )
+        if operation.lease:
+            self._require_lease(operation.lease)
+
+    # --- leases ----------------------------------------------------------------------------------------
+
+    def grant(self, lease: int, ttl_seconds: int) -> int:
+        """Make a lease; 0 has a number chosen."""
+        if not 0 < ttl_seconds <= TTL_SECONDS_MAX:
+            raise InvalidInputError(f"a lease lives from 1 to {TTL_SECONDS_MAX:,} seconds, not {ttl_seconds}")
+        lease = lease or self._free_lease()
+        if self.rows.lease(lease) is not None:
+            raise InvalidInputError(f"lease {lease} is in use; leave out the id to have one chosen")
+        self._changing.add_lease(lease, ttl_seconds)
+        self.state = replace(self.state, leases=self.state.leases + 1)
+        return lease
+
+    def revoke(self, lease: int) -> None:
+        """Delete a lease with the keys that it is attached to."""
+        self._require_lease(lease)
+        for _, key in list(self.rows.lease_keys(lease)):
+            entry = self.rows.head(key)
+            if entry is None:
+                raise self.rows.corruption(f"key {key!r} has lease {lease} and is not there")
+            self._delete(key, entry)
+        self._changing.drop_lease(lease)
+        self.state = replace(self.state, leases=self.state.leases - 1)
+
+    def _free_lease(self) -> int:
+        """Return a number that was never chosen; somebody may have taken it by himself, though."""
+        lease = self.state.lease_counter % LEASE_MAX + 1
+        while self.rows.lease(lease) is not None:
+            lease = lease % LEASE_MAX + 1
+        self.state = replace(self.state, lease_counter=lease)
+        return lease
+
+    def _require_lease(self, lease: int) -> None:
+        if self.rows.lease(lease) is None:
+            raise InvalidInputError(f"there is no lease {lease}; it may have expired: grant another")
+
+    # --- changes ---------------------------------------------------------------------------------------
+
+    def _put(self, put: Put) -> PutResult:
+        old = self.rows.head(put.key)
+        before = None if old is None or not put.prev_kv else self.key_value(put.key, old)
+        value = self.rows.value(put.key, old) if put.ignore_value and old else put.value
+        old_lease = old.lease if old else 0
+        lease = old_lease if put.ignore_lease else put.lease
+        if old is None:
+            self.state = replace(self.state, keys=self.state.keys + 1)
+        self._changing.add(put.key, next_entry(old, self._next_revision(), lease), value)
+        self._move(put.key, old_lease, lease)
+        return PutResult(revision=self.revision, prev_kv=before)
+
+    def _delete(self, key: bytes, entry: Entry) -> None:
+        self._changing.add(key, tombstone(self._next_revision()), b"")
+        self._move(key, entry.lease, 0)
+        self.state = replace(self.state, keys=self.state.keys - 1)
+
+    def _move(self, key: bytes, old_lease: int, lease: int) -> None:
+        """Attach a key to a lease, or to none, instead of another."""
+        if old_lease == lease:
+            return
+        if old_lease:
+            self._changing.detach(old_lease, key)
+        if lease:
+            self._changing.attach(lease, key)
+
+    def _next_revision(self) -> Revision:
+        revision, self._next = self._next, Revision(self._next.main, self._next.sub + 1)
+        return revision
+
+
+def _flat(branch: Branch) -> Iterator[Put | Get | Delete]:
+    for operation in branch.operations:
+        if isinstance(operation, Branch):
+            yield from _flat(operation)
+        else:
+            yield operation
