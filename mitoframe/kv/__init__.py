@@ -6,6 +6,7 @@ store = kv.open("./plant.kv")
 store.txn([kv.V(b"owner") == 0], [kv.Put(b"owner", b"me")], [kv.Get(b"owner")])
 """
 
+from mitoframe.kv.copying import restore
 from mitoframe.kv.store import KeyValueStore, open  # noqa: A004 - as `mitoframe.open`
 from mitoframe.model.keyvalue import (
     FROM_KEY,
@@ -59,4 +60,5 @@ __all__ = [
     "WatchBatch",
     "open",
     "prefix_end",
+    "restore",
 ]

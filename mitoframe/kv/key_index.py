@@ -7,9 +7,9 @@ and remembers nothing, so that a restart has nothing to build, and other process
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import chain, groupby, pairwise
 from operator import itemgetter
 
 from mitoframe.kv.revision import Entry, Revision
@@ -66,8 +66,8 @@ class KeyIndex:
 
     def compact(self, revision: int) -> KeyIndex:
         """Return what a compaction leaves."""
-        followed: Iterable[tuple[Entry, Entry | None]] = zip_longest(self.entries, self.entries[1:])
-        kept = (entry for entry, following in followed if not is_dropped(entry, following, revision))
+        followed = pairwise((*self.entries, None))
+        kept = (each for each, following in followed if each and not is_dropped(each, following, revision))
         return KeyIndex(key=self.key, entries=tuple(kept))
 
 
@@ -77,10 +77,12 @@ def by_key(rows: Iterable[tuple[bytes, Entry]]) -> Iterator[KeyIndex]:
         yield KeyIndex(key=key, entries=tuple(entry for _, entry in group))
 
 
-def dropped(rows: Sequence[tuple[bytes, Entry]], compact_revision: int) -> Iterator[tuple[bytes, Entry]]:
-    """Yield those of consecutive rows of ``idx`` that a compaction drops; the last is taken for the last of its key."""
-    followed: Iterable[tuple[tuple[bytes, Entry], tuple[bytes, Entry] | None]] = zip_longest(rows, rows[1:])
-    for (key, entry), following in followed:
-        same_key = following is not None and following[0] == key
-        if is_dropped(entry, following[1] if following and same_key else None, compact_revision):
-            yield key, entry
+def dropped(rows: Iterable[tuple[bytes, Entry]], compact_revision: int) -> Iterator[tuple[bytes, Entry]]:
+    """Yield those rows of ``idx`` that a compaction drops; the last is taken for the last of its key."""
+    previous: tuple[bytes, Entry] | None = None
+    for row in chain(rows, [None]):
+        if previous is not None:
+            following = row[1] if row and row[0] == previous[0] else None
+            if is_dropped(previous[1], following, compact_revision):
+                yield previous
+        previous = row

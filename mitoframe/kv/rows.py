@@ -108,18 +108,21 @@ class Rows:
         self._reading = transaction
         self.path = path
 
-    def format(self) -> int | None:
-        """Return the format of the store, None if it has none yet: `ConfigError` for a newer one."""
+    def is_new(self) -> bool:
+        """Say whether nobody has made a store of this yet."""
+        return next(self._reading.scan("meta"), None) is None
+
+    def require_format(self) -> None:
+        """Refuse what a newer mitoframe has made: `ConfigError`."""
         data = self._get("meta", b"format")
-        if data is None:
-            return None
+        if data is None or len(data) != _FORMAT.size:
+            raise self.corruption("the format of the key-value store is missing")
         (number,) = _FORMAT.unpack(data)
         if number > FORMAT:
             raise ConfigError(
                 f"{self.path} has format {number} of the key-value store, this version of mitoframe reads {FORMAT}. "
                 "Open it with a newer mitoframe."
             )
-        return int(number)
 
     def state(self) -> State:
         data = self._get("meta", b"state")
@@ -222,6 +225,10 @@ class ChangingRows(Rows):
         super().__init__(transaction, path)
         self._writing = transaction
         self._rows = self._digest = 0
+
+    @property
+    def has_changed(self) -> bool:
+        return self._rows != 0 or self._digest != 0
 
     def create(self) -> None:
         """Make an empty store."""

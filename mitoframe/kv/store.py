@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from mitoframe.kv import compaction, copying
 from mitoframe.kv.asking import bounds_of, require_get, require_lease, require_range, require_txn
 from mitoframe.kv.backend_sqlite import MEMORY, SqliteBackend
+from mitoframe.kv.hashing import hash_changes
 from mitoframe.kv.rows import ChangingRows, Rows
 from mitoframe.kv.txn import Changing
+from mitoframe.kv.verifying import check_meaning, check_rows
 from mitoframe.kv.view import View
 from mitoframe.model.card import Section, card
 from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, UnavailableError
@@ -27,11 +30,13 @@ from mitoframe.model.keyvalue import (
     Delete,
     DeleteResult,
     Get,
+    HashInfo,
     KeyValue,
     Operation,
     Put,
     PutResult,
     RangeResult,
+    SnapshotInfo,
     SortOrder,
     SortTarget,
     Status,
@@ -317,6 +322,93 @@ class KeyValueStore:
             is_compacting=state.compact_finished < state.compact_scheduled,
         )
 
+    def compact(self, revision: int) -> None:
+        """Forget what keys were before a revision, and keys that were gone by then; return when that is done.
+
+        Older revisions are refused from now on. Others may write meanwhile.
+
+        Raises:
+            CompactedError: that was compacted already.
+            FutureRevisionError: that revision has not come yet.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> for value in (b"1", b"2", b"3"):
+            ...     _ = store.put(b"line", value)
+            >>> store.compact(3)
+            >>> store.get(b"line", revision=3).value, store.status().compact_revision
+            (b'2', 3)
+
+        """
+        with self._change() as changing:
+            changing.schedule_compaction(revision)
+        compaction.finish(self._change, revision)
+
+    def hash_kv(self, revision: int = 0) -> HashInfo:
+        """Return a checksum of all that is kept up to a revision, by which copies can be compared; 0 is now.
+
+        Raises:
+            CompactedError: that revision is not kept any more.
+            FutureRevisionError: that revision has not come yet.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> one, other = kv.open("memory://"), kv.open("memory://")
+            >>> _ = one.put(b"a", b"1"), other.put(b"a", b"1")
+            >>> one.hash_kv() == other.hash_kv()
+            True
+
+        """
+        with self._view() as view:
+            view.require_readable(revision)
+            asked = revision if revision > 0 else view.revision
+            return HashInfo(
+                hash=hash_changes(view, asked), revision=asked, compact_revision=view.state.compact_scheduled
+            )
+
+    def verify(self) -> None:
+        """Read everything anew and compare it: checksums, and what keys, revisions and leases say of each other.
+
+        Raises:
+            CorruptionError: something is not as it was written; the message says what.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> kv.open("memory://").verify()
+
+        """
+        self._backend.check()
+        with self._backend.begin_read() as transaction:
+            rows = Rows(transaction, self._backend.path)
+            check_meaning(rows, check_rows(rows))
+
+    def snapshot(self, path: str | os.PathLike[str]) -> SnapshotInfo:
+        """Copy the store as it is now to a new file, while others go on; `restore` makes a store from it.
+
+        Raises:
+            InvalidInputError: there is something at ``path``.
+
+        Example:
+            >>> import tempfile
+            >>> from mitoframe import kv
+            >>> store = kv.open("memory://")
+            >>> store.snapshot(tempfile.mkdtemp() + "/copy.kv").revision
+            1
+
+        """
+        return copying.snapshot(self._backend, str(path))
+
+    def defragment(self) -> None:
+        """Give space back that compactions and deletes have left in the file. Writers wait meanwhile, readers do not.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> kv.open("memory://").defragment()
+
+        """
+        self._backend.defragment()
+
     def close(self) -> None:
         """Let the store go; what was put is there. Closing twice is harmless.
 
@@ -439,17 +531,22 @@ class KeyValueStore:
             self._committed.notify_all()
 
     def _open(self) -> None:
+        self._backend.check()
         with self._backend.begin_read() as transaction:
-            form = Rows(transaction, self._backend.path).format()
-        if form is None:
+            is_new = Rows(transaction, self._backend.path).is_new()
+        if is_new:
             self._create()
+        with self._backend.begin_read() as transaction:
+            state = check_rows(Rows(transaction, self._backend.path))
+        if not self._read_only and state.compact_finished < state.compact_scheduled:
+            compaction.finish(self._change, state.compact_scheduled)
 
     def _create(self) -> None:
         if self._read_only:
             raise UnavailableError(f"{self._backend.path} is empty: its writer has not finished making it. Try again.")
         with self._backend.begin_write() as transaction:
             rows = ChangingRows(transaction, self._backend.path)
-            if rows.format() is None:  # nobody else made it meanwhile
+            if rows.is_new():  # nobody else made it meanwhile
                 rows.create()
 
 

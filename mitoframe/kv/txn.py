@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from mitoframe.kv.asking import LEASE_MAX, TTL_SECONDS_MAX
-from mitoframe.kv.key_index import next_entry, tombstone
-from mitoframe.kv.revision import Entry, Revision
+from mitoframe.kv.key_index import dropped, next_entry, tombstone
+from mitoframe.kv.revision import Entry, Revision, index_key
 from mitoframe.kv.view import View
-from mitoframe.model.errors import InvalidInputError
+from mitoframe.model.errors import CompactedError, FutureRevisionError, InvalidInputError
 from mitoframe.model.keyvalue import Delete, DeleteResult, Get, Operation, Put, PutResult, Response, Txn, TxnResult
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Changing(View):
 
     @property
     def has_changed(self) -> bool:
-        return self.state != self._begun or self._next.sub > 0
+        return self.state != self._begun or self._next.sub > 0 or self._changing.has_changed
 
     def finish(self) -> None:
         """Write down what is true of the store as a whole; the rest is written."""
@@ -105,6 +106,30 @@ class Changing(View):
             )
         if operation.lease:
             self._require_lease(operation.lease)
+
+    # --- compaction ------------------------------------------------------------------------------------
+
+    def schedule_compaction(self, revision: int) -> None:
+        """Have revisions below one refused from now on."""
+        if revision <= self.state.compact_scheduled:
+            raise CompactedError(revision, self.state.compact_scheduled)
+        if revision > self.state.revision:
+            raise FutureRevisionError(revision, self.state.revision)
+        self.state = replace(self.state, compact_scheduled=revision)
+
+    def finish_compaction(self, revision: int) -> None:
+        """Say that everything below a revision is dropped."""
+        if revision > self.state.compact_finished:
+            self.state = replace(self.state, compact_finished=revision)
+
+    def drop_batch(self, start: bytes, revision: int, rows_max: int) -> bytes | None:
+        """Drop what a compaction drops of the first rows of ``idx`` from ``start`` on; return where to go on."""
+        batch = list(islice(self.rows.entries_from(start), rows_max + 1))
+        rest = batch[-1] if len(batch) > rows_max else None
+        for key, entry in dropped(batch, revision):
+            if (key, entry) != rest:
+                self._changing.drop(key, entry)
+        return None if rest is None else index_key(rest[0], rest[1].revision)
 
     # --- leases ----------------------------------------------------------------------------------------
 
