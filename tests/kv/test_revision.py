@@ -1,4 +1,4 @@
-"""Rows as bytes: they come back as they were, sort as what they mean, and are refused if they are not what was sealed."""
+"""Rows as bytes: they come back as they were, sort as what they mean, and are refused if they were changed."""
 
 from __future__ import annotations
 
