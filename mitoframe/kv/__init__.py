@@ -7,7 +7,9 @@ store.txn([kv.V(b"owner") == 0], [kv.Put(b"owner", b"me")], [kv.Get(b"owner")])
 """
 
 from mitoframe.kv.copying import restore
+from mitoframe.kv.lessor import Lease
 from mitoframe.kv.store import KeyValueStore, open  # noqa: A004 - as `mitoframe.open`
+from mitoframe.kv.watch import Watcher
 from mitoframe.model.keyvalue import (
     FROM_KEY,
     C,
@@ -47,6 +49,7 @@ __all__ = [
     "KeyValue",
     "KeyValueStore",
     "L",
+    "Lease",
     "M",
     "Put",
     "PutResult",
@@ -58,6 +61,7 @@ __all__ = [
     "V",
     "Value",
     "WatchBatch",
+    "Watcher",
     "open",
     "prefix_end",
     "restore",

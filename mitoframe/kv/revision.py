@@ -4,7 +4,7 @@
     rev         revision                    -> numbers, length of key (uint32 LE), key, value
     idx         escaped key, 00 00, revision -> numbers
     head        key                         -> revision, numbers; only of keys that are there
-    lease       id (uint64 BE)              -> seconds to live (int64 LE)
+    lease       id (uint64 BE)              -> seconds to live, stamp (2 x int64 LE)
     leasekey    id (uint64 BE), key         -> nothing
     meta        "format", "state"           -> see kv/rows.py
 

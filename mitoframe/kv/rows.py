@@ -1,8 +1,8 @@
 """Rows with meaning, over the bytes of a backend's transaction: every row read is checked, every row written is sealed.
 
     meta "format"   format (uint32 LE)
-    meta "state"    revision, compact_scheduled, compact_finished, lease_counter, keys, leases, rows, digest
-                    (8 x int64 LE)
+    meta "state"    revision, compact_scheduled, compact_finished, lease_counter, lease_stamp, keys, leases, rows,
+                    digest (9 x int64 LE)
 
 ``rows`` counts the rows of all other trees, and ``digest`` is the sum of their checksums, modulo 2**32: so a row that
 was lost is noticed when all are read (kv/verifying.py), which opening does.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mitoframe.kv.revision import (
     CHECKSUM_BYTES,
@@ -45,8 +45,8 @@ FORMAT = 1
 DIGEST_MODULUS = 2**32
 
 _FORMAT = struct.Struct("<I")
-_STATE = struct.Struct("<8q")
-_TTL = struct.Struct("<q")
+_STATE = struct.Struct("<9q")
+_LEASE_ROW = struct.Struct("<2q")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,7 @@ class State:
         compact_scheduled: the oldest that may be read; -1 if nothing was ever compacted.
         compact_finished: what was dropped for; below ``compact_scheduled`` if some of it is still there.
         lease_counter: the last lease number that was given.
+        lease_stamp: the last stamp of a lease that was given; none is given twice.
         keys: how many are there.
         leases: how many are there.
         rows: of all trees but ``meta``.
@@ -69,6 +70,7 @@ class State:
     compact_scheduled: int = -1
     compact_finished: int = -1
     lease_counter: int = 0
+    lease_stamp: int = 0
     keys: int = 0
     leases: int = 0
     rows: int = 0
@@ -80,6 +82,7 @@ class State:
             self.compact_scheduled,
             self.compact_finished,
             self.lease_counter,
+            self.lease_stamp,
             self.keys,
             self.leases,
             self.rows,
@@ -88,17 +91,25 @@ class State:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> State:
-        revision, scheduled, finished, lease_counter, keys, leases, rows, digest = _STATE.unpack(data)
+        revision, scheduled, finished, lease_counter, lease_stamp, keys, leases, rows, digest = _STATE.unpack(data)
         return cls(
             revision=revision,
             compact_scheduled=scheduled,
             compact_finished=finished,
             lease_counter=lease_counter,
+            lease_stamp=lease_stamp,
             keys=keys,
             leases=leases,
             rows=rows,
             digest=digest,
         )
+
+
+class LeaseRow(NamedTuple):
+    """A lease: the seconds that it was granted for, and a number that is new with each grant and renewal."""
+
+    ttl_seconds: int
+    stamp: int
 
 
 class Rows:
@@ -176,14 +187,14 @@ class Rows:
 
     # --- leases ----------------------------------------------------------------------------------------
 
-    def lease(self, lease: int) -> int | None:
-        """Return the seconds that a lease was granted for; None if there is no such lease."""
+    def lease(self, lease: int) -> LeaseRow | None:
+        """Return what there is of a lease; None if there is no such lease."""
         data = self._get("lease", lease_to_bytes(lease))
-        return None if data is None else int(_TTL.unpack(data)[0])
+        return None if data is None else LeaseRow(*_LEASE_ROW.unpack(data))
 
-    def leases(self) -> Iterator[tuple[int, int]]:
+    def leases(self) -> Iterator[tuple[int, LeaseRow]]:
         for row, data in self._scan("lease"):
-            yield lease_from_bytes(row), int(_TTL.unpack(data)[0])
+            yield lease_from_bytes(row), LeaseRow(*_LEASE_ROW.unpack(data))
 
     def lease_keys(self, lease: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield leases and the keys they are attached to, sorted; of all leases, or of one."""
@@ -256,8 +267,8 @@ class ChangingRows(Rows):
         self._delete("rev", entry.revision.to_bytes())
         self._delete("idx", index_key(key, entry.revision))
 
-    def add_lease(self, lease: int, ttl_seconds: int) -> None:
-        self._put("lease", lease_to_bytes(lease), _TTL.pack(ttl_seconds))
+    def set_lease(self, lease: int, row: LeaseRow) -> None:
+        self._put("lease", lease_to_bytes(lease), _LEASE_ROW.pack(*row), replaces=True)
 
     def drop_lease(self, lease: int) -> None:
         self._delete("lease", lease_to_bytes(lease))

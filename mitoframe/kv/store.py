@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.kv import compaction, copying
 from mitoframe.kv.asking import bounds_of, require_get, require_lease, require_range, require_txn
 from mitoframe.kv.backend_sqlite import MEMORY, SqliteBackend
+from mitoframe.kv.frame import history, to_frame
 from mitoframe.kv.hashing import hash_changes
-from mitoframe.kv.rows import ChangingRows, Rows
+from mitoframe.kv.lessor import Lease, Lessor
+from mitoframe.kv.rows import ChangingRows, LeaseRow, Rows
 from mitoframe.kv.txn import Changing
 from mitoframe.kv.verifying import check_meaning, check_rows
 from mitoframe.kv.view import View
+from mitoframe.kv.watch import Kind, Watcher
 from mitoframe.model.card import Section, card
 from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, UnavailableError
 from mitoframe.model.keyvalue import (
@@ -49,6 +52,8 @@ from mitoframe.model.wording import counted
 if TYPE_CHECKING:
     import os
     from types import TracebackType
+
+    import polars as pl
 
     from mitoframe.kv.backend import Backend
 
@@ -108,11 +113,13 @@ class KeyValueStore:
     def __init__(self, backend: Backend, *, read_only: bool = False, now: Callable[[], float] = time.monotonic) -> None:
         self._backend = backend
         self._read_only = read_only
-        self._now = now
         self._committed = threading.Condition()
         self._commit_count = 0
+        self._lessor = Lessor(self, now, None if backend.path == MEMORY else f"{backend.path}-lessor")
         try:
             self._open()
+            if not read_only and self.status().leases:
+                self._lessor.start()
         except BaseException:
             backend.close()
             raise
@@ -297,6 +304,125 @@ class KeyValueStore:
         with self._change() as changing:
             return changing.txn(txn)
 
+    # --- watching and leases ---------------------------------------------------------------------------
+
+    def watch(
+        self,
+        key: bytes,
+        end: bytes | None = None,
+        *,
+        prefix: bool = False,
+        start_revision: int = 0,
+        prev_kv: bool = False,
+        progress: bool = False,
+        filters: Kind | Iterable[Kind] = (),
+    ) -> Watcher:
+        """Return an iterator of what happens to a key or range, whichever process does it.
+
+        Args:
+            key: a key, or where a range begins, as in `range`.
+            end: where it ends.
+            prefix: watch all keys that begin with ``key``.
+            start_revision: tell what happened from there on; 0 is from now on. It may be yet to come.
+            prev_kv: tell how keys were before, unless that is compacted.
+            progress: tell also how far the watch has come where nothing was to be told, as a batch without events.
+            filters: ``"put"`` or ``"delete"`` leaves these out.
+
+        Raises:
+            InvalidInputError: there are no such keys, or no such filter.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> with kv.open("memory://") as store, store.watch(b"/line/", prefix=True) as watcher:
+            ...     _ = store.put(b"/line/1", b"on")
+            ...     watcher.next().events[0].kv.value
+            b'on'
+
+        """
+        watcher = Watcher(
+            self,
+            key,
+            end,
+            prefix=prefix,
+            start_revision=start_revision,
+            prev_kv=prev_kv,
+            progress=progress,
+            filters=filters,
+        )
+        if not self._read_only:
+            self._lessor.start()  # Who waits for keys to go sees to it that they do, also after all others died.
+        return watcher
+
+    def lease(self, ttl_seconds: int, *, id: int = 0, keepalive: bool = False) -> Lease:  # noqa: A002 - etcd's word
+        """Make a lease: keys put with it go when it is revoked, or not renewed for its time to live.
+
+        Args:
+            ttl_seconds: whole seconds; it never ends earlier, and some fraction of a second later.
+            id: a number of your own choice that no lease has; 0 has one chosen.
+            keepalive: renew it in the background until it is revoked, the store is closed, or the process dies.
+
+        Raises:
+            InvalidInputError: the id is in use, or there is no such time to live.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> with kv.open("memory://") as store:
+            ...     with store.lease(10, keepalive=True) as lease:
+            ...         _ = store.put(b"/leader", b"me", lease=lease.id)
+            ...     print(store.get(b"/leader"))
+            None
+
+        """
+        lease = self._lessor.grant(ttl_seconds, lease_id=id, keepalive=keepalive)
+        self._lessor.start()
+        return lease
+
+    def leases(self) -> tuple[Lease, ...]:
+        """Return all leases there are, by id, whoever made them.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> with kv.open("memory://") as store:
+            ...     _ = store.lease(10, id=7)
+            ...     [lease.id for lease in store.leases()]
+            [7]
+
+        """
+        return self._lessor.leases()
+
+    # --- frames ----------------------------------------------------------------------------------------
+
+    def to_frame(self, prefix: bytes = b"", *, revision: int = 0) -> pl.DataFrame:
+        """Return the keys that begin with a prefix as a frame, now or as they were at a revision.
+
+        Raises:
+            CompactedError: that revision is not kept any more.
+            FutureRevisionError: that revision has not come yet.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> with kv.open("memory://") as store:
+            ...     _ = store.put(b"/line/1", b"on"), store.put(b"/line/2", b"off")
+            ...     store.to_frame(b"/line/").select("key", "value", "mod_revision").rows()
+            [(b'/line/1', b'on', 2), (b'/line/2', b'off', 3)]
+
+        """
+        return to_frame(self.range(prefix, prefix=True, revision=revision).kvs)
+
+    def history(self, key: bytes) -> pl.DataFrame:
+        """Return what became of a key, a row for each put and delete since the oldest revision that is kept.
+
+        Example:
+            >>> from mitoframe import kv
+            >>> with kv.open("memory://") as store:
+            ...     _ = store.put(b"line", b"on"), store.delete(b"line"), store.put(b"line", b"off")
+            ...     store.history(b"line").select("revision", "kind", "value").rows()
+            [(2, 'put', b'on'), (3, 'delete', None), (4, 'put', b'off')]
+
+        """
+        require_range(key, None)
+        return history(self, key)
+
     # --- the store as a whole --------------------------------------------------------------------------
 
     def status(self) -> Status:
@@ -410,7 +536,7 @@ class KeyValueStore:
         self._backend.defragment()
 
     def close(self) -> None:
-        """Let the store go; what was put is there. Closing twice is harmless.
+        """Let the store go; what was put is there, and leases go on. Closing twice is harmless.
 
         Example:
             >>> from mitoframe import kv
@@ -418,6 +544,7 @@ class KeyValueStore:
             >>> store.close()
 
         """
+        self._lessor.close()
         self._backend.close()
         self._tell()
 
@@ -437,7 +564,7 @@ class KeyValueStore:
 
     def _repr_html_(self) -> str:
         try:
-            status = self.status()
+            status, leases = self.status(), self._lessor.told()
         except MitoError as error:
             return card(f"key-value store {self._backend.path}: {_reason(error)}")
         rows = [
@@ -448,7 +575,7 @@ class KeyValueStore:
             ("leases", f"{status.leases:,}"),
             ("size", f"{status.size_bytes:,} bytes"),
         ]
-        return card(self._summary(status), [Section(title="Status", rows=rows, note=" ", is_open=True)])
+        return card(self._summary(status), [Section(title="Status", rows=rows, note=" ", is_open=True), leases])
 
     def _summary(self, status: Status) -> str:
         return (
@@ -489,17 +616,25 @@ class KeyValueStore:
         with self._change() as changing:
             return changing.grant(lease, ttl_seconds)
 
-    def _revoke(self, lease: int) -> int:
-        """Delete a lease and its keys, at one revision, which is returned."""
+    def _revoke(self, lease: int, *, stamp: int | None = None) -> int:
+        """Delete a lease and its keys, at one revision, which is returned; if nobody has renewed it since a stamp."""
         require_lease(lease)
         with self._change() as changing:
-            changing.revoke(lease)
+            changing.revoke(lease, stamp)
             return changing.revision
 
-    def _lease_rows(self) -> dict[int, int]:
-        """Return the seconds that each lease was granted for."""
+    def _renew(self, leases: Iterable[int]) -> dict[int, LeaseRow]:
+        """Give those leases new stamps that there are, and return them."""
+        with self._change() as changing:
+            return {lease: row for lease in leases if (row := changing.renew(lease)) is not None}
+
+    def _lease_rows(self, lease: int | None = None) -> dict[int, LeaseRow]:
+        """Return all leases, or the one that is asked for if it is there."""
         with self._view() as view:
-            return dict(view.rows.leases())
+            if lease is None:
+                return dict(view.rows.leases())
+            row = view.rows.lease(lease)
+            return {} if row is None else {lease: row}
 
     def _lease_keys(self, lease: int) -> tuple[bytes, ...]:
         require_lease(lease)

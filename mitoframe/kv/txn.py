@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from mitoframe.kv.asking import LEASE_MAX, TTL_SECONDS_MAX
 from mitoframe.kv.key_index import dropped, next_entry, tombstone
 from mitoframe.kv.revision import Entry, Revision, index_key
+from mitoframe.kv.rows import LeaseRow
 from mitoframe.kv.view import View
 from mitoframe.model.errors import CompactedError, FutureRevisionError, InvalidInputError
 from mitoframe.model.keyvalue import Delete, DeleteResult, Get, Operation, Put, PutResult, Response, Txn, TxnResult
@@ -140,13 +141,24 @@ class Changing(View):
         lease = lease or self._free_lease()
         if self.rows.lease(lease) is not None:
             raise InvalidInputError(f"lease {lease} is in use; leave out the id to have one chosen")
-        self._changing.add_lease(lease, ttl_seconds)
+        self._changing.set_lease(lease, LeaseRow(ttl_seconds, self._next_stamp()))
         self.state = replace(self.state, leases=self.state.leases + 1)
         return lease
 
-    def revoke(self, lease: int) -> None:
-        """Delete a lease with the keys that it is attached to."""
-        self._require_lease(lease)
+    def renew(self, lease: int) -> LeaseRow | None:
+        """Give a lease a new stamp; None if there is no such lease."""
+        row = self.rows.lease(lease)
+        if row is None:
+            return None
+        row = row._replace(stamp=self._next_stamp())
+        self._changing.set_lease(lease, row)
+        return row
+
+    def revoke(self, lease: int, stamp: int | None = None) -> None:
+        """Delete a lease with the keys that it is attached to; if its stamp is still this one, where one is given."""
+        row = self._require_lease(lease)
+        if stamp not in (None, row.stamp):
+            raise InvalidInputError(f"lease {lease} has been renewed meanwhile")
         for _, key in list(self.rows.lease_keys(lease)):
             entry = self.rows.head(key)
             if entry is None:
@@ -163,9 +175,15 @@ class Changing(View):
         self.state = replace(self.state, lease_counter=lease)
         return lease
 
-    def _require_lease(self, lease: int) -> None:
-        if self.rows.lease(lease) is None:
+    def _next_stamp(self) -> int:
+        self.state = replace(self.state, lease_stamp=self.state.lease_stamp + 1)
+        return self.state.lease_stamp
+
+    def _require_lease(self, lease: int) -> LeaseRow:
+        row = self.rows.lease(lease)
+        if row is None:
             raise InvalidInputError(f"there is no lease {lease}; it may have expired: grant another")
+        return row
 
     # --- changes ---------------------------------------------------------------------------------------
 
