@@ -11,8 +11,8 @@ holds the lock file beside it, which the kernel frees when it dies. The next one
 time again. Whoever lets a lease expire does so only if the stamp is still the one he reckoned from, as the transaction
 finds it that deletes the keys: a renewal is never overtaken.
 
-One thread does all of that, and renews what is to be renewed in the background. It begins with the first lease that a
-store has to do with, ends with `close`, and keeps no process alive.
+One thread does all of that, and renews what is to be renewed in the background. It begins as soon as it is seen that
+the store has leases, ends with `close`, and keeps no process alive.
 """
 
 from __future__ import annotations
@@ -250,6 +250,8 @@ class Lessor:
 
     def start(self) -> None:
         """Begin to renew and to let expire, in the background. Harmless if it has begun."""
+        if self._thread is not None:
+            return
         with self._mutex:
             if self._thread is None and not self._stop.is_set():
                 # A daemon that does not hold what it works for: neither the process nor the store lives on for it.

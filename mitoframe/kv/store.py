@@ -118,8 +118,6 @@ class KeyValueStore:
         self._lessor = Lessor(self, now, None if backend.path == MEMORY else f"{backend.path}-lessor")
         try:
             self._open()
-            if not read_only and self.status().leases:
-                self._lessor.start()
         except BaseException:
             backend.close()
             raise
@@ -339,7 +337,7 @@ class KeyValueStore:
             b'on'
 
         """
-        watcher = Watcher(
+        return Watcher(
             self,
             key,
             end,
@@ -349,9 +347,6 @@ class KeyValueStore:
             progress=progress,
             filters=filters,
         )
-        if not self._read_only:
-            self._lessor.start()  # Who waits for keys to go sees to it that they do, also after all others died.
-        return watcher
 
     def lease(self, ttl_seconds: int, *, id: int = 0, keepalive: bool = False) -> Lease:  # noqa: A002 - etcd's word
         """Make a lease: keys put with it go when it is revoked, or not renewed for its time to live.
@@ -373,9 +368,7 @@ class KeyValueStore:
             None
 
         """
-        lease = self._lessor.grant(ttl_seconds, lease_id=id, keepalive=keepalive)
-        self._lessor.start()
-        return lease
+        return self._lessor.grant(ttl_seconds, lease_id=id, keepalive=keepalive)
 
     def leases(self) -> tuple[Lease, ...]:
         """Return all leases there are, by id, whoever made them.
@@ -647,7 +640,10 @@ class KeyValueStore:
     def _view(self) -> Iterator[View]:
         with self._backend.begin_read() as transaction:
             rows = Rows(transaction, self._backend.path)
-            yield View(rows, rows.state())
+            view = View(rows, rows.state())
+            yield view
+        if view.state.leases and not self._read_only:
+            self._lessor.start()  # Whoever sees that there are leases sees to it that they end: others may have died.
 
     @contextmanager
     def _change(self) -> Iterator[Changing]:

@@ -39,14 +39,16 @@ def clock():
 
 
 @pytest.fixture
-def store(clock: Seconds):
-    with kv.open("memory://", now=clock) as store:
+def store():
+    with kv.open("memory://", now=Seconds()) as store:  # For the store's own lessor time stands still.
         yield store
 
 
 @pytest.fixture
-def lessor(store: kv.KeyValueStore) -> Lessor:
-    return store._lessor
+def lessor(store: kv.KeyValueStore, clock: Seconds):
+    lessor = Lessor(store, clock, None)
+    yield lessor
+    lessor.close()
 
 
 def eventually(condition: Callable[[], object]) -> bool:
@@ -272,21 +274,20 @@ def test_a_lease_that_is_lost_although_it_was_kept_alive_is_logged_once(
     assert len(caplog.messages) == 1
 
 
-def test_one_thread_begins_with_the_first_lease_and_ends_with_the_store(
-    store: kv.KeyValueStore, lessor: Lessor
-) -> None:
-    before = threading.active_count()
+def test_one_thread_begins_with_the_first_lease_and_ends_with_the_store(store: kv.KeyValueStore) -> None:
+    before = set(threading.enumerate())
+    nothing = store.get(b"a"), store.put(b"a"), store.leases(), set(threading.enumerate()) - before
+
     for _ in range(3):
-        lessor.start()
-    [thread] = [each for each in threading.enumerate() if each.name == "mitoframe-lessor"]
+        store.lease(10)
+    [thread] = set(threading.enumerate()) - before
+    store.close()
+    store.close()
+    store._lessor.start()
 
-    lessor.close()
-    lessor.close()
-    lessor.start()
-
-    assert thread.daemon
-    assert not thread.is_alive()
-    assert threading.active_count() == before
+    assert nothing[-1] == set()
+    assert (thread.name, thread.daemon, thread.is_alive()) == ("mitoframe-lessor", True, False)
+    assert set(threading.enumerate()) - before == set()
 
 
 def test_the_thread_lets_expire_what_is_over(store: kv.KeyValueStore, lessor: Lessor, clock: Seconds) -> None:
@@ -318,9 +319,9 @@ def test_the_thread_goes_on_after_an_error_that_may_pass(
     assert "locked for 5 s" in caplog.text
 
 
-def test_the_thread_does_not_keep_a_store_that_nobody_has_any_more(clock: Seconds) -> None:
-    store = kv.open("memory://", now=clock)
-    store._lessor.start()
+def test_the_thread_does_not_keep_a_store_that_nobody_has_any_more() -> None:
+    store = kv.open("memory://")
+    store.lease(10)
     thread = store._lessor._thread
 
     del store
@@ -490,7 +491,7 @@ def test_no_lease_ends_before_its_time_whoever_ticks_and_all_end_after_it(
 ) -> None:
     """Three processes, three leases of three seconds: each is good until three seconds after it was renewed last."""
     clock = Seconds(0.0)
-    store = kv.open("memory://", now=clock)
+    store = kv.open("memory://", now=Seconds())
     path = str(tmp_path_factory.mktemp("turns") / "store-lessor")
     lessors = [Lessor(store, clock, path) for _ in range(3)]
     good_until: dict[int, float] = {}
@@ -524,9 +525,9 @@ def test_no_lease_ends_before_its_time_whoever_ticks_and_all_end_after_it(
         clock.now += 3
     for lessor in lessors:
         lessor.tick()
-    assert store._lease_rows() == {}
-    for lessor in lessors:
         lessor.close()
+    assert store._lease_rows() == {}
+    store.close()
 
 
 def test_keys_may_be_asked_for_while_they_come_and_go(store: kv.KeyValueStore, lessor: Lessor) -> None:
