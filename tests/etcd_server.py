@@ -184,7 +184,8 @@ class EtcdWatches:
                 elif (watcher := self._watchers.get(response.watch_id)) is not None:
                     watcher.answers.put(response)
         except grpc.RpcError as error:
-            assert error.code() == grpc.StatusCode.CANCELLED, error
+            if error.code() != grpc.StatusCode.CANCELLED:
+                raise
 
 
 @dataclass(slots=True)

@@ -34,12 +34,16 @@ from mitoframe.model.keyvalue import (
     DeleteResult,
     Event,
     Get,
+    HashInfo,
     KeyValue,
     Operation,
     Put,
     PutResult,
     RangeResult,
     Response,
+    SortOrder,
+    SortTarget,
+    Status,
     Txn,
     TxnResult,
     WatchBatch,
@@ -123,8 +127,8 @@ class MemoryKV:
         """Do what closing and opening does to a store that is kept: leases have their full time again."""
         with self._changed:
             self._is_closed = False
-            for lease in self._leases:
-                self.keep_alive(lease)
+            for lease, granted in self._leases.items():
+                self._leases[lease] = replace(granted, ends_at=self._now() + granted.ttl_seconds)
 
     def close(self) -> None:
         with self._changed:
@@ -145,8 +149,8 @@ class MemoryKV:
         prefix: bool = False,
         revision: int = 0,
         limit: int = 0,
-        sort_by: Literal["key", "version", "create", "mod", "value"] = "key",
-        order: Literal["none", "ascending", "descending"] = "none",
+        sort_by: SortTarget = "key",
+        order: SortOrder = "none",
         keys_only: bool = False,
         count_only: bool = False,
         min_mod: int = 0,
@@ -163,7 +167,7 @@ class MemoryKV:
 
     def changes(self, key: bytes, end: bytes | None, *, after: int) -> tuple[int, tuple[Change, ...]]:
         """Return the current revision, and of every key of the range that changed after ``after`` its latest state."""
-        _require_key(key)
+        _require_span(key, end)
         with self._changed:
             self._require_open()
             first = max(after, 0) + 1
@@ -183,10 +187,10 @@ class MemoryKV:
         prev_kv: bool = False,
         filters: Iterable[EventKind] = (),
     ) -> MemoryWatcher:
-        """Return a watcher of what happens from ``start_revision`` on; 0 is from now on. ``filters`` are left out."""
+        """Return a watcher of what happens from ``start_revision`` on; 0 is what is next. ``filters`` are left out."""
         key, end = span_of(key, end, prefix)
-        _require_key(key)
-        if end and end != FROM_KEY and end <= key:
+        _require_span(key, end)
+        if end is not None and end != FROM_KEY and end <= key:
             raise InvalidInputError(f"the range from {key!r} to {end!r} is empty: nothing can happen in it.")
         _require_not_negative(start_revision=start_revision)
         with self._changed:
@@ -259,8 +263,26 @@ class MemoryKV:
             if event.kv.mod_revision > compacted or event.kv in kept
         )
 
-    def hash(self, revision: int = 0) -> int:
-        return int(google_crc32c.value(repr(self.hashed_rows(revision)).encode()))
+    def hash_kv(self, revision: int = 0) -> HashInfo:
+        with self._changed:
+            rows = repr(self.hashed_rows(revision)).encode()
+            return HashInfo(
+                hash=int(google_crc32c.value(rows)),
+                revision=revision or self.revision,
+                compact_revision=self._compact_revision,
+            )
+
+    def status(self) -> Status:
+        with self._changed:
+            self._require_open()
+            return Status(
+                path="memory://",
+                revision=self.revision,
+                compact_revision=self._compact_revision,
+                keys=len(self._moments[-1].contents),
+                leases=len(self._leases),
+                size_bytes=0,
+            )
 
     # --- leases ----------------------------------------------------------------------------------------
 
@@ -286,11 +308,17 @@ class MemoryKV:
     def keep_alive(self, lease: int) -> None:
         with self._changed:
             ttl_seconds = self._granted(lease).ttl_seconds
+            if self.remaining(lease) == 0:
+                self.revoke(lease)
+            self._granted(lease)
             self._leases[lease] = Granted(ttl_seconds=ttl_seconds, ends_at=self._now() + ttl_seconds)
 
     def remaining(self, lease: int) -> float:
-        """Return seconds; not above 0 if it is over and was not revoked yet."""
-        return self._granted(lease).ends_at - self._now()
+        """Return seconds: 0 if it is over and was not revoked yet, -1 if there is no such lease."""
+        with self._changed:
+            self._require_open()
+            granted = self._leases.get(lease)
+            return max(granted.ends_at - self._now(), 0.0) if granted else -1.0
 
     def keys_of(self, lease: int) -> tuple[bytes, ...]:
         with self._changed:
@@ -342,7 +370,7 @@ class MemoryKV:
         if isinstance(operation, Get):
             # What the transaction did before is seen, unless a revision is asked for.
             revision = operation.revision
-            contents = self.moment(revision).contents if revision else draft.contents
+            contents = self.moment(revision).contents if revision > 0 else draft.contents
             return select(contents, operation, draft.revision)
         if isinstance(operation, Put):
             previous = draft.contents.get(operation.key)
@@ -372,7 +400,6 @@ class MemoryKV:
             raise InvalidInputError(f"there is no key {operation.key!r} whose value or lease could be kept.")
 
     def _require_readable(self, revision: int) -> None:
-        _require_not_negative(revision=revision)
         if revision > self.revision:
             raise FutureRevisionError(revision, self.revision)
         if 0 < revision < self._compact_revision:
@@ -452,7 +479,7 @@ class MemoryWatcher:
         filters: frozenset[EventKind],
     ) -> None:
         self._store, self._key, self._end = store, key, end
-        self._next_revision, self._prev_kv, self._filters = next_revision, prev_kv, filters
+        self.next_revision, self._prev_kv, self._filters = next_revision, prev_kv, filters
         self._is_over = False
 
     def __enter__(self) -> MemoryWatcher:
@@ -470,12 +497,12 @@ class MemoryWatcher:
     def next(self, timeout: float | None = None) -> WatchBatch | None:
         """Return what happened next, of one revision; None if nothing did in ``timeout`` seconds, or it is over."""
         while not self._is_over:
-            if not self._store.wait_for(self._next_revision, timeout):
+            if not self._store.wait_for(self.next_revision, timeout):
                 return None
-            if self._next_revision < self._store.compact_revision:
+            if self.next_revision < self._store.compact_revision:
                 self._is_over = True
-                raise CompactedError(self._next_revision, self._store.compact_revision)
-            revision, self._next_revision = self._next_revision, self._next_revision + 1
+                raise CompactedError(self.next_revision, self._store.compact_revision)
+            revision, self.next_revision = self.next_revision, self.next_revision + 1
             events = tuple(self._seen(event) for event in self._store.moment(revision).events if self._wants(event))
             if events:
                 return WatchBatch(revision=revision, events=events)
@@ -507,7 +534,7 @@ def span_of(key: bytes, end: bytes | None, prefix: bool) -> tuple[bytes, bytes |
 
 
 def is_within(name: bytes, key: bytes, end: bytes | None) -> bool:
-    if not end:
+    if end is None:
         return name == key
     return name >= key and (end == FROM_KEY or name < end)
 
@@ -600,7 +627,7 @@ def _check_txn(request: Txn, operations_max: int) -> None:
     if longest > operations_max:
         raise InvalidInputError(f"a transaction of more than {OPERATIONS_MAX} operations. Divide it.")
     for comparison in request.compare:
-        _require_key(comparison.key)
+        _require_span(comparison.key, comparison.end)
         if isinstance(comparison.value, bytes) != (comparison.target == "value"):
             raise InvalidInputError(f"{comparison.target} is compared with {comparison.value!r}, of another kind.")
     for operation in (*request.success, *request.failure):
@@ -611,16 +638,11 @@ def _check_txn(request: Txn, operations_max: int) -> None:
 
 
 def _check_operation(operation: Put | Get | Delete) -> None:
-    _require_key(operation.key)
+    _require_span(operation.key, None if isinstance(operation, Put) else operation.end)
     if isinstance(operation, Get):
-        _require_not_negative(
-            revision=operation.revision,
-            limit=operation.limit,
-            min_mod=operation.min_mod,
-            max_mod=operation.max_mod,
-            min_create=operation.min_create,
-            max_create=operation.max_create,
-        )
+        _require_not_negative(limit=operation.limit)
+        _require_bounds(operation.min_mod, operation.max_mod)
+        _require_bounds(operation.min_create, operation.max_create)
     if isinstance(operation, Put):
         if operation.ignore_value and operation.value:
             raise InvalidInputError("ignore_value keeps the value there is, and a value is given. Leave out one.")
@@ -677,9 +699,17 @@ def _size_bytes(request: Txn) -> int:
     return size_bytes
 
 
-def _require_key(key: bytes) -> None:
+def _require_span(key: bytes, end: bytes | None) -> None:
     if not key:
         raise InvalidInputError("the key is empty. Give one of at least one byte.")
+    if end == b"":
+        raise InvalidInputError("the end is empty. None is the key alone, FROM_KEY all from it on.")
+
+
+def _require_bounds(least: int, most: int) -> None:
+    _require_not_negative(least=least, most=most)
+    if most and least > most:
+        raise InvalidInputError(f"no revision is at least {least} and at most {most}.")
 
 
 def _require_not_negative(**numbers: int) -> None:

@@ -7,10 +7,11 @@ either side. What is drawn depends on a `MemoryKV`, which says what is there. Re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from mitoframe.model.errors import CompactedError, MitoError
 from mitoframe.model.keyvalue import (
     FROM_KEY,
     Compare,
@@ -20,21 +21,26 @@ from mitoframe.model.keyvalue import (
     Operation,
     Put,
     Relation,
+    Response,
     SortOrder,
     SortTarget,
     Target,
     Txn,
+    WatchBatch,
 )
 from mitoframe.testing.model_kv import MemoryKV, number_of
 
 # Neighbours byte by byte: what follows a, what begins like it, what is the end of its prefix, the last of all.
 KEYS = (b"\x00", b"a", b"a\x00", b"aa", b"ab", b"a\xff", b"b", b"ba", b"\xff\xff")
-ENDS = (*KEYS, FROM_KEY, b"")
+ENDS = (*KEYS, FROM_KEY)
 VALUES = (b"", b"\x00", b"1", b"2", b"22")
 TARGETS: tuple[Target, ...] = ("create", "mod", "version", "value", "lease")
 RELATIONS: tuple[Relation, ...] = ("=", "!=", ">", "<")
 SORT_TARGETS: tuple[SortTarget, ...] = ("key", "version", "create", "mod", "value")
 ORDERS: tuple[SortOrder, ...] = ("none", "ascending", "descending")
+GET_OPTIONS = (
+    "revision", "limit", "sort_by", "order", "keys_only", "count_only", "min_mod", "max_mod", "min_create", "max_create"
+)  # fmt: skip
 
 Item = TypeVar("Item")
 
@@ -65,12 +71,12 @@ class Requests:
         self._leases = leases
 
     def operation(self, depth: int = 2) -> Operation:
-        kind = self._one_in(8) if depth else False
-        if kind:
+        if depth and self._one_in(6):
             return self.txn(depth - 1)
-        draw = self._choice((self.put, self.put, self.put, self.get, self.get, self.delete))
-        operation: Operation = draw()
-        return operation
+        kind = self._random.randint(1, 6)
+        if kind <= 3:
+            return self.put()
+        return self.get() if kind <= 5 else self.delete()
 
     def txn(self, depth: int = 2) -> Txn:
         compare = [self.compare() for _ in range(self._random.randint(0, 2))]
@@ -79,7 +85,7 @@ class Requests:
         return Txn(compare, success, failure)
 
     def put(self) -> Put:
-        ignore_value, ignore_lease = self._one_in(8), self._one_in(8)
+        ignore_value, ignore_lease = self._one_in(12), self._one_in(12)
         # Every now and then what is given beside is wrong.
         value = b"" if ignore_value and not self._one_in(6) else self._choice(VALUES)
         lease = 0 if ignore_lease and not self._one_in(6) else self.lease()
@@ -92,6 +98,7 @@ class Requests:
         key, end = self.key(), self.end()
         if self._one_in(3):
             return Get(key, end, self.revision())
+        (min_mod, max_mod), (min_create, max_create) = self._bounds(), self._bounds()
         return Get(
             key,
             end,
@@ -101,10 +108,10 @@ class Requests:
             order=self._choice(ORDERS),
             keys_only=self._one_in(4),
             count_only=self._one_in(8),
-            min_mod=self._bound(),
-            max_mod=self._bound(),
-            min_create=self._bound(),
-            max_create=self._bound(),
+            min_mod=min_mod,
+            max_mod=max_mod,
+            min_create=min_create,
+            max_create=max_create,
         )
 
     def compare(self) -> Compare:
@@ -113,9 +120,9 @@ class Requests:
         return Compare(key, target, self._compared_value(key, target), self._choice(RELATIONS), end)
 
     def watched(self) -> Watched:
-        key, end = self.key(), self.end()
-        while end and end != FROM_KEY and end <= key:
-            key, end = self.key(), self.end()
+        key, end = self._choice(KEYS), self.end()
+        while end is not None and end != FROM_KEY and end <= key:
+            key, end = self._choice(KEYS), self.end()
         start_revision = 0 if self._one_in(4) else max(self._model.revision + self._random.randint(-8, 2), 0)
         filters = self._choice(((), (), (), ("put",), ("delete",), ("put", "delete")))
         return Watched(
@@ -148,10 +155,13 @@ class Requests:
             return self._choice((newest + 1, newest, oldest, max(oldest - 1, 0)))
         return self._random.randint(oldest, newest)
 
-    def _bound(self) -> int:
-        if not self._one_in(8):
-            return 0
-        return max(self._model.revision - self._random.randint(0, 8), 0)
+    def _bounds(self) -> tuple[int, int]:
+        if not self._one_in(4):
+            return 0, 0
+        newest = self._model.revision
+        least, most = (max(newest - self._random.randint(0, 8), 0) for _ in range(2))
+        least = least if self._one_in(2) else 0
+        return (least, most) if least <= most or self._one_in(6) else (most, least)
 
     def _compared_value(self, key: bytes, target: Target) -> bytes | int:
         kv = self._model.moment(self._model.revision).contents.get(key)
@@ -170,3 +180,53 @@ class Requests:
 
 
 ABSENT = KeyValue(key=b"", value=b"", create_revision=0, mod_revision=0, version=0)
+
+
+# --- running them --------------------------------------------------------------------------------------
+
+
+def run(store: Any, operation: Operation) -> Response:
+    """Run an operation by the call that a store has for it."""
+    match operation:
+        case Put(key, value):
+            options = ("lease", "prev_kv", "ignore_value", "ignore_lease")
+            answer = store.put(key, value, **_fields(operation, options))
+        case Get(key, end):
+            answer = store.range(key, end, **_fields(operation, GET_OPTIONS))
+        case Delete(key, end, prev_kv):
+            answer = store.delete(key, end, prev_kv=prev_kv)
+        case Txn(compare, success, failure):
+            answer = store.txn(compare, success, failure)
+    response: Response = answer
+    return response
+
+
+def outcome(call: Callable[[], object]) -> object:
+    """Return what a call answers, or the error that it raises."""
+    try:
+        return call()
+    except MitoError as error:
+        return error
+
+
+def essence(answer: object) -> object:
+    """Return of an error what two stores must agree on, which is not its words; and anything else as it is."""
+    if not isinstance(answer, MitoError):
+        return answer
+    fields = ("compact_revision", "current_revision")
+    return type(answer), [getattr(answer, name, None) for name in fields]
+
+
+def told(watcher: Any) -> tuple[list[WatchBatch], object]:
+    """Return what a watcher has to tell without waiting, and the essence of the error by which it is over."""
+    batches: list[WatchBatch] = []
+    try:
+        while (batch := watcher.next(timeout=0)) is not None:
+            batches.append(batch)
+    except CompactedError as error:
+        return batches, essence(error)
+    return batches, None
+
+
+def _fields(operation: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(operation, name) for name in names}

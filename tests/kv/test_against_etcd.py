@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from etcd_server import EtcdKV, EtcdWatcher, running
 
-from mitoframe.model.errors import CompactedError, InvalidInputError, MitoError
-from mitoframe.model.keyvalue import FROM_KEY, Delete, Operation, Response, Txn, TxnResult, WatchBatch
+from mitoframe.model.errors import CompactedError, MitoError
+from mitoframe.model.keyvalue import FROM_KEY, Delete, Get, Operation, Response, Txn, TxnResult, WatchBatch
 from mitoframe.testing.model_kv import MemoryKV, MemoryWatcher
-from mitoframe.testing.programs_kv import KEYS, Requests, Watched
+from mitoframe.testing.programs_kv import KEYS, Requests, Watched, essence, outcome, run, told
 
 OPERATIONS = 50_000 if os.environ.get("MITOFRAME_NIGHTLY") else 400
 WATCHERS_MAX = 6
@@ -62,15 +62,20 @@ class Difference:
 
 KNOWN_DIFFERENCES = [
     Difference(
+        what="bounds of revisions that are the wrong way round leave out all keys",
+        ours="and at most",
+        applies=lambda _: True,
+    ),
+    Difference(
         what="a key may be put by one inner transaction, or beside a delete without an end, and deleted by the next",
         ours="duplicate key",
         applies=overlaps_what_etcd_does_not_see,
     ),
 ]
 # Of answers: `as_etcd` leaves out the revision of an inner transaction, which etcd does not fill in.
-# Of watchers: deletes at the compacted revision were lost until 3.4.25 (`watch` does not start there).
-# Not compared: hashes, which count a delete at the compacted revision until 3.4.33, and what a crash in a compaction does
-# to the revision; times to live, of which etcd has a minimum of its own.
+# Of watchers: deletes at the compacted revision may be lost (`watch` does not start there).
+# Not compared: hashes, which also count a delete at the compacted revision; what a crash in a compaction does to the
+# revision; times to live, of which etcd has a minimum of its own.
 
 
 def as_etcd(response: Response, is_inner: bool = False) -> Response:
@@ -138,7 +143,7 @@ class Differential:
 
     def watch(self) -> None:
         watched = Requests(self.random, self.model, self.leases).watched()
-        if not watched.key or watched.start_revision == self.model.compact_revision:
+        if watched.start_revision == self.model.compact_revision:
             return
         if len(self.watchers) == WATCHERS_MAX:
             self.look()
@@ -154,7 +159,7 @@ class Differential:
 
     def are_alike(self, pair: PairOfWatchers) -> bool:
         """Compare what two watchers were told since; return whether they go on."""
-        expected, compacted = told(pair.ours)
+        expected, over = told(pair.ours)
         batches: list[WatchBatch] = []
         while len(batches) < len(expected):
             more = pair.theirs.next(EVENT_TIMEOUT_S)
@@ -162,11 +167,11 @@ class Differential:
             batches += more
         assert expected == batches, f"{pair.watched}:\n ours {expected}\netcd {batches}"
         self.events += sum(len(batch.events) for batch in batches)
-        if compacted is None:
+        if over is None:
             return True
         with pytest.raises(CompactedError) as error:
             pair.theirs.next(EVENT_TIMEOUT_S)
-        assert error.value.compact_revision == compacted.compact_revision
+        assert essence(error.value) == over
         return False
 
     def finish(self) -> None:
@@ -175,8 +180,7 @@ class Differential:
         for pair in self.watchers:
             assert pair.theirs.answers.empty(), f"{pair.watched} was told more"
         for revision in range(max(self.model.compact_revision, 1), self.model.revision + 1)[-50:]:
-            everything = Requests(self.random, self.model, ()).get()
-            everything = replace(everything, key=b"\0", end=FROM_KEY, revision=revision)
+            everything = Get(b"\0", FROM_KEY, revision)
             self.compare(everything, run(self.model, everything), self.etcd.run(everything))
 
     def compare(self, request: object, ours: object, theirs: object) -> None:
@@ -190,32 +194,8 @@ class Differential:
         return [lease.id for lease in self.model.leases()]
 
 
-def run(store: MemoryKV, operation: Operation) -> Response:
-    """Run an operation as etcd runs a call: one that is no transaction in a transaction of its own."""
-    if isinstance(operation, Txn):
-        return store.txn(operation.compare, operation.success, operation.failure)
-    return store.txn((), (operation,)).responses[0]
-
-
-def outcome(call: Callable[[], object]) -> object:
-    try:
-        return call()
-    except MitoError as error:
-        return error
-
-
 def kind_of(answer: object) -> object:
     return type(answer) if isinstance(answer, MitoError) else answer
-
-
-def told(watcher: MemoryWatcher) -> tuple[list[WatchBatch], CompactedError | None]:
-    batches = []
-    try:
-        while (batch := watcher.next(timeout=0)) is not None:
-            batches.append(batch)
-    except CompactedError as error:
-        return batches, error
-    return batches, None
 
 
 @pytest.fixture(scope="module")
