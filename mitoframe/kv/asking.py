@@ -49,11 +49,9 @@ def within(key: bytes, start: bytes, end: bytes | None) -> bool:
     return start <= key and (end == FROM_KEY or key < end)
 
 
-def overlaps(one: Delete | Put, other: Delete | Put) -> bool:
-    """Say whether two operations name a key that is the same."""
-    first, second = sorted((one, other), key=lambda each: each.key)
-    end = first.end if isinstance(first, Delete) else None
-    return within(second.key, first.key, end)
+def overlaps(put: Put, other: Delete | Put) -> bool:
+    """Say whether an operation names the key that is put."""
+    return within(put.key, other.key, other.end if isinstance(other, Delete) else None)
 
 
 def require_range(key: bytes, end: bytes | None) -> None:
