@@ -51,7 +51,7 @@ class View:
         found = list(self._live(get.key, get.end, get.revision))
         if get.count_only:
             return RangeResult(kvs=(), revision=self.revision, count=len(found))
-        wanted = {key: entry for key, entry in found if _passes(entry, get)}
+        wanted = {key: entry for key, entry in _near(found, get) if _passes(entry, get)}
         # Values are read last, and only of what is left, unless they are what is sorted by.
         fill: Callable[[bytes, Entry], KeyValue] = self.key_value if get.sort_by == "value" else key_value
         kvs = _sorted([fill(*each) for each in wanted.items()], get)
@@ -156,6 +156,17 @@ def key_value(key: bytes, entry: Entry, value: bytes = b"") -> KeyValue:
         version=entry.version,
         lease=entry.lease,
     )
+
+
+def _near(found: list[tuple[bytes, Entry]], get: Get) -> list[tuple[bytes, Entry]]:
+    """Return what a limit leaves of a range in the order of keys; it is all, unless no other order is asked for.
+
+    That is etcd's meaning: without an order the limit comes before sorting by something other than keys.
+    """
+    is_bounded = get.min_mod or get.max_mod or get.min_create or get.max_create
+    if get.limit == 0 or get.order != "none" or is_bounded:
+        return found
+    return found[: get.limit + 1]  # One more shows that there are more.
 
 
 def _passes(entry: Entry, get: Get) -> bool:
