@@ -332,7 +332,7 @@ class Lessor:
         now = self._now()
         with self._mutex:
             due = [(lease_id, term) for lease_id, term in self._terms.items() if term.deadline <= now]
-        for lease_id, term in sorted(due, key=lambda each: each[1].deadline)[:REVOKES_MAX]:
+        for lease_id, term in sorted(due, key=lambda each: (each[1].deadline, each[0]))[:REVOKES_MAX]:
             if self._stop.is_set():
                 return
             self._expire(lease_id, term)
