@@ -79,7 +79,7 @@ class PairOfWatchers:
 class KeyValueMachine(RuleBasedStateMachine):
     """Runs the same random program on a store and on the model, and compares every answer."""
 
-    # The same rows have the same hash, in whichever store they are.
+    # The same rows have the same hash, in whichever store of a kind they are.
     hashes: ClassVar[dict[object, int]] = {}
     steps: ClassVar[int] = 0
 
@@ -146,7 +146,9 @@ class KeyValueMachine(RuleBasedStateMachine):
         info: Any = found
         newest, compacted = self.model.revision, self.model.compact_revision
         assert (info.revision, info.compact_revision) == (revision or newest, compacted)
-        assert self.hashes.setdefault(rows, info.hash) == info.hash, "the same rows have another hash"
+        assert self.hashes.setdefault((type(self.subject), rows), info.hash) == info.hash, (
+            "the same rows have another hash"
+        )
         assert self.rows.setdefault(info.hash, rows) == rows, "other rows have the same hash"
 
     def _changes(self, random: Random) -> None:
