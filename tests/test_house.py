@@ -31,7 +31,7 @@ ONLY_IN = {
     "polars": (
         "frames.polars", "frames.conditions", "accessor", "database", "table", "scan", "inspection", "datasets",
         "explaining", "exporting", "verbs", "joining", "following", "travelling", "diagnosis", "doctor", "verifying",
-        "cli.",
+        "cli.", "kv.frame",
     ),
     "pandas": ("frames.pandas", "accessor"),
     "pyarrow.parquet": ("storage.sst_",),
@@ -51,7 +51,9 @@ ONLY_IN = {
 }  # fmt: skip
 NOT_IN_MODEL = {"os", "io", "pathlib", "time", "random", "uuid", "threading"}
 NOT_ONLY_STDLIB = {"kernels": {"numpy", "numba"}}
-LOCAL_IMPORTS = ("exporting", "accessor", "registry", "progress", "views.", "kernels.jit", "testing.", "__main__")
+LOCAL_IMPORTS = (
+    "exporting", "accessor", "registry", "progress", "views.", "kernels.jit", "kv.store", "testing.", "__main__",
+)  # fmt: skip
 BANNED_NAMES = {"utils", "util", "core", "common", "helpers", "misc"}
 # Used by people, benchmarks and tests rather than by the package.
 ENTRANCES = {"__init__", "__main__", "datasets", "tsbs"}

@@ -2,7 +2,9 @@
 
 Each tree is a table of keys and values. Commits go to SQLite's write-ahead log, which is synced once for each
 (``synchronous = FULL``); so readers see the last commit before they began, and neither wait for the writer nor make it
-wait. A killed writer leaves a log whose unfinished end the next to open the file ignores.
+wait. A killed writer leaves a log whose unfinished end the next to open the file ignores. The last writer to close the
+file takes the log away and has SQLite go back to a rollback journal, which readers can do without files of their own;
+the next writer to open it waits for those who are just reading.
 
 There is one connection that writes, and as many that read as there are threads that read at once. A store in memory has
 one for all, and its transactions take turns.
@@ -16,8 +18,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -46,6 +49,7 @@ _SCHEMA = sorted((tree.encode(), statement.encode()) for tree, statement in _CRE
 _GET = {tree: f"SELECT value FROM {tree} WHERE key = ?" for tree in TREES}
 _PUT = {tree: f"INSERT OR REPLACE INTO {tree} VALUES (?, ?)" for tree in TREES}
 _DELETE = {tree: f"DELETE FROM {tree} WHERE key = ?" for tree in TREES}
+_LOOK = "SELECT 1 FROM sqlite_schema LIMIT 1"
 _SCAN = {tree: f"SELECT key, value FROM {tree} WHERE key >= ?" for tree in TREES}
 
 # The second when SQLite's message quotes damaged text.
@@ -101,6 +105,7 @@ class SqliteBackend:
         self._pool = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
+        self._logs_ahead = False
         try:
             with self._translating():
                 self._writer = self._connect("ro" if read_only else "rwc")
@@ -121,10 +126,26 @@ class SqliteBackend:
         connection = self._take()
         try:
             with self._translating():
-                connection.execute("BEGIN")
+                self._begin_read(connection)
                 yield _Transaction(connection)
         finally:
             self._give_back(connection)
+
+    def _begin_read(self, connection: sqlite3.Connection) -> None:
+        """Begin on one committed state of the file, first undoing what a killed writer has left half-done."""
+        try:
+            connection.execute("BEGIN")
+            # What is seen is settled by the first look.
+            connection.execute(_LOOK).fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+        _end(connection)
+        with closing(self._connect("rw")) as healer:
+            healer.execute(_LOOK).fetchone()
+        connection.execute("BEGIN")
+        connection.execute(_LOOK).fetchone()
 
     @contextmanager
     def begin_write(self) -> Iterator[_Transaction]:
@@ -171,7 +192,10 @@ class SqliteBackend:
         with self._writing, self._translating():
             connection = self._live_writer()
             connection.execute("VACUUM")
+            # The log goes into the file with the next commits, if somebody reads who needs it: nobody waits for that.
+            connection.execute("PRAGMA busy_timeout = 0")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
     def check(self) -> None:
         """Look for damage in SQLite's own structure."""
@@ -196,8 +220,12 @@ class SqliteBackend:
             idle, self._idle = self._idle, []
         if os.getpid() != self._process:
             return
-        for connection in (*idle, *([writer] if writer else [])):
+        for connection in idle:
             connection.close()
+        if writer is not None:
+            if self._logs_ahead:
+                _end_log(writer)
+            writer.close()
 
     # --- connections -----------------------------------------------------------------------------------
 
@@ -241,6 +269,8 @@ class SqliteBackend:
 
     def _open(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA trusted_schema = OFF")
+        self._begin_read(connection)
+        _end(connection)
         if _pragma(connection, "page_count") == 0:
             self._refuse_stub()
             if self._read_only:
@@ -264,16 +294,17 @@ class SqliteBackend:
             _sync(os.path.dirname(self.path))
 
     def _log_ahead(self, connection: sqlite3.Connection) -> None:
-        """Have SQLite write ahead; it does not wait by itself for others who are just doing the same."""
-        waiting = threading.Event()
-        for _ in range(int(BUSY_TIMEOUT_S / _RETRY_S)):
+        """Have SQLite write ahead; it does not always wait by itself for others who are just doing the same."""
+        until = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 break
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
-                waiting.wait(_RETRY_S)
+            time.sleep(_RETRY_S)
+        self._logs_ahead = self.path != MEMORY
         connection.execute("PRAGMA synchronous = FULL")
 
     def _refuse_stub(self) -> None:
@@ -303,7 +334,8 @@ class SqliteBackend:
         if code == sqlite3.SQLITE_READONLY:
             return ReadOnlyError(f"{self.path} cannot be written. Check the permissions of the file and its folder.")
         match code & 0xFF:
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT:
+            # The last is about a statement: those that we have are right, so the schema is not.
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT | sqlite3.SQLITE_ERROR:
                 return self._corruption(str(error))
             case sqlite3.SQLITE_FULL:
                 return DiskFullError(f"{self.path}: no space left for the key-value store. Free some and retry.")
@@ -321,6 +353,13 @@ def _end(connection: sqlite3.Connection) -> None:
     # SQLite ends the transaction by itself after some errors.
     if connection.in_transaction:
         connection.rollback()
+
+
+def _end_log(connection: sqlite3.Connection) -> None:
+    """Go back to a rollback journal, unless others have the file open."""
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal
 from mitoframe.kv import compaction, copying
 from mitoframe.kv.asking import bounds_of, require_get, require_lease, require_range, require_txn
 from mitoframe.kv.backend_sqlite import MEMORY, SqliteBackend
-from mitoframe.kv.frame import history, to_frame
 from mitoframe.kv.hashing import hash_changes
 from mitoframe.kv.lessor import Lease, Lessor
 from mitoframe.kv.rows import ChangingRows, LeaseRow, Rows
@@ -400,6 +399,8 @@ class KeyValueStore:
             [(b'/line/1', b'on', 2), (b'/line/2', b'off', 3)]
 
         """
+        from mitoframe.kv.frame import to_frame
+
         return to_frame(self.range(prefix, prefix=True, revision=revision).kvs)
 
     def history(self, key: bytes) -> pl.DataFrame:
@@ -414,6 +415,8 @@ class KeyValueStore:
 
         """
         require_range(key, None)
+        from mitoframe.kv.frame import history
+
         return history(self, key)
 
     # --- the store as a whole --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -165,6 +166,43 @@ def test_a_forked_child_is_told_to_open_the_store_again(path: str) -> None:
             with pytest.raises(ClosedError, match="another process"), begin():
                 pass
         backend._process = os.getpid()
+
+
+def test_a_reader_of_a_closed_store_leaves_no_files_and_needs_none(path: str) -> None:
+    with kv.open(path) as store:
+        store.put(b"a", b"1")
+    folder = Path(path).parent
+
+    with kv.open(path, mode="r") as reader:
+        assert reader.get(b"a").value == b"1"
+        assert [each.name for each in folder.iterdir()] == [Path(path).name]
+        # A writer who comes later disturbs nobody.
+        with kv.open(path) as store:
+            store.put(b"a", b"2")
+            with reader._view() as view:
+                store.put(b"a", b"3")
+                assert view.get(b"a").value == b"2"
+        assert reader.get(b"a").value == b"3"
+
+
+def test_what_a_writer_left_half_done_who_died_while_opening_is_undone_for_readers(path: str, tmp_path: Path) -> None:
+    with kv.open(path) as store:
+        store.txn([], [Put(b"key%d" % number, b"old" * 500) for number in range(50)])
+    died = str(tmp_path / "died.kv")
+    with closing(kv.open(path, mode="r")) as reader, closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("PRAGMA cache_size = 1")
+        raw.execute("BEGIN IMMEDIATE")
+        raw.execute("UPDATE rev SET value = x'00'")
+        shutil.copy(path, died)
+        shutil.copy(f"{path}-journal", f"{died}-journal")
+        raw.execute("ROLLBACK")
+        before = reader.range(*ALL)
+
+    with kv.open(died, mode="r") as reader:
+        assert reader.range(*ALL) == before
+        # And again, while it is open.
+        Path(died).write_bytes(Path(path).read_bytes())
+        assert reader.range(*ALL) == before
 
 
 # --- crashes -------------------------------------------------------------------------------------------

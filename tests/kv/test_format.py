@@ -56,7 +56,7 @@ def test_a_store_of_the_first_format_opens_and_has_all_there_was(path: str, mode
         store.verify()
         now, then = store.range(*ALL), store.range(*ALL, revision=4)
         batches, _ = store._events(*ALL, first=4, last=99, with_prev=False)
-        leases = {lease: (seconds, store._lease_keys(lease)) for lease, seconds in store._lease_rows().items()}
+        leases = {lease: (row.ttl_seconds, store._lease_keys(lease)) for lease, row in store._lease_rows().items()}
         status, found = store.status(), store.hash_kv()
 
     assert [
@@ -112,10 +112,10 @@ def test_rows_are_laid_out_as_they_are_described(tmp_path: Path) -> None:
         "rev": [sealed("rev", revision, numbers + struct.pack("<I", 2) + b"k\0" + b"value")],
         "idx": [sealed("idx", b"k\0\xff\0\0" + revision, numbers)],
         "head": [sealed("head", b"k\0", revision + numbers)],
-        "lease": [sealed("lease", lease, struct.pack("<q", 60))],
+        "lease": [sealed("lease", lease, struct.pack("<2q", 60, 1))],
         "leasekey": [sealed("leasekey", lease + b"k\0", b"")],
     }
     digest = sum(struct.unpack("<I", value[-4:])[0] for [(_, value)] in expected.values()) % 2**32
-    state = struct.pack("<8q", 2, -1, -1, 1, 1, 1, 5, digest)
+    state = struct.pack("<9q", 2, -1, -1, 1, 1, 1, 1, 5, digest)
     expected["meta"] = [sealed("meta", b"format", struct.pack("<I", 1)), sealed("meta", b"state", state)]
     assert rows_of(path) == expected

@@ -327,7 +327,7 @@ def test_a_revoked_lease_takes_its_keys_with_it_in_one_revision(store: kv.KeyVal
         [("delete", b"a"), ("delete", b"b"), ("delete", b"c")]
     ]
     assert [each.prev_kv.lease for each in batches[0].events] == [lease] * 3
-    assert store._lease_rows() == {77: 20}
+    assert store._lease_rows() == {77: (20, 2)}
     assert store._lease_keys(other) == (b"stays",)
     assert keys_of(store.range(*ALL)) == [b"stays"]
     store.verify()
@@ -357,7 +357,7 @@ def test_a_grant_is_no_revision_and_is_there_after_a_restart(path: str) -> None:
         revision = store.status().revision
 
     with kv.open(path) as store:
-        assert store._lease_rows() == {lease: 10}
+        assert store._lease_rows() == {lease: (10, 1)}
         assert store._lease_keys(lease) == (b"a",)
         assert store.get(b"a").lease == lease
         assert (store.status().leases, revision) == (1, 2)
