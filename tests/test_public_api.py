@@ -13,6 +13,7 @@ import matplotlib as mpl
 import pytest
 
 import mitoframe as mito
+from mitoframe import kv
 
 mpl.use("agg")
 
@@ -29,6 +30,12 @@ NAMES = [
     "UnavailableError", "UndoRequest", "UndoResult", "UnknownOutcomeError", "VacuumRequest", "VacuumResult",
     "VerifyReport", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "simulate", "write",
 ]  # fmt: skip
+KV_NAMES = [
+    "C", "Change", "CompactedError", "Compare", "Delete", "DeleteResult", "Event", "FROM_KEY",
+    "FutureRevisionError", "Get", "HashInfo", "KeyValue", "KeyValueStore", "L", "Lease", "M", "Put", "PutResult", "RangeResult",
+    "SnapshotInfo", "Status", "Txn", "TxnResult", "V", "Value", "WatchBatch", "Watcher", "open", "prefix_end", "restore",
+]  # fmt: skip
+SURFACE = [(mito, name) for name in NAMES] + [(kv, name) for name in KV_NAMES if name != "FROM_KEY"]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 WITHOUT_EXAMPLE = {"Table.check_options"}
 """Methods that the door has for itself."""
@@ -83,9 +90,15 @@ def failures_in(module: Any) -> list[str]:
     return said if runner.summarize(verbose=False).failed else []
 
 
+def shown(item: object) -> str:
+    return getattr(item, "__name__", str(item))
+
+
 def test_the_names_are_these_and_sorted() -> None:
     assert mito.__all__ == sorted(NAMES)
     assert all(hasattr(mito, name) for name in NAMES)
+    assert sorted(kv.__all__) == sorted(KV_NAMES)
+    assert all(hasattr(kv, name) for name in KV_NAMES)
 
 
 def test_nothing_else_can_be_seen_but_the_rooms() -> None:
@@ -96,19 +109,23 @@ def test_nothing_else_can_be_seen_but_the_rooms() -> None:
     assert seen - set(NAMES) - rooms == set()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_public_name_is_explained(name: str) -> None:
-    assert without_docstring(name, getattr(mito, name)) == []
+@pytest.mark.parametrize(("door", "name"), SURFACE, ids=shown)
+def test_every_public_name_is_explained(door: Any, name: str) -> None:
+    assert without_docstring(name, getattr(door, name)) == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not is_error(getattr(mito, name))])
-def test_every_public_name_has_an_example(name: str) -> None:
-    assert examples_of(getattr(mito, name))
+@pytest.mark.parametrize(
+    ("door", "name"), [(door, name) for door, name in SURFACE if not is_error(getattr(door, name))], ids=shown
+)
+def test_every_public_name_has_an_example(door: Any, name: str) -> None:
+    assert examples_of(getattr(door, name))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in SHOWN_WHOLE])
-def test_every_public_method_has_an_example(name: str) -> None:
-    assert methods_without_example(name, getattr(mito, name)) - WITHOUT_EXAMPLE == set()
+@pytest.mark.parametrize(
+    ("door", "name"), [(door, name) for door, name in SURFACE if name not in SHOWN_WHOLE], ids=shown
+)
+def test_every_public_method_has_an_example(door: Any, name: str) -> None:
+    assert methods_without_example(name, getattr(door, name)) - WITHOUT_EXAMPLE == set()
 
 
 @pytest.mark.parametrize("name", modules())

@@ -32,7 +32,7 @@ import filelock
 from mitoframe.kv.asking import TTL_SECONDS_MAX
 from mitoframe.kv.rows import LeaseRow
 from mitoframe.model.card import ROWS_MAX, Section, card
-from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError
+from mitoframe.model.errors import InvalidInputError, MitoError
 from mitoframe.model.wording import counted
 
 TICK_S = 0.25
@@ -359,8 +359,6 @@ def _work(reference: weakref.ref[Lessor], stop: threading.Event) -> None:
             return
         try:
             lessor.tick()
-        except ClosedError:
-            return
         except MitoError as error:  # A store that is busy, or a disk that is full, may be well at the next tick.
             _log.warning("leases were not looked after error=%r", error)
         del lessor

@@ -223,13 +223,14 @@ def test_catching_up_in_several_looks_keeps_revisions_whole_and_misses_none(stor
 
 
 def test_a_long_way_through_what_others_did_is_no_reason_to_wait(store: kv.KeyValueStore) -> None:
-    watcher = store.watch(b"a")
+    watcher, with_progress = store.watch(b"a"), store.watch(b"a", progress=True)
     others = [kv.Put(b"other%d" % number) for number in range(128)]
     for _ in range(LOOKED_AT_MAX // len(others) + 2):
         store.txn([], others)
     revision = store.put(b"a").revision
 
     assert told([watcher.next(timeout=0)]) == [(revision, [("put", b"a")])]
+    assert told(taken(with_progress)) == [(revision, [("put", b"a")])]
 
 
 # --- progress ------------------------------------------------------------------------------------------
