@@ -31,9 +31,10 @@ NAMES = [
     "VerifyReport", "WhyResult", "WriteExplanation", "WriteResult", "open", "scan", "simulate", "write",
 ]  # fmt: skip
 KV_NAMES = [
-    "C", "Change", "CompactedError", "Compare", "Delete", "DeleteResult", "Event", "FROM_KEY",
-    "FutureRevisionError", "Get", "HashInfo", "KeyValue", "KeyValueStore", "L", "Lease", "M", "Put", "PutResult", "RangeResult",
-    "SnapshotInfo", "Status", "Txn", "TxnResult", "V", "Value", "WatchBatch", "Watcher", "open", "prefix_end", "restore",
+    "C", "Change", "CompactedError", "Compare", "Delete", "DeleteResult", "Event", "FROM_KEY", "FutureRevisionError",
+    "Get", "HashInfo", "KeyValue", "KeyValueStore", "L", "Lease", "M", "Put", "PutResult", "RangeResult",
+    "SnapshotInfo", "Status", "Txn", "TxnResult", "V", "Value", "WatchBatch", "Watcher", "open", "prefix_end",
+    "restore",
 ]  # fmt: skip
 SURFACE = [(mito, name) for name in NAMES] + [(kv, name) for name in KV_NAMES if name != "FROM_KEY"]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
