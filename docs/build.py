@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -28,14 +29,15 @@ from matplotlib import pyplot as plt
 from sphinx.cmd.build import build_main
 
 import mitoframe as mito
+from mitoframe import kv
 from mitoframe.cli import main as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "datasets/README.md", "benchmarks/RESULTS.md")
-GUIDE = ("docs/concepts.md", "docs/howto.md", "docs/coming_from.md")
+GUIDE = ("docs/concepts.md", "docs/howto.md", "docs/keys_and_values.md", "docs/coming_from.md")
 STORIES = (
     "first_rows", "demo", "ask", "late_rows", "from_parquet", "time_travel", "two_processes", "inside_a_file",
-    "watching_compaction", "tuning", "inspecting",
+    "watching_compaction", "tuning", "inspecting", "keys_and_values",
 )  # fmt: skip
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 DOOR = ("open", "write", "scan", "Database", "Table", "Scan", "AtSequence", "simulate", "WriteLoad")
@@ -116,6 +118,7 @@ def reference() -> str:
         f".. autofunction:: mitoframe.{name}\n"
         for name in ("datasets.load_flights", "datasets.load_weather", "tsbs.tsbs_cpu")
     ]
+    directives["Keys and values: `mitoframe.kv`"] = [directive(name, kv) for name in kv.__all__ if name != "FROM_KEY"]
     sections = [
         f"## {title}\n\n```{{eval-rst}}\n.. currentmodule:: mitoframe\n\n{''.join(names)}```\n"
         for title, names in directives.items()
@@ -135,13 +138,13 @@ def kind_of(name: str) -> str:
     return "engine" if name.endswith(("Request", "Info")) or name in {"MitoEngine", "RegionHook"} else "result"
 
 
-def directive(name: str) -> str:
+def directive(name: str, door: ModuleType = mito) -> str:
     """Return what makes Sphinx show the docstring of a public name and, of a class, those of its methods."""
-    item = getattr(mito, name)
+    item = getattr(door, name)
     if not isinstance(item, type):
-        return f".. autofunction:: mitoframe.{name}\n\n"
+        return f".. autofunction:: {door.__name__}.{name}\n\n"
     members = "   :show-inheritance:\n" if issubclass(item, (Exception, Warning)) else "   :members:\n"
-    return f".. autoclass:: mitoframe.{name}\n{members}\n"
+    return f".. autoclass:: {door.__name__}.{name}\n{members}\n"
 
 
 def command_line() -> str:
@@ -197,7 +200,7 @@ def run_cells(found: list[Cell], pictures: Path) -> list[str]:
     with contextlib.chdir(pictures):
         shown = [run_cell(cell.text, namespace, pictures) if cell.is_code else "" for cell in found]
     for store in namespace.values():
-        if isinstance(store, mito.Database):
+        if isinstance(store, mito.Database | kv.KeyValueStore):
             store.close()
     shutil.rmtree(pictures / "demo-out", ignore_errors=True)
     return shown

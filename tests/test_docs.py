@@ -19,6 +19,7 @@ import matplotlib as mpl
 import pytest
 
 import mitoframe as mito
+from mitoframe import kv
 from mitoframe.cli import main
 
 mpl.use("agg")
@@ -141,6 +142,7 @@ def test_every_public_name_has_its_place_in_the_reference(site: Path) -> None:
     ]
 
     wanted = {f"mitoframe.{name}" for name in [*mito.__all__, *methods]}
+    wanted |= {f"mitoframe.kv.{name}" for name in kv.__all__ if name != "FROM_KEY"}
 
     assert wanted - reference.anchors == set()
 

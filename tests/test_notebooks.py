@@ -71,6 +71,13 @@ STORIES = {
         "read by process",
     ],
     "from_parquet.py": ["26,115 rows of 28,342", "an earlier write of 2,227 rows had this key", "pl.scan_parquet("],
+    "keys_and_values.py": [
+        "his, once more: True; the limit is 100",
+        "missed since revision 13: /job/2, /job/3",
+        "lead? False: it is the other process",
+        "lead? True: it is this process",
+        "revision 8 was compacted",
+    ],
     "tuning.py": ["25 merges, 25 were foretold", "10 files, 10 were foretold"],
 }
 """What each story tells, beside what it asserts itself."""
