@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mitoframe import kv
+from mitoframe.kv.view import EVENTS_MAX
 from mitoframe.model.errors import CompactedError, FutureRevisionError, InvalidInputError
 
 
@@ -67,6 +68,13 @@ def test_history_has_each_put_and_delete_of_a_key(store: kv.KeyValueStore) -> No
         (5, "delete", None, None, None, None),
         (6, "put", b"3", 6, 1, 0),
     ]
+
+
+def test_a_long_history_is_told_in_full(store: kv.KeyValueStore) -> None:
+    for number in range(EVENTS_MAX + 100):
+        store.put(b"a", b"%d" % number)
+
+    assert store.history(b"a")["revision"].to_list() == list(range(2, EVENTS_MAX + 102))
 
 
 def test_history_begins_with_what_a_compaction_has_left(store: kv.KeyValueStore) -> None:

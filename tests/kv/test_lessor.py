@@ -215,7 +215,7 @@ def test_a_block_whose_lease_is_gone_ends_quietly_and_lets_its_own_error_through
     lease = lessor.grant(10)
     names: dict[str, int] = {}
     with pytest.raises(KeyError), lease:
-        names["not there"] += lease.revoke()
+        names[str(lease.revoke())] += 1
 
 
 # --- in the background ---------------------------------------------------------------------------------
@@ -288,6 +288,14 @@ def test_one_thread_begins_with_the_first_lease_and_ends_with_the_store(store: k
     assert nothing[-1] == set()
     assert (thread.name, thread.daemon, thread.is_alive()) == ("mitoframe-lessor", True, False)
     assert set(threading.enumerate()) - before == set()
+
+
+def test_no_thread_begins_once_it_was_closed(lessor: Lessor) -> None:
+    lessor.close()
+
+    lessor.start()
+
+    assert lessor._thread is None
 
 
 def test_the_thread_lets_expire_what_is_over(store: kv.KeyValueStore, lessor: Lessor, clock: Seconds) -> None:
@@ -373,6 +381,16 @@ def test_a_renewal_in_another_process_is_heard_of(two: tuple) -> None:
     first_clock.now += 10
     first.tick()
     assert lease.remaining() == -1.0
+
+
+def test_what_another_process_revoked_is_forgotten(two: tuple) -> None:
+    first, second, _, _ = two
+    lease = first.grant(10)
+    lease_of(second, lease.id).revoke()
+
+    first.tick()
+
+    assert repr(lease) == f"lease {lease.id} of 10 seconds, not known to be there"
 
 
 def test_a_renewal_that_comes_between_looking_and_revoking_is_not_overtaken(
