@@ -63,6 +63,9 @@ class LeaseStore(Protocol):
     def _lease_rows(self, lease: int | None = None) -> Mapping[int, LeaseRow]:
         """Return all leases; or the one that is asked for, if it is there."""
 
+    def _lease_mark(self) -> tuple[int, int]:
+        """Return what is another one whenever a lease was granted, renewed or revoked; at little cost."""
+
     def _lease_keys(self, lease: int) -> tuple[bytes, ...]: ...
 
 
@@ -192,6 +195,7 @@ class Lessor:
         self._mutex = threading.Lock()
         self._terms: dict[int, _Term] = {}
         self._kept: set[int] = set()
+        self._mark: tuple[int, int] | None = None
         self._has_turn = lock_path is None
         self._lock: filelock.BaseFileLock | None = None
         self._stop = threading.Event()
@@ -232,8 +236,11 @@ class Lessor:
 
     def revoke(self, lease_id: int) -> int:
         """Delete a lease and its keys."""
+        with self._mutex:
+            self._kept.discard(lease_id)
+        revision = self.store._revoke(lease_id)
         self._forget(lease_id)
-        return self.store._revoke(lease_id)
+        return revision
 
     def left(self, lease_id: int) -> str:
         """Say what is left of a lease, by what is known without a look at the store."""
@@ -243,8 +250,11 @@ class Lessor:
     def told(self) -> Section:
         """Say which leases there are."""
         leases = self.leases()
-        rows = [(str(each.id), f"{each.ttl_seconds:,} s", self.left(each.id)) for each in leases[:ROWS_MAX]]
-        return Section(title="Leases", header=("id", "time to live", ""), rows=rows, row_count=len(leases))
+        rows = [
+            (str(each.id), f"{each.ttl_seconds:,} s", self.left(each.id).removesuffix(" left"))
+            for each in leases[:ROWS_MAX]
+        ]
+        return Section(title="Leases", header=("id", "time to live", "left"), rows=rows, row_count=len(leases))
 
     # --- the thread -------------------------------------------------------------------------------------
 
@@ -293,8 +303,12 @@ class Lessor:
                     self._terms[lease_id] = _Term(ttl_seconds=row.ttl_seconds, stamp=row.stamp, deadline=deadline)
 
     def _learn_all(self) -> None:
+        mark = self.store._lease_mark()
+        if mark == self._mark:
+            return
         rows = self.store._lease_rows()
         with self._mutex:
+            self._mark = mark
             self._terms = {lease_id: term for lease_id, term in self._terms.items() if lease_id in rows}
         self._learn(rows)
 
@@ -348,7 +362,7 @@ class Lessor:
         if self._lock is None:
             return
         with self._mutex:
-            self._terms = {}  # Reckoned anew: nobody knows what the one before us had heard of.
+            self._terms, self._mark = {}, None  # Reckoned anew: nobody knows what the one before us had heard of.
         self._has_turn = True
 
 

@@ -566,7 +566,7 @@ class KeyValueStore:
         rows = [
             ("path", status.path),
             ("revision", f"{status.revision:,}"),
-            ("oldest revision", f"{max(status.compact_revision, 0):,}"),
+            ("oldest revision", f"{max(status.compact_revision, 1):,}"),
             ("keys", f"{status.keys:,}"),
             ("leases", f"{status.leases:,}"),
             ("size", f"{status.size_bytes:,} bytes"),
@@ -631,6 +631,11 @@ class KeyValueStore:
                 return dict(view.rows.leases())
             row = view.rows.lease(lease)
             return {} if row is None else {lease: row}
+
+    def _lease_mark(self) -> tuple[int, int]:
+        """Return what is another one whenever a lease was granted, renewed or revoked."""
+        with self._view() as view:
+            return view.state.lease_stamp, view.state.leases
 
     def _lease_keys(self, lease: int) -> tuple[bytes, ...]:
         require_lease(lease)

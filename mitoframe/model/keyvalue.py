@@ -510,7 +510,7 @@ class HashInfo:
     compact_revision: int
 
     def _repr_html_(self) -> str:
-        return card(f"{self.hash:08x}, of revision {self.revision:,}", [_details(self)])
+        return card(f"{self.hash:08x}, of revision {self.revision:,}", [_details(self, but=("hash", "revision"))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -557,7 +557,7 @@ def _events_section(events: Many[Event]) -> Section:
     return Section(title="Events", header=header, rows=rows, row_count=len(events), is_open=True)
 
 
-def _details(value: Status | HashInfo | SnapshotInfo, but: Many[str] = ()) -> Section:
+def _details(value: Status | HashInfo | SnapshotInfo, *, but: Many[str]) -> Section:
     named = [(each.name, getattr(value, each.name)) for each in fields(value) if each.name not in but]
     rows = [(name, f"{found:,}" if type(found) is int else str(found)) for name, found in named]
     return Section(title="Details", rows=rows, note=" ", is_open=True)
