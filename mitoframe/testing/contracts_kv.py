@@ -47,6 +47,7 @@ from mitoframe.model.keyvalue import (
     WatchBatch,
 )
 from mitoframe.testing.machine_kv import Subject
+from mitoframe.testing.programs_kv import run
 
 EVERYTHING = (b"\0", FROM_KEY)
 OPERATIONS_MAX = 128
@@ -212,9 +213,9 @@ class RangeContract(_Contract):
     def test_a_revision_that_has_not_come_is_refused(self, store: Any) -> None:
         store.put(b"a")
 
-        for call in (lambda: store.get(b"a", revision=3), lambda: store.txn([], [Get(b"a", revision=3)])):
+        for operation in (Get(b"a", revision=3), Txn([], [Get(b"a", revision=3)])):
             with pytest.raises(FutureRevisionError) as error:
-                call()
+                run(store, operation)
             assert (error.value.revision, error.value.current_revision) == (3, 2)
 
     def test_changes_are_the_latest_state_of_what_changed_since(self, store: Any) -> None:
@@ -1018,15 +1019,13 @@ class ThreadContract(_Contract):
         """Every write has a revision of its own, and every read is what that history says of the revision it names."""
         writers, rounds = 3, 15
 
-        def write(number: int) -> list[TxnResult]:
+        def write(number: int) -> list[Any]:
             return [
-                store.txn(
-                    [], [Put(b"%d" % number, b"%d" % each), Put(b"last", b"%d %d" % (number, each)), Get(*EVERYTHING)]
-                )
+                store.txn([], [Put(b"%d" % number, b"%d" % each), Put(b"last", b"%d" % number), Get(*EVERYTHING)])
                 for each in range(rounds)
             ]
 
-        def read(_: int) -> list[RangeResult]:
+        def read(_: int) -> list[Any]:
             return [store.range(*EVERYTHING) for _ in range(rounds)]
 
         with ThreadPoolExecutor(2 * writers) as pool:
@@ -1036,8 +1035,8 @@ class ThreadContract(_Contract):
             reads = [future.result(timeout=60) for future in looked]
 
         assert sorted(each.revision for thread in writes for each in thread) == list(range(2, 2 + writers * rounds))
-        inner = [response for thread in writes for each in thread for response in each.responses[2:]]
-        for answer in (*inner, *(each for thread in reads for each in thread)):
+        seen_within = [each.responses[-1] for thread in writes for each in thread]
+        for answer in (*seen_within, *(each for thread in reads for each in thread)):
             assert answer.kvs == store.range(*EVERYTHING, revision=answer.revision).kvs
         for thread in (*writes, *reads):
             revisions = [each.revision for each in thread]
@@ -1067,7 +1066,7 @@ class ThreadContract(_Contract):
                 store.txn([], operations if each % 3 else [Delete(b"shared"), operations[0]])
 
         def watch(options: dict[str, Any]) -> list[WatchBatch]:
-            batches = []
+            batches: list[WatchBatch] = []
             with store.watch(*EVERYTHING, start_revision=1, **options) as watcher:
                 while not batches or batches[-1].revision < last:
                     batch = watcher.next(timeout=30)
