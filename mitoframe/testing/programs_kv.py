@@ -123,10 +123,11 @@ class Requests:
         key, end = self._choice(KEYS), self.end()
         while end is not None and end != FROM_KEY and end <= key:
             key, end = self._choice(KEYS), self.end()
-        start_revision = 0 if self._one_in(4) else max(self._model.revision + self._random.randint(-8, 2), 0)
+        newest, oldest = self._model.revision, self._model.compact_revision
+        start_revision = self._choice((0, oldest, oldest, newest + self._random.randint(-8, 2)))
         filters = self._choice(((), (), (), ("put",), ("delete",), ("put", "delete")))
         return Watched(
-            key=key, end=end, start_revision=start_revision, prev_kv=self._one_in(2), filters=filters
+            key=key, end=end, start_revision=max(start_revision, 0), prev_kv=self._one_in(2), filters=filters
         )  # fmt: skip
 
     def key(self) -> bytes:
