@@ -47,12 +47,11 @@ from mitoframe.model.keyvalue import (
     WatchBatch,
 )
 from mitoframe.testing.machine_kv import Subject
+from mitoframe.testing.model_kv import TTL_SECONDS_MAX
 from mitoframe.testing.programs_kv import run
+from mitoframe.testing.requests_kv import OPERATIONS_MAX, REQUEST_BYTES_MAX
 
 EVERYTHING = (b"\0", FROM_KEY)
-OPERATIONS_MAX = 128
-REQUEST_BYTES_MAX = 1_572_864
-TTL_SECONDS_MAX = 9_000_000_000
 
 Ask: TypeAlias = Callable[[Operation], Any]
 

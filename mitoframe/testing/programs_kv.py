@@ -28,7 +28,8 @@ from mitoframe.model.keyvalue import (
     Txn,
     WatchBatch,
 )
-from mitoframe.testing.model_kv import MemoryKV, number_of
+from mitoframe.testing.model_kv import MemoryKV
+from mitoframe.testing.requests_kv import number_of
 
 # Neighbours byte by byte: what follows a, what begins like it, what is the end of its prefix, the last of all.
 KEYS = (b"\x00", b"a", b"a\x00", b"aa", b"ab", b"a\xff", b"b", b"ba", b"\xff\xff")
