@@ -174,10 +174,10 @@ class Rows:
         data = self._get("rev", entry.revision.to_bytes())
         if data is None:
             raise self.corruption(f"revision {entry.main} of key {key!r} is missing")
-        stored, stored_key, value = record_from_bytes(entry.revision, data)
-        if (stored, stored_key) != (entry, key):
+        before_value = record_to_bytes(entry, key, b"")
+        if not data.startswith(before_value):
             raise self.corruption(f"revision {entry.main} of key {key!r} is another one's")
-        return value
+        return data[len(before_value) :]
 
     def records(self, first: int, end: int | None = None) -> Iterator[tuple[Entry, bytes, bytes]]:
         """Yield changes with their keys and values, revisions in [first, end)."""
@@ -225,7 +225,7 @@ class Rows:
 
     def _unsealed(self, tree: Tree, key: bytes, data: bytes) -> bytes:
         if not is_sealed(tree, key, data):
-            raise self.corruption(f"the row {bytes(key)!r} of {tree!r} is damaged")
+            raise self.corruption(f"the row {key!r} of {tree!r} is damaged")
         return data[:-CHECKSUM_BYTES]
 
 

@@ -23,7 +23,12 @@ EVENTS_MAX = 1_000
 LOOKED_AT_MAX = 10_000
 """Changes that one call of `View.events` looks at, so that a watcher of few keys holds no transaction for long."""
 
-_SORTED_BY = {"version": "version", "create": "create_revision", "mod": "mod_revision", "value": "value"}
+_NUMBERS: dict[str, Callable[[Entry], int]] = {
+    "create": attrgetter("create_revision"),
+    "mod": attrgetter("main"),
+    "version": attrgetter("version"),
+    "lease": attrgetter("lease"),
+}
 
 
 class View:
@@ -51,15 +56,20 @@ class View:
         found = list(self._live(get.key, get.end, get.revision))
         if get.count_only:
             return RangeResult(kvs=(), revision=self.revision, count=len(found))
-        wanted = {key: entry for key, entry in _near(found, get) if _passes(entry, get)}
-        # Values are read last, and only of what is left, unless they are what is sorted by.
-        fill: Callable[[bytes, Entry], KeyValue] = self.key_value if get.sort_by == "value" else key_value
-        kvs = _sorted([fill(*each) for each in wanted.items()], get)
-        more = 0 < get.limit < len(kvs)
-        kvs = kvs[: get.limit] if more else kvs
+        wanted = self._sorted([each for each in _near(found, get) if _passes(each[1], get)], get)
+        more = 0 < get.limit < len(wanted)
         fill = key_value if get.keys_only else self.key_value
-        kvs = [fill(kv.key, wanted[kv.key]) for kv in kvs]
-        return RangeResult(kvs=tuple(kvs), revision=self.revision, count=len(found), more=more)
+        kvs = tuple(fill(*each) for each in (wanted[: get.limit] if more else wanted))
+        return RangeResult(kvs=kvs, revision=self.revision, count=len(found), more=more)
+
+    def _sorted(self, found: list[tuple[bytes, Entry]], get: Get) -> list[tuple[bytes, Entry]]:
+        is_falling = get.order == "descending"
+        if get.sort_by == "key":
+            return found[::-1] if is_falling else found
+        if get.sort_by == "value":
+            return sorted(found, key=lambda each: self.rows.value(*each), reverse=is_falling)
+        number = _NUMBERS[get.sort_by]
+        return sorted(found, key=lambda each: number(each[1]), reverse=is_falling)
 
     def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
         """Return a key as it was at a revision; 0 is now."""
@@ -91,7 +101,7 @@ class View:
         if compare.target == "value":
             values = [self.rows.value(key, entry) for key, entry in found]
             return bool(values) and all(_stands(compare, value) for value in values)
-        numbers = [_numbers(entry)[compare.target] for _, entry in found] or [0]
+        numbers = [_NUMBERS[compare.target](entry) for _, entry in found] or [0]
         return all(_stands(compare, number) for number in numbers)
 
     # --- what happened ---------------------------------------------------------------------------------
@@ -176,22 +186,6 @@ def _passes(entry: Entry, get: Get) -> bool:
         and get.min_create <= entry.create_revision
         and (not get.max_create or entry.create_revision <= get.max_create)
     )
-
-
-def _sorted(kvs: list[KeyValue], get: Get) -> list[KeyValue]:
-    descending = get.order == "descending"
-    if get.sort_by == "key":
-        return kvs[::-1] if descending else kvs
-    return sorted(kvs, key=attrgetter(_SORTED_BY[get.sort_by]), reverse=descending)
-
-
-def _numbers(entry: Entry) -> dict[str, int]:
-    return {
-        "create": entry.create_revision,
-        "mod": entry.main,
-        "version": entry.version,
-        "lease": entry.lease,
-    }
 
 
 def _stands(compare: Compare, found: int | bytes) -> bool:
