@@ -31,6 +31,15 @@ _NUMBERS = struct.Struct("<qqq")
 _LENGTH = struct.Struct("<I")
 _LEASE = struct.Struct(">Q")
 _TERMINATOR = b"\0\0"
+_SIZES: dict[Tree, tuple[int, int]] = {
+    "meta": (0, 0),
+    "rev": (_REVISION.size, _NUMBERS.size + _LENGTH.size),
+    "idx": (len(_TERMINATOR) + _REVISION.size, _NUMBERS.size),
+    "head": (0, _REVISION.size + _NUMBERS.size),
+    "lease": (_LEASE.size, struct.calcsize("<2q")),
+    "leasekey": (_LEASE.size, 0),
+}
+"""The least that key and value of a row have: shorter ones are refused rather than taken apart."""
 _SEEDS = {tree: int(google_crc32c.value(tree.encode())) for tree in TREES}
 
 
@@ -50,7 +59,7 @@ class Revision(NamedTuple):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Revision:
-        return cls(*_REVISION.unpack(data))
+        return cls(*_REVISION.unpack_from(data))
 
 
 class Entry(NamedTuple):
@@ -92,7 +101,7 @@ def numbers_to_bytes(entry: Entry) -> bytes:
 
 
 def numbers_from_bytes(revision: Revision, data: bytes) -> Entry:
-    return Entry(revision, *_NUMBERS.unpack(data))
+    return Entry(revision, *_NUMBERS.unpack_from(data))
 
 
 def head_to_bytes(entry: Entry) -> bytes:
@@ -120,7 +129,7 @@ def lease_to_bytes(lease: int) -> bytes:
 
 
 def lease_from_bytes(data: bytes) -> int:
-    return int(_LEASE.unpack(data)[0])
+    return int(_LEASE.unpack_from(data)[0])
 
 
 def lease_key_from_bytes(data: bytes) -> tuple[int, bytes]:
@@ -146,6 +155,9 @@ def stored_checksum(sealed: bytes) -> int:
 def is_sealed(tree: Tree, key: bytes, sealed: bytes) -> bool:
     """Say whether this is what was stored there."""
     # SQLite returns text, numbers or None where damage has changed a type.
-    if type(key) is not bytes or type(sealed) is not bytes or len(sealed) < CHECKSUM_BYTES:
+    if type(key) is not bytes or type(sealed) is not bytes:
+        return False
+    key_bytes, value_bytes = _SIZES[tree]
+    if len(key) < key_bytes or len(sealed) < value_bytes + CHECKSUM_BYTES:
         return False
     return stored_checksum(sealed) == checksum(tree, key, sealed[:-CHECKSUM_BYTES])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitoframe.kv.backend import TREES
+from mitoframe.kv.backend import TREES, Tree
 from mitoframe.kv.revision import (
     Entry,
     Revision,
@@ -61,28 +61,41 @@ def test_revisions_sort_as_their_bytes(one: Revision, other: Revision) -> None:
 
 @pytest.mark.parametrize("size", range(8))
 def test_any_flipped_bit_breaks_the_seal(size: int) -> None:
-    key, sealed = b"key", seal("head", b"key", b"value"[:size])
+    key, sealed = b"key", seal("meta", b"key", b"value"[:size])
 
     flipped = [_flip(sealed, bit) for bit in range(8 * len(sealed))]
-    moved = [is_sealed("head", _flip(key, bit), sealed) for bit in range(8 * len(key))]
+    moved = [is_sealed("meta", _flip(key, bit), sealed) for bit in range(8 * len(key))]
 
-    assert is_sealed("head", key, sealed)
-    assert not any(is_sealed("head", key, each) for each in flipped)
+    assert is_sealed("meta", key, sealed)
+    assert not any(is_sealed("meta", key, each) for each in flipped)
     assert not any(moved)
 
 
 def test_a_row_of_another_tree_or_cut_short_is_not_what_was_sealed() -> None:
-    sealed = seal("head", b"key", b"value")
+    sealed = seal("meta", b"key", b"value")
 
-    assert [tree for tree in TREES if is_sealed(tree, b"key", sealed)] == ["head"]
-    assert not any(is_sealed("head", b"key", sealed[:size]) for size in range(len(sealed)))
-    assert not is_sealed("head", b"keyv", seal("head", b"key", b"value")[1:])
+    assert [tree for tree in TREES if is_sealed(tree, b"key", sealed)] == ["meta"]
+    assert not any(is_sealed("meta", b"key", sealed[:size]) for size in range(len(sealed)))
+    assert not is_sealed("meta", b"keyv", seal("meta", b"key", b"value")[1:])
 
 
 @pytest.mark.parametrize("damaged", [None, 7, 1.5, "text", bytearray(b"text"), b""])
 def test_what_is_no_bytes_is_not_what_was_sealed(damaged: object) -> None:
-    assert not is_sealed("head", b"key", damaged)  # type: ignore[arg-type]
-    assert not is_sealed("head", damaged, seal("head", b"key", b"value"))  # type: ignore[arg-type]
+    assert not is_sealed("meta", b"key", damaged)  # type: ignore[arg-type]
+    assert not is_sealed("meta", damaged, seal("meta", b"key", b"value"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_row_that_is_too_short_to_be_taken_apart_is_refused_although_its_checksum_is_right(tree: Tree) -> None:
+    smallest = {"meta": (0, 0), "rev": (12, 28), "idx": (14, 24), "head": (0, 36), "lease": (8, 16), "leasekey": (8, 0)}
+    key_bytes, value_bytes = smallest[tree]
+
+    def is_good(key: bytes, value: bytes) -> bool:
+        return is_sealed(tree, key, seal(tree, key, value))
+
+    assert is_good(b"k" * key_bytes, b"v" * value_bytes)
+    assert not any(is_good(b"k" * size, b"v" * value_bytes) for size in range(key_bytes))
+    assert not any(is_good(b"k" * key_bytes, b"v" * size) for size in range(value_bytes))
 
 
 def _flip(data: bytes, bit: int) -> bytes:

@@ -153,6 +153,20 @@ def test_a_nested_transaction_takes_its_own_branch(store: kv.KeyValueStore) -> N
     assert store.get(b"c").mod_revision == 3
 
 
+def test_a_range_in_a_transaction_has_its_revision_limit_and_what_is_left_out(store: kv.KeyValueStore) -> None:
+    for number in range(3):
+        store.put(b"k%d" % number, b"old")
+    store.put(b"k0", b"new")
+
+    then, limited, bare = store.txn(
+        [], [Get(b"k0", revision=4), Get(b"k", FROM_KEY, limit=2), Get(b"k0", keys_only=True)]
+    ).responses
+
+    assert then.kvs[0].value == b"old"
+    assert (len(limited.kvs), limited.count, limited.more) == (2, 3, True)
+    assert bare.kvs[0].value == b""
+
+
 # --- refusals ------------------------------------------------------------------------------------------
 
 TWICE: list[list[Operation]] = [
