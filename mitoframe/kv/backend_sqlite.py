@@ -2,7 +2,8 @@
 
 Each tree is a table of keys and values. Commits go to SQLite's write-ahead log, which is synced once for each
 (``synchronous = FULL``); so readers see the last commit before they began, and neither wait for the writer nor make it
-wait. A killed writer leaves a log whose unfinished end the next to open the file ignores. The last writer to close the
+wait. A killed writer leaves a log whose unfinished end the next to open the file ignores, unless what is wrong there is
+damage (kv/sqlite_log.py). The last writer to close the
 file takes the log away and has SQLite go back to a rollback journal, which readers can do without files of their own;
 the next writer to open it waits for those who are just reading.
 
@@ -24,6 +25,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 from urllib.parse import quote
 
+from mitoframe.kv import sqlite_log
 from mitoframe.kv.backend import TREES, Tree
 from mitoframe.model.errors import (
     BusyError,
@@ -107,6 +109,8 @@ class SqliteBackend:
         self._writer: sqlite3.Connection | None = None
         self._logs_ahead = False
         try:
+            if self.path != MEMORY and sqlite_log.is_damaged(f"{self.path}-wal"):
+                raise CorruptionError("commits are damaged that were acknowledged", path=f"{self.path}-wal")
             with self._translating():
                 self._writer = self._connect("ro" if read_only else "rwc")
                 self._open(self._writer)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mitoframe import kv
+from mitoframe.kv.backend_sqlite import SqliteBackend
 from mitoframe.kv.store import KeyValueStore
 from mitoframe.model.errors import CorruptionError, InvalidInputError, UnavailableError
 from mitoframe.model.keyvalue import FROM_KEY, Put
@@ -105,6 +106,23 @@ def test_nothing_that_is_there_is_replaced(tmp_path: Path, store: KeyValueStore)
 
     assert Path(info.path).read_bytes() == before
     assert store.put(b"a").revision == info.revision + 1
+
+
+class RacingBackend(SqliteBackend):
+    """A backend during whose copies somebody else takes the name."""
+
+    def copy(self, path: str) -> None:
+        super().copy(path)
+        Path(path.removesuffix(".part")).write_bytes(b"theirs")
+
+
+def test_a_name_that_is_taken_while_the_copy_is_made_is_left_alone(tmp_path: Path) -> None:
+    with KeyValueStore(RacingBackend(str(tmp_path / "plant.kv"))) as store:
+        with pytest.raises(InvalidInputError):
+            store.snapshot(tmp_path / "copy.kv")
+
+        assert (tmp_path / "copy.kv").read_bytes() == b"theirs"
+        assert not (tmp_path / "copy.kv.part").exists()
 
 
 def test_a_copy_that_a_crash_cut_short_is_in_nobodys_way(tmp_path: Path, store: KeyValueStore) -> None:

@@ -119,6 +119,15 @@ def test_rows_changed_by_another_program_are_refused_at_opening(path: str, state
     assert caught.value.path == path
 
 
+def test_an_earlier_row_in_the_place_of_a_later_one_is_refused_at_opening(path: str) -> None:
+    earlier = seal("head", b"a", head_to_bytes(entry(2, 2, 1)))
+    with closing(SqliteBackend(path)) as backend, backend.begin_write() as transaction:
+        transaction.put("head", b"a", earlier)
+
+    with pytest.raises(CorruptionError, match="missing or changed"):
+        kv.open(path)
+
+
 def test_damage_while_open_is_refused_when_read_and_found_by_verify(path: str) -> None:
     with kv.open(path) as store:
         with closing(sqlite3.connect(path)) as raw, raw:
