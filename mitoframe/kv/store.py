@@ -605,7 +605,7 @@ class KeyValueStore:
             with self._committed:
                 if self._commit_count == seen:
                     # Commits of other processes are told by nobody.
-                    self._committed.wait(min(left, POLL_S))
+                    self._committed.wait(left if self._backend.path == MEMORY else min(left, POLL_S))
 
     def _grant(self, lease: int, ttl_seconds: int) -> int:
         require_lease(lease)

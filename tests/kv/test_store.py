@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from mitoframe import kv
+from mitoframe.kv.backend import Writing
+from mitoframe.kv.backend_sqlite import SqliteBackend
 from mitoframe.kv.view import EVENTS_MAX
 from mitoframe.model.errors import (
     ClosedError,
@@ -448,6 +451,19 @@ def test_waiting_ends_with_a_commit_of_this_or_another_store_or_with_the_time(pa
         assert time.monotonic() - started < 10
 
 
+def test_who_waits_is_woken_by_a_commit_of_the_same_store() -> None:
+    # In memory there is nobody else, so that nothing is looked at meanwhile.
+    with kv.open("memory://") as store:
+        timer = threading.Timer(0.05, store.put, [b"a"])
+        timer.start()
+        started = time.monotonic()
+
+        assert store._wait_past(1, 20) == 2
+
+        assert time.monotonic() - started < 10
+        timer.join()
+
+
 def test_waiting_ends_when_the_store_is_closed() -> None:
     store = kv.open("memory://")
     timer = threading.Timer(0.05, store.close)
@@ -527,6 +543,25 @@ def test_stores_that_make_the_file_together_make_one_store(path: str) -> None:
         each.close()
 
     assert revisions == list(range(2, 10))
+
+
+class SlowBackend(SqliteBackend):
+    """A backend whose first writing transaction begins after somebody else has made the store and written to it."""
+
+    is_first = True
+
+    def begin_write(self) -> AbstractContextManager[Writing]:
+        if self.is_first:
+            self.is_first = False
+            with kv.open(self.path) as other:
+                other.put(b"a", b"theirs")
+        return super().begin_write()
+
+
+def test_a_store_that_somebody_else_made_meanwhile_is_not_made_again(path: str) -> None:
+    with kv.KeyValueStore(SlowBackend(path)) as store:
+        assert store.get(b"a").value == b"theirs"
+        assert store.put(b"b").revision == 3
 
 
 def test_readers_see_whole_transactions_while_others_write(path: str) -> None:
