@@ -230,6 +230,9 @@ while True:
         store.compact(last.revision - 3)
     if number % 50 == 0:
         store.defragment()
+    if number % 3 == 0:
+        store.close()
+        store = kv.open(sys.argv[1])
 """
 
 
