@@ -363,6 +363,8 @@ def _end_log(connection: sqlite3.Connection) -> None:
     """Go back to a rollback journal, unless others have the file open."""
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA busy_timeout = 0")
+        # A connection that has read nothing yet does not know that there is a log.
+        connection.execute(_LOOK).fetchone()
         connection.execute("PRAGMA journal_mode = DELETE")
 
 

@@ -93,11 +93,22 @@ def test_a_store_whose_keys_were_all_deleted_and_compacted_goes_on_from_its_revi
         assert store.put(b"new").revision == 13
 
 
-def test_only_the_named_file_is_left_on_disk(path: str) -> None:
-    with kv.open(path) as store:
-        store.put(b"a")
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: None,
+        lambda store: store.get(b"a"),
+        lambda store: store.put(b"a"),
+        lambda store: (store.put(b"a"), store.get(b"a")),
+        lambda store: store.put(b"a", lease=store.lease(60).id),
+    ],
+)
+def test_only_the_named_file_is_left_on_disk(path: str, use) -> None:
+    for _ in range(2):
+        with kv.open(path) as store:
+            use(store)
 
-    assert [each.name for each in Path(path).parent.iterdir()] == [Path(path).name]
+        assert [each.name for each in Path(path).parent.iterdir()] == [Path(path).name]
 
 
 # --- what etcd means -----------------------------------------------------------------------------------
@@ -543,6 +554,32 @@ def test_stores_that_make_the_file_together_make_one_store(path: str) -> None:
         each.close()
 
     assert revisions == list(range(2, 10))
+
+
+def test_stores_that_are_opened_and_closed_beside_each_other_lose_nothing(path: str) -> None:
+    def write() -> None:
+        for _ in range(12):
+            with kv.open(path) as store:
+                store.put(b"n")
+
+    def read() -> None:
+        for _ in range(12):
+            with kv.open(path, mode="r") as store:
+                seen.append(store.get(b"n").version)
+
+    seen: list[int] = []
+    with kv.open(path) as store:
+        store.put(b"n")
+    threads = [threading.Thread(target=work) for work in (write, write, read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(seen), seen) == (12, sorted(seen))
+    with kv.open(path) as store:
+        assert (store.get(b"n").version, store.status().revision) == (25, 26)
+        store.verify()
 
 
 class SlowBackend(SqliteBackend):
