@@ -287,6 +287,9 @@ class Lessor:
             self._thread.join()
         self._has_turn = False
         if self._lock is not None:
+            # Should two have a turn for once, because they locked different files, each finds what the other has done.
+            with suppress(OSError):
+                os.unlink(self._lock.lock_file)
             self._lock.release()
             self._lock = None
 

@@ -443,6 +443,37 @@ def test_a_store_that_is_opened_again_gives_every_lease_its_full_time(
     assert lease_of(again, lease.id).remaining() == 10
 
 
+def test_two_that_have_a_turn_at_once_do_no_harm(two: tuple, store: kv.KeyValueStore, tmp_path: Path) -> None:
+    first, second, first_clock, second_clock = two
+    short, long = first.grant(10), first.grant(20)
+    (tmp_path / "store-lessor").unlink()
+    second.tick()
+
+    first_clock.now += 10
+    second_clock.now += 10
+    second.tick()
+    first.tick()
+    long.keepalive()
+    second_clock.now += 19
+    second.tick()
+
+    assert [lease.id for lease in second.leases()] == [long.id]
+    assert short.remaining() == -1
+
+
+def test_who_closes_leaves_no_lock_file(two: tuple, tmp_path: Path) -> None:
+    first, second, _, _ = two
+    second.tick()
+    files = list(tmp_path.iterdir())
+
+    first.close()
+    second.tick()
+    second.close()
+
+    assert [path.name for path in files] == ["store-lessor"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_where_nothing_can_be_locked_nothing_expires(store: kv.KeyValueStore, clock: Seconds, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
