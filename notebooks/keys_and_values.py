@@ -157,12 +157,12 @@ with store.watch(b"/leader") as watcher:
     leader.kill()
     killed = time.monotonic()
     gone = watcher.next()
+leader.communicate()
 print(f"{gone.events[0].kind} {gone.events[0].kv.key.decode()}")
 taken = store.txn(*lead)
 print(f"lead? {taken.succeeded}: it is {store.get(b'/leader').value.decode()}")
 assert taken.succeeded
 assert time.monotonic() - killed > 0.5
-leader.communicate()
 
 # %% [markdown]
 # ## What may be forgotten
@@ -172,7 +172,8 @@ leader.communicate()
 # %%
 oldest = taken.revision - 2
 store.compact(oldest)
-print(store)
+status = store.status()
+print(f"revisions {status.compact_revision} to {status.revision} can be read")
 try:
     store.range(b"/line/", prefix=True, revision=before)
     refused = None

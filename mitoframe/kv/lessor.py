@@ -9,7 +9,8 @@ reckons from when it came to know of a stamp, which is never before it was given
 dies or stands still. Of all processes that have the store open for writing only one lets leases expire: the one that
 holds the lock file beside it, which the kernel frees when it dies. The next one to get it gives every lease its full
 time again. Whoever lets a lease expire does so only if the stamp is still the one he reckoned from, as the transaction
-finds it that deletes the keys: a renewal is never overtaken.
+finds it that deletes the keys: a renewal is never overtaken. A process that has the lock and stands still holds up the
+end of leases, and hastens none.
 
 One thread does all of that, and renews what is to be renewed in the background. It begins as soon as it is seen that
 the store has leases, ends with `close`, and keeps no process alive.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mitoframe import kv
 from mitoframe.kv.view import EVENTS_MAX, LOOKED_AT_MAX
@@ -233,6 +237,62 @@ def test_a_long_way_through_what_others_did_is_no_reason_to_wait(store: kv.KeyVa
     assert told(taken(with_progress)) == [(revision, [("put", b"a")])]
 
 
+def test_a_watch_goes_on_in_a_store_that_was_restored(store: kv.KeyValueStore, tmp_path: Path) -> None:
+    watcher = store.watch(b"a", prefix=True)
+    store.put(b"a1")
+    store.put(b"a2")
+    seen = watcher.next().revision
+    store.snapshot(tmp_path / "copy.kv")
+
+    kv.restore(tmp_path / "copy.kv", tmp_path / "restored.kv")
+    with kv.open(tmp_path / "restored.kv") as restored:
+        again = restored.watch(b"a", prefix=True, start_revision=seen + 1)
+        restored.put(b"a3")
+
+        assert told(taken(again)) == [(3, [("put", b"a2")]), (4, [("put", b"a3")])]
+
+
+STEPS = st.lists(st.sampled_from(["put a", "put b", "delete a", "compact", "next", "next", "progress"]), max_size=40)
+
+
+@given(steps=STEPS, filters=st.sets(st.sampled_from(["put", "delete"]), max_size=1), start_revision=st.integers(0, 6))
+def test_every_event_is_handed_out_once_or_was_compacted_before_it_was_asked_for(
+    steps: list[str], filters: set, start_revision: int
+) -> None:
+    with kv.open("memory://") as store:
+        watcher = store.watch(b"a", start_revision=start_revision, filters=filters)
+        wanted = start_revision or 2
+        expected: list[int] = []
+        for step in [*steps, "next", "progress", *["next"] * len(steps)]:
+            status = store.status()
+            try:
+                match step.split():
+                    case ["put", key]:
+                        revision = store.put(key.encode()).revision
+                        expected += [revision] * (key == "a" and revision >= wanted and "put" not in filters)
+                    case ["delete", key]:
+                        done = store.delete(key.encode())
+                        expected += [done.revision] * (
+                            done.deleted * (done.revision >= wanted) and "delete" not in filters
+                        )
+                    case ["compact"] if status.revision > status.compact_revision:
+                        store.compact(status.revision)
+                    case ["next"]:
+                        batch = watcher.next(timeout=0)
+                        assert [batch and batch.revision] == (expected[:1] or [None])
+                        expected = expected[1:]
+                    case ["progress"] if (through := watcher.progress()) is not None:
+                        assert expected == []
+                        assert through == max(status.revision, wanted - 1)
+            except CompactedError as error:
+                asked, compacted = error.revision, error.compact_revision
+                assert asked < compacted == status.compact_revision
+                assert watcher.next() is None
+                return
+
+        assert expected == []
+
+
 # --- progress ------------------------------------------------------------------------------------------
 
 
@@ -346,6 +406,29 @@ def test_watchers_that_come_and_go_while_it_is_written_miss_nothing_and_hang_nob
 
     assert [ended(thread) for thread in threads] == [True] * 8
     assert all(got == list(range(start, start + len(got))) for (_, start), got in watched.items())
+
+
+def test_cancelling_and_closing_at_the_same_time_hangs_nobody(tmp_path: Path) -> None:
+    store = kv.open(tmp_path / "store.kv")
+    watchers = [store.watch(b"a", prefix=True) for _ in range(20)]
+
+    def read(watcher: Watcher) -> None:
+        with suppress(ClosedError):
+            for _ in watcher:
+                pass
+
+    def write() -> None:
+        with suppress(ClosedError):
+            while True:
+                store.put(b"a")
+
+    threads = [in_thread(lambda watcher=watcher: read(watcher)) for watcher in watchers]
+    threads.append(in_thread(write))
+    assert store.watch(b"a").next(timeout=PATIENCE_S)
+    threads += [in_thread(watcher.cancel) for watcher in watchers[::2]]
+    store.close()
+
+    assert {ended(thread) for thread in threads} == {True}
 
 
 # --- how it looks --------------------------------------------------------------------------------------
