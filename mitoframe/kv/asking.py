@@ -91,6 +91,8 @@ def require_put(put: Put) -> None:
 
 
 def require_lease(lease: int) -> None:
+    if not isinstance(lease, int):
+        raise InvalidInputError(f"a lease is named by its number, such as lease.id, not by a {type(lease).__name__}")
     if not 0 <= lease <= LEASE_MAX:
         raise InvalidInputError(f"a lease is a number from 0 to {LEASE_MAX}, not {lease}")
 

@@ -4,7 +4,7 @@ A lease has a time to live. Whoever holds it says `Lease.keepalive` in time, or 
 that were put with it are deleted, all at one revision, when it expires or is revoked.
 
 Which leases there are is in the store, with their time to live and a number, their *stamp*: each grant and each renewal
-gives a new one, and none comes twice. When a lease expires is in no file. Each process has a clock of its own, and
+gives a new one, higher than all before. When a lease expires is in no file. Each process has a clock of its own, and
 reckons from when it came to know of a stamp, which is never before it was given; so no lease expires early, whatever
 dies or stands still. Of all processes that have the store open for writing only one lets leases expire: the one that
 holds the lock file beside it, which the kernel frees when it dies. The next one to get it gives every lease its full
@@ -302,7 +302,7 @@ class Lessor:
         with self._mutex:
             for lease_id, row in rows.items():
                 known = self._terms.get(lease_id)
-                if known is None or known.stamp != row.stamp:
+                if known is None or known.stamp < row.stamp:  # Else another thread has read something newer.
                     deadline = now + row.ttl_seconds
                     self._terms[lease_id] = _Term(ttl_seconds=row.ttl_seconds, stamp=row.stamp, deadline=deadline)
 
@@ -356,8 +356,13 @@ class Lessor:
             self._expire(lease_id, term)
 
     def _expire(self, lease_id: int, term: _Term) -> None:
-        with suppress(InvalidInputError):  # Revoked meanwhile, or renewed by another process.
+        try:
             self.store._revoke(lease_id, stamp=term.stamp)
+        except InvalidInputError:  # Revoked meanwhile, or renewed by another process: it is looked at again.
+            with self._mutex:
+                self._terms.pop(lease_id, None)
+                self._mark = None
+        else:
             self._forget(lease_id)
 
     def _try_turn(self) -> None:

@@ -415,6 +415,42 @@ def test_a_renewal_that_comes_between_looking_and_revoking_is_not_overtaken(
     assert [each.id for each in first.leases()] == [lease.id]
 
 
+def test_what_a_thread_read_before_a_renewal_and_learns_after_it_does_not_count(
+    store: kv.KeyValueStore, lessor: Lessor, clock: Seconds
+) -> None:
+    lease = lessor.grant(10)
+    read_before = store._lease_rows()
+    Lessor(store, clock, None).renew(lease.id)
+    lessor.tick()
+    clock.now += 5
+
+    lessor._learn(read_before)
+
+    assert lease.remaining() == 5
+
+
+def test_what_is_known_of_a_lease_by_mistake_is_looked_at_again(
+    store: kv.KeyValueStore, lessor: Lessor, clock: Seconds
+) -> None:
+    lease = lessor.grant(10)
+    read_before = store._lease_rows()
+    store._revoke(lease.id)
+    again = Lessor(store, clock, None).grant(30, lease_id=lease.id)
+    lessor.tick()
+    lessor._terms.clear()
+    lessor._learn(read_before)
+
+    for _ in range(3):
+        clock.now += 10
+        lessor.tick()
+    still = again.remaining()
+    clock.now += 30
+    lessor.tick()
+
+    assert still == 0
+    assert again.remaining() == -1
+
+
 def test_who_takes_over_gives_every_lease_its_full_time(two: tuple) -> None:
     first, second, _, second_clock = two
     lease = first.grant(10)

@@ -664,6 +664,25 @@ def test_a_store_shows_itself_open_closed_and_damaged(path: str) -> None:
     assert "closed" in store._repr_html_()
 
 
+def test_a_store_shows_its_leases_without_a_look_at_keys(tmp_path: Path) -> None:
+    with kv.open(tmp_path / "a.kv") as store:
+        store.lease(3_600, id=77)
+        store.put(b"/secret", b"hidden", lease=77)
+
+        html = store._repr_html_()
+
+    assert "<td" in html
+    assert ">77<" in html
+    assert "3,600 s" in html
+    assert "secret" not in html
+    assert "hidden" not in html
+
+
+def test_a_lease_is_named_by_its_number() -> None:
+    with kv.open("memory://") as store, pytest.raises(InvalidInputError, match=r"lease\.id"):
+        store.put(b"a", lease=store.lease(10))
+
+
 def test_a_closed_store_says_so(store: kv.KeyValueStore) -> None:
     store.close()
     store.close()
