@@ -679,15 +679,21 @@ class CompactionContract(_Contract):
 class LeaseContract(_Contract):
     """Keys that go when a lease ends."""
 
-    def test_ids_are_given_or_chosen_and_never_shared(self, store: Any) -> None:
-        chosen = store.lease(10, id=1)
-        given = [store.lease(10).id for _ in range(3)]
-
-        assert chosen.id == 1
-        assert len({1, *given}) == 4
-        assert [lease.id for lease in store.leases()] == sorted({1, *given})
+    def test_ids_are_given_or_chosen_and_never_shared(self, subject: Subject) -> None:
+        chosen = subject.store.lease(10, id=1)
+        given = [subject.store.lease(10).id for _ in range(3)]
+        there = [lease.id for lease in subject.store.leases()]
         with pytest.raises(InvalidInputError):
-            store.lease(10, id=1)
+            subject.store.lease(10, id=1)
+
+        for lease in subject.store.leases()[1:]:
+            lease.revoke()
+        given.append(subject.store.lease(10).id)
+        subject.reopen()
+        given.append(subject.store.lease(10).id)
+
+        assert (chosen.id, there) == (1, sorted({1, *given[:3]}))
+        assert len({1, *given}) == 6, "what was given once is never given again"
 
     @pytest.mark.parametrize("ttl_seconds", [0, -1, TTL_SECONDS_MAX + 1])
     def test_a_time_to_live_that_cannot_be_is_refused(self, store: Any, ttl_seconds: int) -> None:

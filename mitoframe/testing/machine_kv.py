@@ -79,8 +79,9 @@ class PairOfWatchers:
 class KeyValueMachine(RuleBasedStateMachine):
     """Runs the same random program on a store and on the model, and compares every answer."""
 
-    # The same rows have the same hash, in whichever store of a kind they are.
+    # The same rows have the same hash, in whichever store of a kind they are; and other rows another one.
     hashes: ClassVar[dict[object, int]] = {}
+    rows: ClassVar[dict[object, object]] = {}
     steps: ClassVar[int] = 0
 
     def __init__(self, make: Callable[[], Subject]) -> None:
@@ -89,7 +90,6 @@ class KeyValueMachine(RuleBasedStateMachine):
         self.model = MemoryKV(self.subject.clock.monotonic)
         self.watchers: list[PairOfWatchers] = []
         self.given: set[int] = set()
-        self.rows: dict[int, object] = {}
 
     # --- what may be done ------------------------------------------------------------------------------
 
@@ -146,10 +146,9 @@ class KeyValueMachine(RuleBasedStateMachine):
         info: Any = found
         newest, compacted = self.model.revision, self.model.compact_revision
         assert (info.revision, info.compact_revision) == (revision or newest, compacted)
-        assert self.hashes.setdefault((type(self.subject), rows), info.hash) == info.hash, (
-            "the same rows have another hash"
-        )
-        assert self.rows.setdefault(info.hash, rows) == rows, "other rows have the same hash"
+        kind = type(self.subject)
+        assert self.hashes.setdefault((kind, rows), info.hash) == info.hash, "the same rows have another hash"
+        assert self.rows.setdefault((kind, info), rows) == rows, "other rows have the same hash"
 
     def _changes(self, random: Random) -> None:
         requests = self._requests(random)

@@ -74,10 +74,10 @@ class Requests:
     def operation(self, depth: int = 2) -> Operation:
         if depth and self._one_in(6):
             return self.txn(depth - 1)
-        kind = self._random.randint(1, 6)
-        if kind <= 3:
+        kind = self._random.randint(1, 8)
+        if kind <= 4:
             return self.put()
-        return self.get() if kind <= 5 else self.delete()
+        return self.get() if kind <= 7 else self.delete()
 
     def txn(self, depth: int = 2) -> Txn:
         compare = [self.compare() for _ in range(self._random.randint(0, 2))]
@@ -93,11 +93,11 @@ class Requests:
         return Put(self.key(), value, lease, self._one_in(3), ignore_value, ignore_lease)
 
     def delete(self) -> Delete:
-        return Delete(self.key(), self.end(), self._one_in(2))
+        return Delete(self.key(), self.end() if self._one_in(2) else None, self._one_in(2))
 
     def get(self) -> Get:
-        key, end = self.key(), self.end()
-        if self._one_in(3):
+        key, end = self.span()
+        if self._one_in(4):
             return Get(key, end, self.revision())
         (min_mod, max_mod), (min_create, max_create) = self._bounds(), self._bounds()
         return Get(
@@ -117,7 +117,7 @@ class Requests:
 
     def compare(self) -> Compare:
         target = self._choice(TARGETS)
-        key, end = self.key(), self.end() if self._one_in(3) else None
+        key, end = self.span() if self._one_in(3) else (self.key(), None)
         return Compare(key, target, self._compared_value(key, target), self._choice(RELATIONS), end)
 
     def watched(self) -> Watched:
@@ -130,6 +130,10 @@ class Requests:
         return Watched(
             key=key, end=end, start_revision=max(start_revision, 0), prev_kv=self._one_in(2), filters=filters
         )  # fmt: skip
+
+    def span(self) -> tuple[bytes, bytes | None]:
+        """Return a key and an end, which are everything every now and then."""
+        return (b"\0", FROM_KEY) if self._one_in(3) else (self.key(), self.end())
 
     def key(self) -> bytes:
         return b"" if self._one_in(150) else self._choice(KEYS)
@@ -149,7 +153,7 @@ class Requests:
         newest, oldest = self._model.revision, max(self._model.compact_revision, 1)
         if self._one_in(12):
             return self._choice((newest + 1, max(oldest - 1, 0)))
-        return self._random.randint(max(oldest, newest - 12), newest)
+        return self._choice((oldest, self._random.randint(max(oldest, newest - 12), newest)))
 
     def compacted_revision(self) -> int:
         newest, oldest = self._model.revision, max(self._model.compact_revision, 0)

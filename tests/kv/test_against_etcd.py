@@ -20,7 +20,7 @@ from mitoframe.model.keyvalue import FROM_KEY, Delete, Get, Operation, Response,
 from mitoframe.testing.model_kv import MemoryKV, MemoryWatcher
 from mitoframe.testing.programs_kv import KEYS, Requests, Watched, essence, outcome, run, told
 
-OPERATIONS = 50_000 if os.environ.get("MITOFRAME_NIGHTLY") else 400
+OPERATIONS = 50_000 if os.environ.get("MITOFRAME_NIGHTLY") else 800
 WATCHERS_MAX = 6
 LEASES = (11, 12, 13)
 EVENT_TIMEOUT_S = 10
@@ -113,7 +113,8 @@ class Differential:
         self.random.choice(draws)()
 
     def operation(self) -> None:
-        operation = Requests(self.random, self.model, self.leases).operation()
+        requests = Requests(self.random, self.model, self.leases)
+        operation = self.random.choice((requests.operation, requests.txn))()
         ours = outcome(lambda: run(self.model, operation))
         if any(each.ours in str(ours) and each.applies(operation) for each in KNOWN_DIFFERENCES):
             return
