@@ -71,7 +71,8 @@ class Changing(View):
 
     def txn(self, compare: Txn) -> TxnResult:
         branch = self._taken(compare)
-        for operation in _flat(branch):
+        # What is wrong with a put is told before what is wrong with a read, as in etcd.
+        for operation in sorted(_flat(branch), key=lambda each: isinstance(each, Get)):
             self._require_possible(operation)
         return self._apply(branch)
 
