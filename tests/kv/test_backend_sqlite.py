@@ -32,7 +32,7 @@ from mitoframe.model.errors import (
 from mitoframe.model.keyvalue import FROM_KEY, Put
 
 ALL = (b"\0", FROM_KEY)
-ROUNDS = 100 if "MITOFRAME_NIGHTLY" in os.environ else 12
+ROUNDS = 100 if "MITOFRAME_NIGHTLY" in os.environ else 8
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ OPERATIONS = st.lists(
 
 
 @given(operations=OPERATIONS, data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_any_history_reads_the_same_after_any_compactions(operations: list[Put | Delete], data: st.DataObject) -> None:
     with kv.open("memory://") as store:
         for operation in operations:

@@ -31,13 +31,13 @@ ENTRIES = st.builds(Entry, REVISIONS, st.integers(0, 2**63 - 1), st.integers(0, 
 
 
 @given(one=st.tuples(KEYS, REVISIONS), other=st.tuples(KEYS, REVISIONS))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_rows_of_the_index_sort_by_key_and_revision(one: tuple[bytes, Revision], other: tuple[bytes, Revision]) -> None:
     assert (index_key(*one) < index_key(*other)) == (one < other)
 
 
 @given(key=KEYS, other=st.tuples(KEYS, REVISIONS))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_bound_parts_smaller_keys_from_the_others(key: bytes, other: tuple[bytes, Revision]) -> None:
     assert (index_key(*other) < index_bound(key)) == (other[0] < key)
 
