@@ -6,6 +6,7 @@ and compares every answer, error and event; at the end every revision that can s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -82,7 +83,8 @@ class KeyValueMachine(RuleBasedStateMachine):
     # The same rows have the same hash, in whichever store of a kind they are; and other rows another one.
     hashes: ClassVar[dict[object, int]] = {}
     rows: ClassVar[dict[object, object]] = {}
-    steps: ClassVar[int] = 0
+    # How many answers there were of each kind, so that who runs programs sees that they do something.
+    answers: ClassVar[Counter[str]] = Counter()
 
     def __init__(self, make: Callable[[], Subject]) -> None:
         super().__init__()
@@ -195,6 +197,7 @@ class KeyValueMachine(RuleBasedStateMachine):
         for pair in tuple(self.watchers):
             expected, over = told(pair.model)
             assert told(pair.store) == (expected, over), f"told to {pair.watched}"
+            self.answers["Event"] += sum(len(batch.events) for batch in expected)
             if over is not None:
                 self.watchers.remove(pair)
 
@@ -227,9 +230,10 @@ class KeyValueMachine(RuleBasedStateMachine):
         return Requests(random, self.model, [lease.id for lease in self.model.leases()])
 
     def _compare(self, request: object, call: Callable[[Any], object]) -> None:
-        KeyValueMachine.steps += 1
         note(str(request))
-        expected = essence(outcome(lambda: call(self.model)))
+        answer = outcome(lambda: call(self.model))
+        self.answers[type(answer).__name__] += 1
+        expected = essence(answer)
         found = essence(outcome(lambda: call(self.subject.store)))
         assert found == expected, f"{request}\nexpected {expected}\nfound    {found}"
 

@@ -47,7 +47,7 @@ Item = TypeVar("Item")
 
 
 class Random(Protocol):
-    """What is needed of ``random.Random``; of Hypothesis it is one that can be shrunk."""
+    """What is needed of ``random.Random``."""
 
     def choice(self, seq: Sequence[Any], /) -> Any: ...
     def randint(self, a: int, b: int, /) -> int: ...
