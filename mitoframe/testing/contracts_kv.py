@@ -956,6 +956,21 @@ class WatchContract(_Contract):
         assert [cancelled.next(timeout=0), left.next(timeout=0)] == [None, None]
         assert list(cancelled) == []
 
+    def test_progress_is_the_revision_through_which_everything_was_told(self, store: Any) -> None:
+        watcher, future = store.watch(b"a"), store.watch(b"a", start_revision=5)
+        at_first = watcher.progress()
+        store.put(b"b")
+        beside = watcher.progress()
+        store.put(b"a")
+        waiting = watcher.progress()
+        watcher.next(timeout=0)
+
+        assert (at_first, beside, waiting, watcher.progress(), future.progress()) == (1, 2, None, 3, None)
+        store.put(b"b")
+        assert future.progress() == 4
+        watcher.cancel()
+        assert watcher.progress() is None
+
     def test_watchers_share_nothing(self, store: Any) -> None:
         store.put(b"a", b"1")
         plain, before, filtered = (

@@ -198,6 +198,7 @@ class KeyValueMachine(RuleBasedStateMachine):
             expected, over = told(pair.model)
             assert told(pair.store) == (expected, over), f"told to {pair.watched}"
             self.answers["Event"] += sum(len(batch.events) for batch in expected)
+            assert pair.store.progress() == pair.model.progress(), f"progress of {pair.watched}"
             if over is not None:
                 self.watchers.remove(pair)
 

@@ -491,17 +491,29 @@ class MemoryWatcher:
         while not self._is_over:
             if not self._store.wait_for(self.next_revision, timeout):
                 return None
-            if self.next_revision < self._store.compact_revision:
-                self._is_over = True
-                raise CompactedError(self.next_revision, self._store.compact_revision)
+            self._require_kept()
             revision, self.next_revision = self.next_revision, self.next_revision + 1
             events = tuple(self._seen(event) for event in self._store.moment(revision).events if self._wants(event))
             if events:
                 return WatchBatch(revision=revision, events=events)
         return None
 
+    def progress(self) -> int | None:
+        """Return the revision through which everything was told; None if something is still to be, or it is over."""
+        newest = self._store.status().revision
+        if self._is_over or self.next_revision > newest + 1:
+            return None
+        self._require_kept()
+        ahead = [self._store.moment(revision) for revision in range(self.next_revision, newest + 1)]
+        return None if any(self._wants(event) for moment in ahead for event in moment.events) else newest
+
     def cancel(self) -> None:
         self._is_over = True
+
+    def _require_kept(self) -> None:
+        if self.next_revision < self._store.compact_revision:
+            self._is_over = True
+            raise CompactedError(self.next_revision, self._store.compact_revision)
 
     def _wants(self, event: Event) -> bool:
         return is_within(event.kv.key, self._key, self._end) and event.kind not in self._filters

@@ -47,7 +47,7 @@ COME_AND_GO = "test_watch.py::test_watchers_that_come_and_go_while_it_is_written
 CAUGHT_UP = "contract::test_a_watcher_is_told_of_its_keys_revision_by_revision"
 WHOLE = "contract::test_a_long_past_is_caught_up_with_whole_revisions"
 IN_ORDER = "test_lessor.py::test_those_that_ended_first_are_revoked_first_and_no_more_than_a_thousand_a_second"
-PROGRESS = "test_watch.py::test_progress_is_told_once_all_that_was_to_be_told_was_handed_out"
+PROGRESS = "contract::test_progress_is_the_revision_through_which_everything_was_told"
 
 NO_HASHES_KEPT = Absent("Hashes are not remembered: each is computed when it is asked for.")
 NO_GROUPS = Absent(
