@@ -58,13 +58,13 @@ def history(store: Readable, key: bytes) -> pl.DataFrame:
 
 
 def _history(store: Readable, key: bytes) -> pl.DataFrame:
-    last, compacted = store._revisions()
+    last, compacted = store.revisions()
     first = max(compacted, 1)
     # What a compaction keeps of a key may be older than the revision that was compacted to.
     kept = store.get(key, revision=first)
     rows = [_put_row(kept)] if kept and kept.mod_revision < first else []
     while first <= last:
-        batches, through = store._events(key, None, first=first, last=last, with_prev=False)
+        batches, through = store.events(key, None, first=first, last=last, with_prev=False)
         rows += [_row(event) for batch in batches for event in batch.events]
         first = through + 1
     return pl.DataFrame(rows, schema=HISTORY, orient="row")

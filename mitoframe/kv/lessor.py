@@ -47,10 +47,10 @@ _log = logging.getLogger("mitoframe")
 class LeaseStore(Protocol):
     """What leases need of a store. What it does is durable when it returns."""
 
-    def _grant(self, lease: int, ttl_seconds: int) -> int:
+    def grant(self, lease: int, ttl_seconds: int) -> int:
         """Make a lease, and return its number: one that is chosen, if it is 0. One that is in use is refused."""
 
-    def _revoke(self, lease: int, *, stamp: int | None = None) -> int:
+    def revoke(self, lease: int, *, stamp: int | None = None) -> int:
         """Delete a lease and its keys at one revision, and return that; if its stamp is this one, or none is given.
 
         Raises:
@@ -58,16 +58,16 @@ class LeaseStore(Protocol):
 
         """
 
-    def _renew(self, leases: Iterable[int]) -> Mapping[int, LeaseRow]:
+    def renew(self, leases: Iterable[int]) -> Mapping[int, LeaseRow]:
         """Give those leases that there are new stamps, and return them."""
 
-    def _lease_rows(self, lease: int | None = None) -> Mapping[int, LeaseRow]:
+    def lease_rows(self, lease: int | None = None) -> Mapping[int, LeaseRow]:
         """Return all leases; or the one that is asked for, if it is there."""
 
-    def _lease_mark(self) -> tuple[int, int]:
+    def lease_mark(self) -> tuple[int, int]:
         """Return what is another one whenever a lease was granted, renewed or revoked; at little cost."""
 
-    def _lease_keys(self, lease: int) -> tuple[bytes, ...]: ...
+    def lease_keys(self, lease: int) -> tuple[bytes, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class Lease:
             (b'a', b'b')
 
         """
-        return self._lessor.store._lease_keys(self.id)
+        return self._lessor.store.lease_keys(self.id)
 
     def keepalive(self) -> None:
         """Begin its time to live anew.
@@ -207,8 +207,8 @@ class Lessor:
     def grant(self, ttl_seconds: int, *, lease_id: int = 0, keepalive: bool = False) -> Lease:
         """Make a lease. ``keepalive`` renews it at each tick that is due, until it is revoked or the lessor closed."""
         _check_ttl(ttl_seconds)
-        granted = self.store._grant(lease_id, ttl_seconds)
-        self._learn(self.store._lease_rows(granted))
+        granted = self.store.grant(lease_id, ttl_seconds)
+        self._learn(self.store.lease_rows(granted))
         if keepalive:
             with self._mutex:
                 self._kept.add(granted)
@@ -216,13 +216,13 @@ class Lessor:
 
     def leases(self) -> tuple[Lease, ...]:
         """Return all that there are, by id."""
-        rows = self.store._lease_rows()
+        rows = self.store.lease_rows()
         self._learn(rows)
         return tuple(Lease(self, lease_id, row.ttl_seconds) for lease_id, row in sorted(rows.items()))
 
     def remaining(self, lease_id: int) -> float:
         """Return the seconds left; -1 if there is no such lease."""
-        rows = self.store._lease_rows(lease_id)
+        rows = self.store.lease_rows(lease_id)
         self._learn(rows)
         term = self._terms.get(lease_id)
         return max(term.deadline - self._now(), 0.0) if term and lease_id in rows else -1.0
@@ -239,7 +239,7 @@ class Lessor:
         """Delete a lease and its keys."""
         with self._mutex:
             self._kept.discard(lease_id)
-        revision = self.store._revoke(lease_id)
+        revision = self.store.revoke(lease_id)
         self._forget(lease_id)
         return revision
 
@@ -307,10 +307,10 @@ class Lessor:
                     self._terms[lease_id] = _Term(ttl_seconds=row.ttl_seconds, stamp=row.stamp, deadline=deadline)
 
     def _learn_all(self) -> None:
-        mark = self.store._lease_mark()
+        mark = self.store.lease_mark()
         if mark == self._mark:
             return
-        rows = self.store._lease_rows()
+        rows = self.store.lease_rows()
         with self._mutex:
             self._mark = mark
             self._terms = {lease_id: term for lease_id, term in self._terms.items() if lease_id in rows}
@@ -325,7 +325,7 @@ class Lessor:
     # --- what is done -----------------------------------------------------------------------------------
 
     def _renew(self, ids: Iterable[int]) -> Mapping[int, LeaseRow]:
-        rows = self.store._renew(ids)
+        rows = self.store.renew(ids)
         self._learn(rows)
         return rows
 
@@ -357,7 +357,7 @@ class Lessor:
 
     def _expire(self, lease_id: int, term: _Term) -> None:
         try:
-            self.store._revoke(lease_id, stamp=term.stamp)
+            self.store.revoke(lease_id, stamp=term.stamp)
         except InvalidInputError:  # Revoked meanwhile, or renewed by another process: it is looked at again.
             with self._mutex:
                 self._terms.pop(lease_id, None)

@@ -1,4 +1,4 @@
-"""The key-value store: what can be asked of it, each in one transaction of its backend.
+"""The key-value store: what can be asked of it, each in one transaction of its ledger.
 
 There is one commit point: the backend's commit, which is durable before a call returns. The current revision, the rows
 of keys and the rows of leases are all in it, so a kill leaves all of a call or nothing, and a restart goes on from the
@@ -8,24 +8,19 @@ once, and there is nothing to build when a store is opened.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from mitoframe.kv import compaction, copying
-from mitoframe.kv.asking import bounds_of, require_get, require_lease, require_range, require_txn
+from mitoframe.kv.asking import bounds_of, require_get, require_range, require_txn
 from mitoframe.kv.backend_sqlite import MEMORY, SqliteBackend
 from mitoframe.kv.hashing import hash_changes
+from mitoframe.kv.ledger import Ledger
 from mitoframe.kv.lessor import Lease, Lessor
-from mitoframe.kv.rows import ChangingRows, LeaseRow, Rows
-from mitoframe.kv.txn import Changing
-from mitoframe.kv.verifying import check_meaning, check_rows
-from mitoframe.kv.view import View
 from mitoframe.kv.watch import Kind, Watcher
 from mitoframe.model.card import Section, card
-from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError, UnavailableError
+from mitoframe.model.errors import ClosedError, InvalidInputError, MitoError
 from mitoframe.model.keyvalue import (
     Change,
     Compare,
@@ -44,7 +39,6 @@ from mitoframe.model.keyvalue import (
     Status,
     Txn,
     TxnResult,
-    WatchBatch,
 )
 from mitoframe.model.wording import counted
 
@@ -55,8 +49,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mitoframe.kv.backend import Backend
-
-POLL_S = 0.05
 
 
 def open(  # noqa: A001 - as `mitoframe.open`
@@ -110,16 +102,12 @@ class KeyValueStore:
     """
 
     def __init__(self, backend: Backend, *, read_only: bool = False, now: Callable[[], float] = time.monotonic) -> None:
-        self._backend = backend
-        self._read_only = read_only
-        self._committed = threading.Condition()
-        self._commit_count = 0
-        self._lessor = Lessor(self, now, None if backend.path == MEMORY else f"{backend.path}-lessor")
-        try:
-            self._open()
-        except BaseException:
-            backend.close()
-            raise
+        self._path = backend.path
+        self._ledger = Ledger(backend, read_only=read_only, sees_leases=self._look_after_leases)
+        self._lessor = Lessor(self._ledger, now, None if backend.path == MEMORY else f"{backend.path}-lessor")
+
+    def _look_after_leases(self) -> None:
+        self._lessor.start()
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -186,7 +174,7 @@ class KeyValueStore:
             max_create=max_create,
         )
         require_get(get)
-        with self._view() as view:
+        with self._ledger.view() as view:
             return view.range(get)
 
     def get(self, key: bytes, *, revision: int = 0) -> KeyValue | None:
@@ -199,8 +187,7 @@ class KeyValueStore:
 
         """
         require_range(key, None)
-        with self._view() as view:
-            return view.get(key, revision)
+        return self._ledger.get(key, revision=revision)
 
     def changes(self, key: bytes, end: bytes | None, *, after: int) -> tuple[int, tuple[Change, ...]]:
         """Return the current revision, and the latest state of every key of the range that changed after ``after``.
@@ -218,7 +205,7 @@ class KeyValueStore:
 
         """
         require_range(key, end)
-        with self._view() as view:
+        with self._ledger.view() as view:
             return view.revision, view.changes(key, end, after)
 
     # --- changing --------------------------------------------------------------------------------------
@@ -257,7 +244,7 @@ class KeyValueStore:
         """
         put = Put(key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease)
         require_txn(Txn((), (put,)))
-        with self._change() as changing:
+        with self._ledger.change() as changing:
             return changing.put(put)
 
     def delete(
@@ -275,7 +262,7 @@ class KeyValueStore:
         """
         delete = Delete(*bounds_of(key, end, prefix), prev_kv=prev_kv)
         require_txn(Txn((), (delete,)))
-        with self._change() as changing:
+        with self._ledger.change() as changing:
             return changing.delete(delete)
 
     def txn(
@@ -298,7 +285,7 @@ class KeyValueStore:
         """
         txn = Txn(tuple(compare), tuple(success), tuple(failure))
         require_txn(txn)
-        with self._change() as changing:
+        with self._ledger.change() as changing:
             return changing.txn(txn)
 
     # --- watching and leases ---------------------------------------------------------------------------
@@ -337,7 +324,7 @@ class KeyValueStore:
 
         """
         return Watcher(
-            self,
+            self._ledger,
             key,
             end,
             prefix=prefix,
@@ -417,7 +404,7 @@ class KeyValueStore:
         require_range(key, None)
         from mitoframe.kv.frame import history
 
-        return history(self, key)
+        return history(self._ledger, key)
 
     # --- the store as a whole --------------------------------------------------------------------------
 
@@ -432,15 +419,15 @@ class KeyValueStore:
             (2, 1)
 
         """
-        with self._view() as view:
+        with self._ledger.view() as view:
             state = view.state
         return Status(
-            path=self._backend.path,
+            path=self._path,
             revision=state.revision,
             compact_revision=state.compact_scheduled,
             keys=state.keys,
             leases=state.leases,
-            size_bytes=self._backend.size_bytes(),
+            size_bytes=self._ledger.backend.size_bytes(),
             is_compacting=state.compact_finished < state.compact_scheduled,
         )
 
@@ -463,9 +450,9 @@ class KeyValueStore:
             (b'2', 3)
 
         """
-        with self._change() as changing:
+        with self._ledger.change() as changing:
             changing.schedule_compaction(revision)
-        compaction.finish(self._change, revision)
+        compaction.finish(self._ledger.change, revision)
 
     def hash_kv(self, revision: int = 0) -> HashInfo:
         """Return a checksum of all that is kept up to a revision, by which copies can be compared; 0 is now.
@@ -482,7 +469,7 @@ class KeyValueStore:
             True
 
         """
-        with self._view() as view:
+        with self._ledger.view() as view:
             view.require_readable(revision)
             asked = revision if revision > 0 else view.revision
             return HashInfo(
@@ -500,10 +487,7 @@ class KeyValueStore:
             >>> kv.open("memory://").verify()
 
         """
-        self._backend.check()
-        with self._backend.begin_read() as transaction:
-            rows = Rows(transaction, self._backend.path)
-            check_meaning(rows, check_rows(rows))
+        self._ledger.verify()
 
     def snapshot(self, path: str | os.PathLike[str]) -> SnapshotInfo:
         """Copy the store as it is now to a new file, while others go on; `restore` makes a store from it.
@@ -519,7 +503,7 @@ class KeyValueStore:
             1
 
         """
-        return copying.snapshot(self._backend, str(path))
+        return copying.snapshot(self._ledger.backend, str(path))
 
     def defragment(self) -> None:
         """Give space back that compactions and deletes have left in the file. Writers wait meanwhile, readers do not.
@@ -529,7 +513,7 @@ class KeyValueStore:
             >>> kv.open("memory://").defragment()
 
         """
-        self._backend.defragment()
+        self._ledger.backend.defragment()
 
     def close(self) -> None:
         """Let the store go; what was put is there, and leases go on. Closing twice is harmless.
@@ -541,8 +525,7 @@ class KeyValueStore:
 
         """
         self._lessor.close()
-        self._backend.close()
-        self._tell()
+        self._ledger.close()
 
     def __enter__(self) -> KeyValueStore:
         return self
@@ -556,13 +539,13 @@ class KeyValueStore:
         try:
             return f"<{self._summary(self.status())}>"
         except MitoError as error:
-            return f"<key-value store {self._backend.path}: {_reason(error)}>"
+            return f"<key-value store {self._path}: {_reason(error)}>"
 
     def _repr_html_(self) -> str:
         try:
             status, leases = self.status(), self._lessor.told()
         except MitoError as error:
-            return card(f"key-value store {self._backend.path}: {_reason(error)}")
+            return card(f"key-value store {self._path}: {_reason(error)}")
         rows = [
             ("path", status.path),
             ("revision", f"{status.revision:,}"),
@@ -578,115 +561,6 @@ class KeyValueStore:
             f"key-value store {status.path}: {counted(status.keys, 'key')} at revision {status.revision:,}, "
             f"{counted(status.leases, 'lease')}"
         )
-
-    # --- for watchers and leases -----------------------------------------------------------------------
-
-    def _revisions(self) -> tuple[int, int]:
-        """Return the current and the compacted revision."""
-        with self._view() as view:
-            return view.revision, view.state.compact_scheduled
-
-    def _events(
-        self, key: bytes, end: bytes | None, *, first: int, last: int, with_prev: bool
-    ) -> tuple[list[WatchBatch], int]:
-        """Return what happened to a range, as `View.events` does."""
-        with self._view() as view:
-            return view.events(key, end, first=first, last=last, with_prev=with_prev)
-
-    def _wait_past(self, revision: int, seconds: float) -> int:
-        """Wait until there is a newer revision, by whomever, or the time is over; return the newest."""
-        until = time.monotonic() + seconds
-        while True:
-            seen = self._commit_count
-            current, _ = self._revisions()
-            left = until - time.monotonic()
-            if current > revision or left <= 0:
-                return current
-            with self._committed:
-                if self._commit_count == seen:
-                    # Commits of other processes are told by nobody.
-                    self._committed.wait(left if self._backend.path == MEMORY else min(left, POLL_S))
-
-    def _grant(self, lease: int, ttl_seconds: int) -> int:
-        require_lease(lease)
-        with self._change() as changing:
-            return changing.grant(lease, ttl_seconds)
-
-    def _revoke(self, lease: int, *, stamp: int | None = None) -> int:
-        """Delete a lease and its keys, at one revision, which is returned; if nobody has renewed it since a stamp."""
-        require_lease(lease)
-        with self._change() as changing:
-            changing.revoke(lease, stamp)
-            return changing.revision
-
-    def _renew(self, leases: Iterable[int]) -> dict[int, LeaseRow]:
-        """Give those leases new stamps that there are, and return them."""
-        with self._change() as changing:
-            return {lease: row for lease in leases if (row := changing.renew(lease)) is not None}
-
-    def _lease_rows(self, lease: int | None = None) -> dict[int, LeaseRow]:
-        """Return all leases, or the one that is asked for if it is there."""
-        with self._view() as view:
-            if lease is None:
-                return dict(view.rows.leases())
-            row = view.rows.lease(lease)
-            return {} if row is None else {lease: row}
-
-    def _lease_mark(self) -> tuple[int, int]:
-        """Return what is another one whenever a lease was granted, renewed or revoked."""
-        with self._view() as view:
-            return view.state.lease_stamp, view.state.leases
-
-    def _lease_keys(self, lease: int) -> tuple[bytes, ...]:
-        require_lease(lease)
-        with self._view() as view:
-            return tuple(key for _, key in view.rows.lease_keys(lease))
-
-    # --- transactions ----------------------------------------------------------------------------------
-
-    @contextmanager
-    def _view(self) -> Iterator[View]:
-        with self._backend.begin_read() as transaction:
-            rows = Rows(transaction, self._backend.path)
-            view = View(rows, rows.state())
-            yield view
-        if view.state.leases and not self._read_only:
-            self._lessor.start()  # Whoever sees that there are leases sees to it that they end: others may have died.
-
-    @contextmanager
-    def _change(self) -> Iterator[Changing]:
-        with self._backend.begin_write() as transaction:
-            rows = ChangingRows(transaction, self._backend.path)
-            changing = Changing(rows, rows.state())
-            yield changing
-            changing.finish()
-        if changing.has_changed:
-            self._tell()
-
-    def _tell(self) -> None:
-        """Wake those who wait for a commit, or for the store to be closed."""
-        with self._committed:
-            self._commit_count += 1
-            self._committed.notify_all()
-
-    def _open(self) -> None:
-        self._backend.check()
-        with self._backend.begin_read() as transaction:
-            is_new = Rows(transaction, self._backend.path).is_new()
-        if is_new:
-            self._create()
-        with self._backend.begin_read() as transaction:
-            state = check_rows(Rows(transaction, self._backend.path))
-        if not self._read_only and state.compact_finished < state.compact_scheduled:
-            compaction.finish(self._change, state.compact_scheduled)
-
-    def _create(self) -> None:
-        if self._read_only:
-            raise UnavailableError(f"{self._backend.path} is empty: its writer has not finished making it. Try again.")
-        with self._backend.begin_write() as transaction:
-            rows = ChangingRows(transaction, self._backend.path)
-            if rows.is_new():  # nobody else made it meanwhile
-                rows.create()
 
 
 def _reason(error: MitoError) -> str:

@@ -31,10 +31,10 @@ Kind: TypeAlias = Literal["put", "delete"]
 class Watched(Protocol):
     """What a watcher needs of a store."""
 
-    def _revisions(self) -> tuple[int, int]:
+    def revisions(self) -> tuple[int, int]:
         """Return the current and the compacted revision."""
 
-    def _events(
+    def events(
         self, key: bytes, end: bytes | None, *, first: int, last: int, with_prev: bool
     ) -> tuple[list[WatchBatch], int]:
         """Return whole revisions in [first, last], some of them if there are many, and through which was looked.
@@ -44,7 +44,7 @@ class Watched(Protocol):
 
         """
 
-    def _wait_past(self, revision: int, seconds: float) -> int:
+    def wait_past(self, revision: int, seconds: float) -> int:
         """Wait until the current revision is above ``revision``, or the time is over; return the current one."""
 
 
@@ -86,7 +86,7 @@ class Watcher:
         self._with_prev, self._with_progress = prev_kv, progress
         if start_revision < 0:
             raise InvalidInputError(f"start_revision={start_revision} is negative; 0 is the next one there will be.")
-        current, _ = store._revisions()
+        current, _ = store.revisions()
         self._start = self._next = start_revision or current + 1
         self._ready: deque[WatchBatch] = deque()
         self._is_over = False
@@ -118,7 +118,7 @@ class Watcher:
             left = WAIT_S if until is None else min(WAIT_S, until - time.monotonic())
             if left <= 0:
                 return None
-            self._store._wait_past(self._next - 1, left)
+            self._store.wait_past(self._next - 1, left)
         return None
 
     def progress(self) -> int | None:
@@ -142,7 +142,7 @@ class Watcher:
         if self._is_over or (self._fetch() and self._ready[0].events):
             return None
         seen = self._next - 1
-        return seen if seen <= self._store._revisions()[0] else None  # Else the start is yet to come.
+        return seen if seen <= self._store.revisions()[0] else None  # Else the start is yet to come.
 
     def cancel(self) -> None:
         """End the watch; nothing more comes. Cancelling twice is harmless, also from another thread.
@@ -179,7 +179,7 @@ class Watcher:
     def _fetch(self) -> bool:
         """Ask for more if nothing is at hand, until there is something or everything was seen."""
         while not self._ready:
-            current, _ = self._store._revisions()
+            current, _ = self._store.revisions()
             if current < self._next:
                 return False
             self._look(current)
@@ -187,7 +187,7 @@ class Watcher:
 
     def _look(self, current: int) -> None:
         try:
-            batches, through = self._store._events(
+            batches, through = self._store.events(
                 self._key, self._end, first=self._next, last=current, with_prev=self._with_prev
             )
         except CompactedError:

@@ -179,7 +179,7 @@ def test_a_reader_of_a_closed_store_leaves_no_files_and_needs_none(path: str) ->
         # A writer who comes later disturbs nobody.
         with kv.open(path) as store:
             store.put(b"a", b"2")
-            with reader._view() as view:
+            with reader._ledger.view() as view:
                 store.put(b"a", b"3")
                 assert view.get(b"a").value == b"2"
         assert reader.get(b"a").value == b"3"
@@ -222,7 +222,7 @@ print("open", flush=True)
 while True:
     number += 1
     value = b"%d" % number
-    lease = store._grant(0, 60) if number % 5 == 0 else 0
+    lease = store._ledger.grant(0, 60) if number % 5 == 0 else 0
     odd = [Put(b"odd", value)] if number % 2 else [Delete(b"odd")]
     last = store.txn([], [Put(b"left", value, lease=lease), Put(b"padding", value * 500), *odd, Put(b"right", value)])
     print(number, last.revision, flush=True)
@@ -302,8 +302,8 @@ def test_a_full_disk_changes_nothing_and_the_store_goes_on(path: str) -> None:
     with kv.open(path) as store:
         store.put(b"a", b"1")
         # SQLite answers with the same error as for a full disk.
-        pages = store._backend._writer.execute("PRAGMA page_count").fetchone()[0]
-        store._backend._writer.execute(f"PRAGMA max_page_count = {pages}")
+        pages = store._ledger.backend._writer.execute("PRAGMA page_count").fetchone()[0]
+        store._ledger.backend._writer.execute(f"PRAGMA max_page_count = {pages}")
 
         with pytest.raises(DiskFullError) as caught:
             store.txn([], [Put(b"a", b"2"), Put(b"b", b"x" * 100_000)])
@@ -389,13 +389,13 @@ def test_only_a_commit_that_fails_on_the_medium_has_an_unknown_outcome(
     path: str, code: int, expected: type[MitoError]
 ) -> None:
     with kv.open(path) as store:
-        real = store._backend._writer
-        store._backend._writer = FailingCommit(real, code)
+        real = store._ledger.backend._writer
+        store._ledger.backend._writer = FailingCommit(real, code)
 
         with pytest.raises(MitoError) as caught:
             store.put(b"a", b"1")
 
-        store._backend._writer = real
+        store._ledger.backend._writer = real
         assert type(caught.value) is expected
         assert store.get(b"a") is None
         assert store.put(b"a").revision == 2

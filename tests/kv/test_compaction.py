@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> str:
 
 def kept(store: KeyValueStore) -> list[tuple[int, bytes, bytes]]:
     """Return the changes that are still stored, and deletes as b"-"."""
-    with store._view() as view:
+    with store._ledger.view() as view:
         return [(entry.main, key, b"-" if entry.is_tombstone else value) for entry, key, value in view.rows.records(0)]
 
 
@@ -243,7 +243,7 @@ def test_readers_and_writers_go_on_while_compactions_run(path: str) -> None:
 
     def read(store: KeyValueStore) -> None:
         while not stop.is_set():
-            revision, compacted = store._revisions()
+            revision, compacted = store._ledger.revisions()
             asked = draws.randint(max(compacted, 1), revision)
             with suppress(CompactedError):
                 found = store.range(*ALL, revision=asked)
@@ -268,7 +268,7 @@ def test_rows_read_by_nobody_any_more_are_gone(path: str) -> None:
     busy_store(path)
     with kv.open(path) as store:
         store.compact(store.status().revision)
-        with store._backend.begin_read() as transaction:
+        with store._ledger.backend.begin_read() as transaction:
             trees = {tree: sum(1 for _ in transaction.scan(tree)) for tree in ("rev", "idx", "head")}
             state = Rows(transaction, path).state()
 

@@ -20,7 +20,7 @@ ALL = (b"\0", FROM_KEY)
 @pytest.fixture
 def store(tmp_path: Path) -> KeyValueStore:
     store = kv.open(tmp_path / "plant.kv")
-    lease = store._grant(0, 60)
+    lease = store._ledger.grant(0, 60)
     for number in range(30):
         store.put(b"k%d" % (number % 7), b"%d" % number, lease=lease if number % 2 else 0)
     store.compact(9)
@@ -31,7 +31,9 @@ def store(tmp_path: Path) -> KeyValueStore:
 def everything(store: KeyValueStore) -> object:
     first, last = 9, store.status().revision
     history = [store.range(*ALL, revision=revision) for revision in range(first, last + 1)]
-    leases = {lease: (seconds, store._lease_keys(lease)) for lease, seconds in store._lease_rows().items()}
+    leases = {
+        lease: (seconds, store._ledger.lease_keys(lease)) for lease, seconds in store._ledger.lease_rows().items()
+    }
     return history, leases, store.hash_kv(), store.status().compact_revision
 
 
@@ -41,7 +43,7 @@ def test_a_store_restored_from_a_snapshot_has_all_there_was_and_goes_on(
 ) -> None:
     if where == "memory":
         store = kv.open("memory://")
-        store._grant(0, 60)
+        store._ledger.grant(0, 60)
         for number in range(12):
             store.put(b"a", b"%d" % number)
         store.compact(9)
@@ -185,7 +187,7 @@ def test_defragmenting_gives_space_back_and_changes_nothing(tmp_path: Path, wher
 
 
 def test_defragmenting_beside_a_reader_holds_neither_up(store: KeyValueStore) -> None:
-    with store._view() as view:
+    with store._ledger.view() as view:
         before = view.get(b"k1")
 
         store.defragment()

@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> str:
     """Return a store of some keys with history, a lease, and room that is not in use."""
     path = str(tmp_path / "plant.kv")
     with kv.open(path) as store:
-        lease = store._grant(0, 60)
+        lease = store._ledger.grant(0, 60)
         store.put(b"/line/1", b"first" * 9, lease=lease)
         store.put(b"/line/2", b"second" * 9)
         store.txn([], [Put(b"/line/1", b"third" * 9), Delete(b"/line/2"), Put(b"/site", b"fourth" * 9)])
@@ -37,11 +37,11 @@ def path(tmp_path: Path) -> str:
 def answers(path: str, mode: str) -> object:
     with kv.open(path, mode=mode) as store:
         now = store.range(*ALL), store.get(b"/line/2"), store.range(*ALL, revision=4)
-        past = store._events(*ALL, first=3, last=9, with_prev=True), store.hash_kv(), store._lease_keys(1)
+        past = store._ledger.events(*ALL, first=3, last=9, with_prev=True), store.hash_kv(), store._ledger.lease_keys(1)
         if mode == "r":
             return now, past
         won = store.txn([kv.V(b"/line/2") == 0], [Put(b"/line/2", b"sixth" * 900), Delete(b"/site")])
-        return now, past, won, store.range(*ALL), store.changes(*ALL, after=4), store._revoke(1)
+        return now, past, won, store.range(*ALL), store.changes(*ALL, after=4), store._ledger.revoke(1)
 
 
 def flipped(data: bytes, bit: int) -> bytes:

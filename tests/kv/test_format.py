@@ -26,8 +26,8 @@ ALL = (b"\0", FROM_KEY)
 def make_store(path: str | Path) -> None:
     """Write a store with history, a compaction, tombstones, leases, and keys that have to be escaped."""
     with kv.open(path) as store:
-        lease = store._grant(0, 60)
-        store._grant(7_000_000_000, 9_000_000_000)
+        lease = store._ledger.grant(0, 60)
+        store._ledger.grant(7_000_000_000, 9_000_000_000)
         store.put(b"/line/1", b"one", lease=lease)
         store.put(b"/line/2", b"two")
         store.txn([], [Put(b"/line/1", b"three", lease=lease), Delete(b"/line/2"), Put(b"\0", b"\0\xff")])
@@ -55,8 +55,11 @@ def test_a_store_of_the_first_format_opens_and_has_all_there_was(path: str, mode
     with kv.open(path, mode=mode) as store:
         store.verify()
         now, then = store.range(*ALL), store.range(*ALL, revision=4)
-        batches, _ = store._events(*ALL, first=4, last=99, with_prev=False)
-        leases = {lease: (row.ttl_seconds, store._lease_keys(lease)) for lease, row in store._lease_rows().items()}
+        batches, _ = store._ledger.events(*ALL, first=4, last=99, with_prev=False)
+        leases = {
+            lease: (row.ttl_seconds, store._ledger.lease_keys(lease))
+            for lease, row in store._ledger.lease_rows().items()
+        }
         status, found = store.status(), store.hash_kv()
 
     assert [
@@ -86,7 +89,7 @@ def test_a_store_of_the_first_format_opens_and_has_all_there_was(path: str, mode
 def test_a_store_of_the_first_format_can_be_written(path: str) -> None:
     with kv.open(path) as store:
         assert store.put(b"/line/1", b"four").revision == 9
-        assert store._grant(0, 60) == 2
+        assert store._ledger.grant(0, 60) == 2
         store.compact(9)
         store.verify()
         assert store.get(b"/line/1").version == 3
@@ -101,7 +104,7 @@ def test_what_is_written_today_is_the_same_format(tmp_path: Path) -> None:
 def test_rows_are_laid_out_as_they_are_described(tmp_path: Path) -> None:
     path = tmp_path / "tiny.kv"
     with kv.open(path) as store:
-        store.put(b"k\0", b"value", lease=store._grant(0, 60))
+        store.put(b"k\0", b"value", lease=store._ledger.grant(0, 60))
 
     def sealed(tree: str, key: bytes, value: bytes) -> tuple[bytes, bytes]:
         checksum = google_crc32c.value(tree.encode() + struct.pack("<I", len(key)) + key + value)

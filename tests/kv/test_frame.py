@@ -119,7 +119,7 @@ def test_history_that_is_compacted_meanwhile_is_begun_anew(store: kv.KeyValueSto
     for value in (b"1", b"2", b"3"):
         store.put(b"a", value)
     looks = iter([lambda: store.compact(4)])
-    get = store.get
+    get = store._ledger.get
 
     def get_and_compact(key: bytes, *, revision: int = 0) -> kv.KeyValue | None:
         found = get(key, revision=revision)
@@ -127,6 +127,6 @@ def test_history_that_is_compacted_meanwhile_is_begun_anew(store: kv.KeyValueSto
             compact()
         return found
 
-    store.get = get_and_compact
+    store._ledger.get = get_and_compact  # type: ignore[method-assign]
 
     assert store.history(b"a")["value"].to_list() == [b"3"]

@@ -43,7 +43,7 @@ def test_the_hash_of_this_history_never_changes() -> None:
         lambda store: store.put(b"a1", b"other"),
         lambda store: store.put(b"a4", b"1"),
         lambda store: store.delete(b"a0"),
-        lambda store: store.put(b"a0", b"9", lease=store._grant(5, 5)),
+        lambda store: store.put(b"a0", b"9", lease=store._ledger.grant(5, 5)),
     ],
 )
 def test_another_change_gives_another_hash(change: Callable[[KeyValueStore], object]) -> None:
@@ -81,7 +81,7 @@ def test_a_tombstone_at_the_compacted_revision_does_not_count() -> None:
     one.compact(3)
 
     assert one.hash_kv(3).hash != before
-    with one._view() as view:
+    with one._ledger.view() as view:
         assert any(entry.is_tombstone for entry, _, _ in view.rows.records(0))
     alone = kv.open("memory://")
     alone.delete(b"a")

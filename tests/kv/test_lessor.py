@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from mitoframe import kv
 from mitoframe.kv.lessor import REVOKES_MAX, TICK_S, Lessor
-from mitoframe.kv.watch import Watcher
 from mitoframe.model.errors import BusyError, InvalidInputError
 
 PATIENCE_S = 30
@@ -46,7 +45,7 @@ def store():
 
 @pytest.fixture
 def lessor(store: kv.KeyValueStore, clock: Seconds):
-    lessor = Lessor(store, clock, None)
+    lessor = Lessor(store._ledger, clock, None)
     yield lessor
     lessor.close()
 
@@ -102,7 +101,7 @@ def test_a_lease_lasts_its_time_and_goes_with_its_keys_at_one_revision(
     store: kv.KeyValueStore, lessor: Lessor, clock: Seconds
 ) -> None:
     lease = lessor.grant(10)
-    watcher = Watcher(store, b"", prefix=True)
+    watcher = store.watch(b"", prefix=True)
     store.put(b"b", lease=lease.id)
     store.put(b"a", lease=lease.id)
     store.put(b"c")
@@ -175,10 +174,10 @@ def test_those_that_ended_first_are_revoked_first_and_no_more_than_a_thousand_a_
 
 
 def test_an_id_that_is_granted_again_has_its_full_time(store: kv.KeyValueStore, lessor: Lessor, clock: Seconds) -> None:
-    other = Lessor(store, clock, None)  # As of another process: this one does not hear of what it does.
+    other = Lessor(store._ledger, clock, None)  # As of another process: this one does not hear of what it does.
     lessor.grant(10, lease_id=7)
     clock.now += 8
-    store._revoke(7)
+    store._ledger.revoke(7)
     other.grant(10, lease_id=7)
 
     clock.now += 9
@@ -230,7 +229,7 @@ def test_what_is_kept_alive_is_renewed_a_third_of_its_time_before_and_not_at_eve
     for _ in range(12):
         clock.now += 1
         lessor.tick()
-        stamps.append(store._lease_rows()[kept.id].stamp)
+        stamps.append(store._ledger.lease_rows()[kept.id].stamp)
 
     assert len(set(stamps)) == 5  # As granted, and at 3, 6, 9 and 12 seconds.
     assert kept.remaining() == 9
@@ -264,7 +263,7 @@ def test_a_lease_that_is_lost_although_it_was_kept_alive_is_logged_once(
     store: kv.KeyValueStore, lessor: Lessor, clock: Seconds, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = lessor.grant(9, keepalive=True)
-    store._revoke(lease.id)
+    store._ledger.revoke(lease.id)
 
     for _ in range(3):
         clock.now += 5
@@ -312,18 +311,18 @@ def test_the_thread_goes_on_after_an_error_that_may_pass(
     store: kv.KeyValueStore, lessor: Lessor, clock: Seconds, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = lessor.grant(10)
-    revoke, failures = store._revoke, iter([BusyError("locked for 5 s")])
+    revoke, failures = store._ledger.revoke, iter([BusyError("locked for 5 s")])
 
     def busy_once(lease: int, *, stamp: int | None = None) -> int:
         for error in failures:
             raise error
         return revoke(lease, stamp=stamp)
 
-    store._revoke = busy_once
+    store._ledger.revoke = busy_once
     clock.now += 10
     lessor.start()
 
-    assert eventually(lambda: lease.id not in store._lease_rows())
+    assert eventually(lambda: lease.id not in store._ledger.lease_rows())
     assert "locked for 5 s" in caplog.text
 
 
@@ -346,7 +345,7 @@ def test_the_thread_does_not_keep_a_store_that_nobody_has_any_more() -> None:
 def two(store: kv.KeyValueStore, clock: Seconds, tmp_path: Path):
     """The lessors of two processes that have one store, the first of which has the turn; each with its own clock."""
     clocks = clock, Seconds(5.0)
-    lessors = [Lessor(store, each, str(tmp_path / "store-lessor")) for each in clocks]
+    lessors = [Lessor(store._ledger, each, str(tmp_path / "store-lessor")) for each in clocks]
     lessors[0].tick()
     yield *lessors, *clocks
     for each in lessors:
@@ -399,14 +398,14 @@ def test_a_renewal_that_comes_between_looking_and_revoking_is_not_overtaken(
     first, second, first_clock, _ = two
     lease = second.grant(10)
     first.tick()
-    revoke, renewals = store._revoke, iter([lease.keepalive])
+    revoke, renewals = store._ledger.revoke, iter([lease.keepalive])
 
     def revoke_late(lease: int, *, stamp: int | None = None) -> int:
         for renew in renewals:
             renew()
         return revoke(lease, stamp=stamp)
 
-    store._revoke = revoke_late
+    store._ledger.revoke = revoke_late
     first_clock.now += 10
     first.tick()
     first_clock.now += 9
@@ -419,8 +418,8 @@ def test_what_a_thread_read_before_a_renewal_and_learns_after_it_does_not_count(
     store: kv.KeyValueStore, lessor: Lessor, clock: Seconds
 ) -> None:
     lease = lessor.grant(10)
-    read_before = store._lease_rows()
-    Lessor(store, clock, None).renew(lease.id)
+    read_before = store._ledger.lease_rows()
+    Lessor(store._ledger, clock, None).renew(lease.id)
     lessor.tick()
     clock.now += 5
 
@@ -433,9 +432,9 @@ def test_what_is_known_of_a_lease_by_mistake_is_looked_at_again(
     store: kv.KeyValueStore, lessor: Lessor, clock: Seconds
 ) -> None:
     lease = lessor.grant(10)
-    read_before = store._lease_rows()
-    store._revoke(lease.id)
-    again = Lessor(store, clock, None).grant(30, lease_id=lease.id)
+    read_before = store._ledger.lease_rows()
+    store._ledger.revoke(lease.id)
+    again = Lessor(store._ledger, clock, None).grant(30, lease_id=lease.id)
     lessor.tick()
     lessor._terms.clear()
     lessor._learn(read_before)
@@ -472,7 +471,7 @@ def test_a_store_that_is_opened_again_gives_every_lease_its_full_time(
 ) -> None:
     lease = lessor.grant(10)
     clock.now += 9
-    again = Lessor(store, clock, None)
+    again = Lessor(store._ledger, clock, None)
 
     again.tick()
 
@@ -513,7 +512,7 @@ def test_who_closes_leaves_no_lock_file(two: tuple, tmp_path: Path) -> None:
 def test_where_nothing_can_be_locked_nothing_expires(store: kv.KeyValueStore, clock: Seconds, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    lessor = Lessor(store, clock, str(blocked / "store-lessor"))
+    lessor = Lessor(store._ledger, clock, str(blocked / "store-lessor"))
     lease = lessor.grant(10)
     clock.now += 100
 
@@ -536,7 +535,7 @@ def test_the_turn_of_a_process_that_was_killed_is_free(store: kv.KeyValueStore, 
     path = str(tmp_path / "store-lessor")
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    lessor = Lessor(store, clock, path)
+    lessor = Lessor(store._ledger, clock, path)
     lessor.grant(1)
     clock.now += 5
     lessor.tick()
@@ -578,11 +577,11 @@ def test_no_lease_ends_before_its_time_whoever_ticks_and_all_end_after_it(
     clock = Seconds(0.0)
     store = kv.open("memory://", now=Seconds())
     path = str(tmp_path_factory.mktemp("turns") / "store-lessor")
-    lessors = [Lessor(store, clock, path) for _ in range(3)]
+    lessors = [Lessor(store._ledger, clock, path) for _ in range(3)]
     good_until: dict[int, float] = {}
 
     for verb, who, lease, seconds in steps:
-        is_there = lease in store._lease_rows()
+        is_there = lease in store._ledger.lease_rows()
         if verb == "grant" and not is_there:
             lessors[who].grant(3, lease_id=lease)
             good_until[lease] = clock.now + 3
@@ -599,10 +598,10 @@ def test_no_lease_ends_before_its_time_whoever_ticks_and_all_end_after_it(
             lessors[who].tick()
         elif verb == "close":
             lessors[who].close()
-            lessors[who] = Lessor(store, clock, path)
+            lessors[who] = Lessor(store._ledger, clock, path)
         elif verb == "wait":
             clock.now += seconds
-        assert {lease for lease, until in good_until.items() if until > clock.now} <= store._lease_rows().keys()
+        assert {lease for lease, until in good_until.items() if until > clock.now} <= store._ledger.lease_rows().keys()
 
     for _ in range(2):
         for lessor in lessors:
@@ -611,7 +610,7 @@ def test_no_lease_ends_before_its_time_whoever_ticks_and_all_end_after_it(
     for lessor in lessors:
         lessor.tick()
         lessor.close()
-    assert store._lease_rows() == {}
+    assert store._ledger.lease_rows() == {}
     store.close()
 
 

@@ -101,7 +101,7 @@ def test_a_lease_is_kept_alive_by_another_process_than_the_one_that_lets_leases_
             stamps: set[int] = set()
 
             def renewed_often() -> bool:
-                rows = store._lease_rows(lease)
+                rows = store._ledger.lease_rows(lease)
                 stamps.update(row.stamp for row in rows.values())
                 return not rows or len(stamps) >= 5
 

@@ -261,11 +261,11 @@ def test_changes_cannot_be_told_when_deletes_among_them_were_compacted(store: kv
         lambda store: store.range(b"a", order="up"),
         lambda store: store.delete(b""),
         lambda store: store.changes(b"", None, after=0),
-        lambda store: store._revoke(7),
-        lambda store: store._grant(-1, 10),
-        lambda store: store._grant(2**63, 10),
-        lambda store: store._grant(0, 0),
-        lambda store: store._grant(0, 9_000_000_001),
+        lambda store: store._ledger.revoke(7),
+        lambda store: store._ledger.grant(-1, 10),
+        lambda store: store._ledger.grant(2**63, 10),
+        lambda store: store._ledger.grant(0, 0),
+        lambda store: store._ledger.grant(0, 9_000_000_001),
         lambda store: store.txn([V(b"a") == b"text"], []),
         lambda store: store.txn([kv.Value(b"a") == 1], []),
         lambda store: store.txn([kv.Compare(b"a", "size", 1)], []),
@@ -276,12 +276,12 @@ def test_changes_cannot_be_told_when_deletes_among_them_were_compacted(store: kv
 )
 def test_a_call_that_makes_no_sense_is_refused_and_changes_nothing(store: kv.KeyValueStore, wrong) -> None:
     store.put(b"there", b"1")
-    before = store.range(*ALL), store.hash_kv(), store._lease_rows()
+    before = store.range(*ALL), store.hash_kv(), store._ledger.lease_rows()
 
     with pytest.raises(InvalidInputError):
         wrong(store)
 
-    assert (store.range(*ALL), store.hash_kv(), store._lease_rows()) == before
+    assert (store.range(*ALL), store.hash_kv(), store._ledger.lease_rows()) == before
     store.verify()
 
 
@@ -301,7 +301,7 @@ def test_a_request_may_have_a_megabyte_and_a_half(store: kv.KeyValueStore) -> No
 
 
 def test_a_put_may_keep_the_value_or_the_lease(store: kv.KeyValueStore) -> None:
-    lease = store._grant(0, 10)
+    lease = store._ledger.grant(0, 10)
     store.put(b"a", b"1", lease=lease)
 
     store.put(b"a", b"2", ignore_lease=True)
@@ -311,7 +311,7 @@ def test_a_put_may_keep_the_value_or_the_lease(store: kv.KeyValueStore) -> None:
 
     assert (kept_lease.value, kept_lease.lease) == (b"2", lease)
     assert (kept_value.value, kept_value.lease, kept_value.version) == (b"2", 0, 3)
-    assert store._lease_keys(lease) == ()
+    assert store._ledger.lease_keys(lease) == ()
 
 
 def test_what_was_before_is_returned_if_it_is_asked_for(store: kv.KeyValueStore) -> None:
@@ -327,67 +327,67 @@ def test_what_was_before_is_returned_if_it_is_asked_for(store: kv.KeyValueStore)
 
 
 def test_a_revoked_lease_takes_its_keys_with_it_in_one_revision(store: kv.KeyValueStore) -> None:
-    lease, other = store._grant(0, 10), store._grant(77, 20)
+    lease, other = store._ledger.grant(0, 10), store._ledger.grant(77, 20)
     for key in (b"c", b"a", b"b"):
         store.put(key, lease=lease)
     store.put(b"stays", lease=other)
     before = store.status().revision
 
-    revision = store._revoke(lease)
+    revision = store._ledger.revoke(lease)
 
-    batches, _ = store._events(*ALL, first=before + 1, last=revision, with_prev=True)
+    batches, _ = store._ledger.events(*ALL, first=before + 1, last=revision, with_prev=True)
     assert revision == before + 1
     assert [[(each.kind, each.kv.key) for each in batch.events] for batch in batches] == [
         [("delete", b"a"), ("delete", b"b"), ("delete", b"c")]
     ]
     assert [each.prev_kv.lease for each in batches[0].events] == [lease] * 3
-    assert store._lease_rows() == {77: (20, 2)}
-    assert store._lease_keys(other) == (b"stays",)
+    assert store._ledger.lease_rows() == {77: (20, 2)}
+    assert store._ledger.lease_keys(other) == (b"stays",)
     assert keys_of(store.range(*ALL)) == [b"stays"]
     store.verify()
 
 
 def test_a_put_moves_a_key_to_its_new_lease_and_a_delete_lets_it_go(store: kv.KeyValueStore) -> None:
-    one, other = store._grant(0, 10), store._grant(0, 10)
+    one, other = store._ledger.grant(0, 10), store._ledger.grant(0, 10)
 
     store.put(b"a", lease=one)
     store.put(b"a", lease=one)
-    first = store._lease_keys(one), store._lease_keys(other)
+    first = store._ledger.lease_keys(one), store._ledger.lease_keys(other)
     store.put(b"a", lease=other)
-    second = store._lease_keys(one), store._lease_keys(other)
+    second = store._ledger.lease_keys(one), store._ledger.lease_keys(other)
     store.delete(b"a")
 
     assert first == ((b"a",), ())
     assert second == ((), (b"a",))
-    assert store._lease_keys(other) == ()
-    assert store._revoke(other) == store.status().revision == 5
+    assert store._ledger.lease_keys(other) == ()
+    assert store._ledger.revoke(other) == store.status().revision == 5
     store.verify()
 
 
 def test_a_grant_is_no_revision_and_is_there_after_a_restart(path: str) -> None:
     with kv.open(path) as store:
-        lease = store._grant(0, 10)
+        lease = store._ledger.grant(0, 10)
         store.put(b"a", lease=lease)
         revision = store.status().revision
 
     with kv.open(path) as store:
-        assert store._lease_rows() == {lease: (10, 1)}
-        assert store._lease_keys(lease) == (b"a",)
+        assert store._ledger.lease_rows() == {lease: (10, 1)}
+        assert store._ledger.lease_keys(lease) == (b"a",)
         assert store.get(b"a").lease == lease
         assert (store.status().leases, revision) == (1, 2)
 
 
 def test_lease_numbers_are_chosen_past_those_in_use_and_never_twice(store: kv.KeyValueStore) -> None:
-    store._grant(2, 10)
+    store._ledger.grant(2, 10)
 
-    chosen = [store._grant(0, 10) for _ in range(2)]
-    store._revoke(chosen[-1])
-    again = store._grant(0, 10)
+    chosen = [store._ledger.grant(0, 10) for _ in range(2)]
+    store._ledger.revoke(chosen[-1])
+    again = store._ledger.grant(0, 10)
 
     assert chosen == [1, 3]
     assert again == 4
     with pytest.raises(InvalidInputError, match="in use"):
-        store._grant(2, 10)
+        store._ledger.grant(2, 10)
 
 
 # --- what happened -------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_events_are_whole_revisions_in_order_with_what_was_before(store: kv.KeyV
     store.txn([], [Put(b"b", b"2"), Delete(b"a"), Put(b"x", b"3")])
     store.put(b"a", b"4")
 
-    batches, looked = store._events(b"a", b"c", first=1, last=99, with_prev=True)
+    batches, looked = store._ledger.events(b"a", b"c", first=1, last=99, with_prev=True)
 
     assert looked == 4
     assert [batch.revision for batch in batches] == [2, 3, 4]
@@ -412,7 +412,7 @@ def test_events_are_whole_revisions_in_order_with_what_was_before(store: kv.KeyV
     assert (deleted.kv.value, deleted.kv.mod_revision, deleted.kv.version) == (b"", 3, 0)
     assert deleted.prev_kv.value == b"1"
     assert batches[2].events[0].prev_kv is None
-    assert store._events(b"a", None, first=4, last=3, with_prev=False) == ([], 3)
+    assert store._ledger.events(b"a", None, first=4, last=3, with_prev=False) == ([], 3)
 
 
 def test_events_from_the_compacted_revision_on_include_a_delete_at_it(store: kv.KeyValueStore) -> None:
@@ -421,14 +421,14 @@ def test_events_from_the_compacted_revision_on_include_a_delete_at_it(store: kv.
     store.put(b"b", b"2")
     store.compact(3)
 
-    batches, _ = store._events(*ALL, first=3, last=99, with_prev=True)
+    batches, _ = store._ledger.events(*ALL, first=3, last=99, with_prev=True)
 
     assert [(each.kind, each.kv.key, each.prev_kv) for batch in batches for each in batch.events] == [
         ("delete", b"a", None),
         ("put", b"b", None),
     ]
     with pytest.raises(CompactedError):
-        store._events(*ALL, first=2, last=99, with_prev=False)
+        store._ledger.events(*ALL, first=2, last=99, with_prev=False)
 
 
 def test_many_events_come_in_pieces_that_never_divide_a_revision(store: kv.KeyValueStore) -> None:
@@ -438,7 +438,7 @@ def test_many_events_come_in_pieces_that_never_divide_a_revision(store: kv.KeyVa
 
     seen, first = [], 1
     while first <= store.status().revision:
-        batches, looked = store._events(*ALL, first=first, last=store.status().revision, with_prev=False)
+        batches, looked = store._ledger.events(*ALL, first=first, last=store.status().revision, with_prev=False)
         assert sum(len(batch.events) for batch in batches) <= EVENTS_MAX + 100
         seen += batches
         first = looked + 1
@@ -450,15 +450,15 @@ def test_many_events_come_in_pieces_that_never_divide_a_revision(store: kv.KeyVa
 def test_waiting_ends_with_a_commit_of_this_or_another_store_or_with_the_time(path: str) -> None:
     with kv.open(path) as store, kv.open(path) as other:
         started = time.monotonic()
-        assert store._wait_past(1, 0.03) == 1
+        assert store._ledger.wait_past(1, 0.03) == 1
         assert time.monotonic() - started >= 0.03
         for writer in (store, other):
             revision = store.status().revision
             timer = threading.Timer(0.05, writer.put, [b"a"])
             timer.start()
-            assert store._wait_past(revision, 20) == revision + 1
+            assert store._ledger.wait_past(revision, 20) == revision + 1
             timer.join()
-        assert store._wait_past(0, 20) == 3
+        assert store._ledger.wait_past(0, 20) == 3
         assert time.monotonic() - started < 10
 
 
@@ -469,7 +469,7 @@ def test_who_waits_is_woken_by_a_commit_of_the_same_store() -> None:
         timer.start()
         started = time.monotonic()
 
-        assert store._wait_past(1, 20) == 2
+        assert store._ledger.wait_past(1, 20) == 2
 
         assert time.monotonic() - started < 10
         timer.join()
@@ -481,7 +481,7 @@ def test_waiting_ends_when_the_store_is_closed() -> None:
     timer.start()
 
     with pytest.raises(ClosedError):
-        store._wait_past(1, 20)
+        store._ledger.wait_past(1, 20)
 
     timer.join()
 
@@ -508,7 +508,7 @@ def test_stores_of_one_file_see_each_other_and_share_one_revision(path: str) -> 
         lambda store: store.txn([], [Put(b"a")]),
         lambda store: store.compact(1),
         lambda store: store.defragment(),
-        lambda store: store._grant(0, 10),
+        lambda store: store._ledger.grant(0, 10),
     ],
 )
 def test_a_store_opened_for_reading_changes_nothing(path: str, change) -> None:
@@ -628,7 +628,7 @@ def test_readers_see_whole_transactions_while_others_write(path: str) -> None:
 def test_a_long_read_holds_up_no_put_and_does_not_see_it(path: str) -> None:
     with kv.open(path) as store:
         store.put(b"a", b"1")
-        with store._view() as view:
+        with store._ledger.view() as view:
             store.put(b"a", b"2")
             store.compact(3)
 
@@ -641,7 +641,7 @@ def test_a_long_read_holds_up_no_put_and_does_not_see_it(path: str) -> None:
 
 
 def test_the_status_counts_what_is_there(store: kv.KeyValueStore) -> None:
-    store.put(b"a", lease=store._grant(0, 10))
+    store.put(b"a", lease=store._ledger.grant(0, 10))
     store.put(b"b")
     store.put(b"b")
     store.delete(b"a")
@@ -694,8 +694,8 @@ def test_a_closed_store_says_so(store: kv.KeyValueStore) -> None:
         store.verify,
         store.defragment,
         lambda: store.compact(1),
-        store._revisions,
-        lambda: store._wait_past(5, 1),
+        store._ledger.revisions,
+        lambda: store._ledger.wait_past(5, 1),
     ]
     for call in calls:
         with pytest.raises(ClosedError):

@@ -57,7 +57,7 @@ def test_a_key_that_is_not_there_has_zeros_and_no_value(store: kv.KeyValueStore)
 
 
 def test_each_target_and_relation_is_compared(store: kv.KeyValueStore) -> None:
-    lease = store._grant(0, 10)
+    lease = store._ledger.grant(0, 10)
     store.put(b"a", b"m", lease=lease)
     store.put(b"b")
     store.put(b"a", b"m", lease=lease)

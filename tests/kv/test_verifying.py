@@ -21,7 +21,7 @@ from mitoframe.model.errors import ConfigError, CorruptionError
 def path(tmp_path: Path) -> str:
     path = str(tmp_path / "plant.kv")
     with kv.open(path) as store:
-        store._grant(5, 60)
+        store._ledger.grant(5, 60)
         store.put(b"a", b"1")
         store.put(b"a", b"2", lease=5)
         store.put(b"b", b"3")
