@@ -153,10 +153,11 @@ def _has_many(column: pa.Array) -> bool:
 def words_of(tags: pa.Array, pieces: Pieces) -> list[list[Any]]:
     """Return what the manifest says of one tag of a file."""
     cover = cover_of(tags, pieces)
-    first, last = pieces.first_times.min(), pieces.last_times.max()
+    first, last = int(pieces.first_times.min()), int(pieces.last_times.max())
     words = [cover.values.to_pylist(), cover.row_counts.tolist()]
     if (cover.starts != first).any() or (cover.ends != last).any():
-        words += [(cover.starts - first).tolist(), (cover.ends - first).tolist()]
+        # In Python's numbers: a file may span more than 64 bits count.
+        words += [[time - first for time in times.tolist()] for times in (cover.starts, cover.ends)]
     return words
 
 

@@ -112,3 +112,14 @@ def test_tags_of_many_values_are_left_out(place):
     tags = pa.RecordBatch.from_arrays([pa.array(values, pa.int16())], names=["host"])
 
     assert covers(tags, cut(np.arange(len(values) + 1), np.array([0, len(values)]), [(5, 9)])) == ""
+
+
+def test_a_file_may_hold_the_first_and_the_last_time_there_is():
+    ends = -(2**63), 2**63 - 1
+    tags = pa.RecordBatch.from_arrays([pa.array(["a", "b"], pa.large_string())], names=["host"])
+    times = [(ends[0], ends[0] + 1), (ends[1] - 1, ends[1])]
+    file = file_of("a", *ends, covers=covers(tags, cut(np.arange(3), np.arange(3), times)))
+
+    _, found = cover_said([file], [said_of(file, 0)], pa.large_string())
+
+    assert columns_of(found) == [("a", *times[0], 1), ("b", *times[1], 1)]
